@@ -1,0 +1,387 @@
+"""Figures from frames. Pure: no reads, no widgets.
+
+Series frames have the columns run_id, key, segment, step, time, value, as the service sends them. Colours belong to
+runs, not to places in a legend: a run looks the same on every page. Axis and text colours come from the theme.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard import formats
+
+# Okabe and Ito's colours, evened out to stand on white and on near-black; the same as in .streamlit/config.toml.
+PALETTE = ("#1F7FC4", "#E08E0B", "#0E9F74", "#D55E00", "#C568A0", "#3FA7DB", "#8F9130", "#7C8797")
+DASHES = ("solid", "dash", "dot", "dashdot")
+GOOD, BAD, UNSURE, NEUTRAL = "#0E9F74", "#D14343", "#E08E0B", "#7C8797"
+VERDICT_COLORS = {
+    "PASS": GOOD, "FAIL": BAD, "INCONCLUSIVE": UNSURE, "INVALID": NEUTRAL,
+    "better": GOOD, "worse": BAD, "not_worse": GOOD, "inconclusive": UNSURE,
+}  # fmt: skip
+TRAIN = ("train/", "train_", "train.")
+EVAL = ("eval/", "eval_", "eval.", "validation/", "val/", "val_", "test/", "test_")
+WEBGL_FROM = 20_000
+Axis = Literal["step", "time"]
+
+
+class Style(NamedTuple):
+    color: str
+    dash: str
+
+
+def color_of(run_id: str) -> str:
+    """The colour of a run, the same on every page and for ever."""
+    return PALETTE[zlib.crc32(run_id.encode()) % len(PALETTE)]
+
+
+def styles(run_ids: Iterable[str]) -> dict[str, Style]:
+    """Colour and dash of each run: where two runs share a colour, the dash tells them apart."""
+    taken: dict[str, int] = {}
+    found: dict[str, Style] = {}
+    for run_id in run_ids:
+        color = color_of(run_id)
+        found[run_id] = Style(color, DASHES[taken.get(color, 0) % len(DASHES)])
+        taken[color] = taken.get(color, 0) + 1
+    return found
+
+
+# --- series ---------------------------------------------------------------------------------------------
+
+
+def family(key: str) -> str:
+    """What a metric is about, whoever measured it: `train/loss` and `eval_loss` are both `loss`."""
+    for prefix in (*TRAIN, *EVAL):
+        if key.startswith(prefix):
+            return key.removeprefix(prefix)
+    return key
+
+
+def is_system(key: str) -> bool:
+    return key.startswith(("system/", "system.", "system_"))
+
+
+def is_probe(key: str) -> bool:
+    return key.startswith(("probe/", "probe.", "probe_", "forgetting_probe/"))
+
+
+def is_evaluation(key: str) -> bool:
+    return key.startswith(EVAL)
+
+
+def newest(frame: pd.DataFrame) -> pd.DataFrame:
+    """The series as it counts now: from the step a newer segment starts at, older segments are left out."""
+    if frame.empty or frame["segment"].max() == frame["segment"].min():
+        return frame
+    kept: list[pd.DataFrame] = []
+    for _, series in frame.groupby(["run_id", "key"], sort=False):
+        cut = np.inf
+        parts: list[pd.DataFrame] = []
+        for _, segment in sorted(series.groupby("segment"), key=lambda pair: str(pair[0]).zfill(9), reverse=True):
+            part = segment[segment["step"] < cut]
+            cut = min(cut, float(segment["step"].min()))
+            parts.append(part)
+        kept.extend(reversed(parts))
+    return pd.concat(kept, ignore_index=True)
+
+
+def smooth(values: pd.Series, weight: float) -> pd.Series:
+    """Exponential moving average without the start's bias; `weight` is what the past keeps (0: as measured)."""
+    finite = values.where(np.isfinite(values.astype(float)))
+    if weight <= 0:
+        return finite
+    return finite.ewm(alpha=1 - weight, adjust=True, ignore_na=True).mean().where(finite.notna())
+
+
+def not_finite(frame: pd.DataFrame) -> int:
+    """How many points cannot be drawn: NaN or infinite."""
+    return int((~np.isfinite(frame["value"].to_numpy(dtype=float))).sum()) if len(frame) else 0
+
+
+def curves(
+    frame: pd.DataFrame,
+    *,
+    names: Mapping[str, str],
+    x: Axis = "step",
+    smoothing: float = 0.0,
+    log_y: bool = False,
+    height: int = 260,
+) -> go.Figure:
+    """One line a (run, key). With smoothing, the measured values stay behind as a faint line.
+
+    Several keys of one run are told apart by dash: what is measured on held-out data is dashed.
+    """
+    frame = newest(frame)
+    run_ids = list(dict.fromkeys(frame["run_id"]))
+    look = styles(run_ids)
+    several_keys = frame["key"].nunique() > 1
+    figure = go.Figure()
+    kind = go.Scattergl if len(frame) > WEBGL_FROM else go.Scatter
+    unit, divisor = _time_unit(frame) if x == "time" else ("step", 1.0)
+    for (run_id, key), series in frame.groupby(["run_id", "key"], sort=False):
+        run_id, key = str(run_id), str(key)
+        measured_on_held_out = several_keys and is_evaluation(key)
+        color = look[run_id].color
+        if len(run_ids) == 1:
+            color = PALETTE[1] if measured_on_held_out else PALETTE[0]
+        dash = "dash" if measured_on_held_out and len(run_ids) > 1 else look[run_id].dash
+        across = series["step"] if x == "step" else (series["time"] - series["time"].iloc[0]) / divisor
+        label = key if len(run_ids) == 1 else names.get(run_id, run_id)
+        if several_keys and len(run_ids) > 1:
+            label = f"{label} · {key}"
+        few = len(series) <= 25
+        if smoothing > 0 and not few:
+            raw = series["value"].where(np.isfinite(series["value"]))
+            figure.add_trace(
+                kind(x=across, y=raw, mode="lines", line={"color": color, "width": 1}, opacity=0.22, showlegend=False,
+                     hoverinfo="skip")
+            )  # fmt: skip
+        figure.add_trace(
+            kind(
+                x=across,
+                y=smooth(series["value"], 0.0 if few else smoothing),
+                name=label,
+                mode="lines+markers" if few else "lines",
+                marker={"size": 5},
+                line={"color": color, "width": 1.8, "dash": dash},
+                hovertemplate="%{y:.5g}",
+            )
+        )
+    _frame_layout(figure, height, legend=len(frame.groupby(["run_id", "key"])) > 1)
+    figure.update_xaxes(title_text=unit, tickformat="~s" if x == "step" else None)
+    figure.update_yaxes(type="log" if log_y else "linear", tickformat=None if log_y else "~g")
+    return figure
+
+
+def _time_unit(frame: pd.DataFrame) -> tuple[str, float]:
+    spans = frame.groupby(["run_id", "key"])["time"].agg(lambda times: times.max() - times.min())
+    longest = float(spans.max()) if len(spans) else 0.0
+    if longest > 2 * 86_400:
+        return "days", 86_400.0
+    if longest > 2 * 3600:
+        return "hours", 3600.0
+    return ("minutes", 60.0) if longest > 180 else ("seconds", 1.0)
+
+
+# --- evaluation -----------------------------------------------------------------------------------------
+
+
+def most_confused(labels: Sequence[str], counts: Sequence[Sequence[int]], keep: int) -> list[int]:
+    """The places of the `keep` labels with the most errors in row and column, in the matrix' own order."""
+    matrix = np.asarray(counts, dtype=float)
+    errors = matrix - np.diag(np.diag(matrix))
+    weight = errors.sum(axis=0) + errors.sum(axis=1)
+    return sorted(np.argsort(-weight, kind="stable")[:keep].tolist()) if len(labels) > keep else list(range(len(labels)))
+
+
+def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]], *, share: bool = False) -> go.Figure:
+    """Rows are the truth. A heat map, with a marker on each cell so that a cell can be clicked: the marker's
+    customdata is [true, predicted]."""
+    matrix = np.asarray(counts, dtype=float)
+    rows = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, rows, out=np.zeros_like(matrix), where=rows > 0)
+    shown = shares if share else matrix
+    small = len(labels) <= 15
+    text = np.where(matrix > 0, np.vectorize(lambda v: f"{v * 100:.0f} %" if share else f"{v:,.0f}")(shown), "")
+    figure = go.Figure(
+        go.Heatmap(
+            z=np.sqrt(shares),
+            x=list(labels),
+            y=list(labels),
+            text=text if small else None,
+            texttemplate="%{text}" if small else None,
+            colorscale=[[0, "rgba(53,80,208,0.03)"], [1, "rgba(53,80,208,0.75)"]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            hoverinfo="skip",
+            xgap=1,
+            ygap=1,
+        )
+    )
+    cells = [(i, j) for i in range(len(labels)) for j in range(len(labels)) if matrix[i, j] > 0]
+    figure.add_trace(
+        go.Scatter(
+            x=[labels[j] for _, j in cells],
+            y=[labels[i] for i, _ in cells],
+            mode="markers",
+            marker={"symbol": "square", "size": 18 if small else 8, "color": "rgba(0,0,0,0)"},
+            selected={"marker": {"color": "rgba(224,142,11,0.55)"}},
+            unselected={"marker": {"color": "rgba(0,0,0,0)"}},
+            customdata=[[labels[i], labels[j], int(matrix[i, j]), shares[i, j]] for i, j in cells],
+            hovertemplate="true %{customdata[0]}<br>predicted %{customdata[1]}<br>"
+            "%{customdata[2]:,} items, %{customdata[3]:.1%} of the row<extra></extra>",
+            showlegend=False,
+        )
+    )
+    _frame_layout(figure, max(320, min(900, 120 + 26 * len(labels))), legend=False)
+    figure.update_layout(hovermode="closest", clickmode="event+select", dragmode=False)
+    figure.update_yaxes(autorange="reversed", title_text="true", showgrid=False, ticks="", automargin=True)
+    figure.update_xaxes(title_text="predicted", showgrid=False, ticks="", automargin=True, tickangle=-40)
+    return figure
+
+
+def intervals(
+    frame: pd.DataFrame, *, share: bool, reference: float | None = None, height: int | None = None
+) -> go.Figure:
+    """A dot with its interval a row: columns label, value, low, high, and optionally color. First row on top."""
+    colors = frame["color"] if "color" in frame else pd.Series([PALETTE[0]] * len(frame))
+    scale = 100.0 if share else 1.0
+    figure = go.Figure()
+    for row, color in zip(frame.itertuples(index=False), colors, strict=True):
+        value, low, high = (_scaled(part, scale) for part in (row.value, row.low, row.high))
+        if value is None:
+            continue
+        whiskers: dict[str, Any] = {"visible": False}
+        if low is not None and high is not None:
+            whiskers = {
+                "type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low],
+                "thickness": 2, "width": 5, "color": color,
+            }  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=[value],
+                y=[row.label],
+                mode="markers",
+                error_x=whiskers,
+                marker={"size": 9, "color": color},
+                hovertemplate=f"%{{x:.4g}} [{formats.number(low)}, {formats.number(high)}]<extra>%{{y}}</extra>",
+                showlegend=False,
+            )
+        )
+    if reference is not None:
+        figure.add_vline(x=reference * scale, line={"width": 1, "dash": "dot", "color": NEUTRAL})
+    _frame_layout(figure, height or 70 + 30 * max(1, len(frame)), legend=False)
+    figure.update_layout(hovermode="closest")
+    order = list(frame["label"])
+    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=order, automargin=True, title_text="")
+    figure.update_xaxes(ticksuffix=" %" if share else "", title_text="")
+    return figure
+
+
+def _scaled(value: Any, scale: float) -> float | None:
+    return None if value is None or pd.isna(value) else float(value) * scale
+
+
+# --- forgetting -----------------------------------------------------------------------------------------
+
+
+def plane(frame: pd.DataFrame, *, x_title: str, y_title: str) -> go.Figure:
+    """Learning against forgetting, a point a run: columns name, learned, lost (points), verdict, run_id.
+
+    Up is learned more, left is forgot less; the dotted line joins the runs no other run beats at both.
+    """
+    figure = go.Figure()
+    front = pareto(frame)
+    if len(front) > 1:
+        figure.add_trace(
+            go.Scatter(x=front["lost"], y=front["learned"], mode="lines", showlegend=False, hoverinfo="skip",
+                       line={"dash": "dot", "width": 1.5, "color": NEUTRAL})
+        )  # fmt: skip
+    symbols = {"PASS": "circle", "FAIL": "x", "INCONCLUSIVE": "diamond", "INVALID": "square-open"}
+    for verdict, group in frame.groupby("verdict", sort=False):
+        figure.add_trace(
+            go.Scatter(
+                x=group["lost"],
+                y=group["learned"],
+                mode="markers+text",
+                name=str(verdict),
+                text=[name if len(name) <= 22 else name[:21] + "…" for name in group["name"]],
+                textposition="top center",
+                textfont={"size": 11},
+                marker={"size": 12, "color": VERDICT_COLORS[str(verdict)], "symbol": symbols[str(verdict)]},
+                customdata=group[["run_id", "name"]].to_numpy(),
+                hovertemplate="%{customdata[1]}<br>learned %{y:.1f}<br>lost %{x:.1f}<extra></extra>",
+            )
+        )
+    _frame_layout(figure, 340, legend=True)
+    figure.update_layout(hovermode="closest")
+    figure.update_xaxes(title_text=x_title, zeroline=False)
+    figure.update_yaxes(title_text=y_title, zeroline=False)
+    if len(frame):
+        reach = max(1.0, float(frame["lost"].max() - frame["lost"].min()))
+        figure.update_xaxes(range=[frame["lost"].min() - 0.18 * reach, frame["lost"].max() + 0.18 * reach])
+        reach = max(1.0, float(frame["learned"].max() - frame["learned"].min()))
+        figure.update_yaxes(range=[frame["learned"].min() - 0.2 * reach, frame["learned"].max() + 0.25 * reach])
+    return figure
+
+
+def pareto(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows no other row beats in both: more learned and less lost. By what they lost."""
+    ordered = frame.sort_values(["lost", "learned"], ascending=[True, False])
+    best = ordered["learned"].cummax()
+    earlier = best.shift(fill_value=-np.inf)
+    return ordered[ordered["learned"] > earlier]
+
+
+def by_category(frame: pd.DataFrame) -> go.Figure:
+    """Lost to the left, gained to the right, a bar a category: columns group, lost, gained."""
+    figure = go.Figure()
+    for column, color, sign in (("lost", BAD, -1), ("gained", GOOD, 1)):
+        figure.add_trace(
+            go.Bar(
+                y=frame["group"],
+                x=sign * frame[column],
+                name=column,
+                orientation="h",
+                marker={"color": color},
+                customdata=frame[column],
+                hovertemplate="%{customdata:,} " + column + "<extra>%{y}</extra>",
+            )
+        )
+    _frame_layout(figure, 90 + 28 * max(1, len(frame)), legend=True)
+    figure.update_layout(barmode="relative", hovermode="closest", bargap=0.35)
+    figure.update_yaxes(autorange="reversed", automargin=True, title_text="")
+    figure.update_xaxes(title_text="items")
+    return figure
+
+
+# --- experiments ----------------------------------------------------------------------------------------
+
+
+def timeline(frame: pd.DataFrame, *, share: bool) -> go.Figure:
+    """A difference over time with its interval as a band: columns at, variant, absolute, low, high."""
+    figure = go.Figure()
+    scale = 100.0 if share else 1.0
+    for index, (variant, group) in enumerate(frame.groupby("variant", sort=False)):
+        color = PALETTE[index % len(PALETTE)]
+        when = pd.to_datetime(group["at"], unit="s")
+        known = group["low"].notna() & group["high"].notna()
+        band_x = pd.concat([when[known], when[known][::-1]])
+        band_y = pd.concat([group["high"][known], group["low"][known][::-1]]) * scale
+        figure.add_trace(
+            go.Scatter(x=band_x, y=band_y, fill="toself", fillcolor=translucent(color, 0.16), mode="lines",
+                       line={"width": 0}, hoverinfo="skip", showlegend=False)
+        )  # fmt: skip
+        figure.add_trace(
+            go.Scatter(x=when, y=group["absolute"] * scale, name=str(variant), mode="lines",
+                       line={"color": color, "width": 2}, hovertemplate="%{y:.3g}")
+        )  # fmt: skip
+    figure.add_hline(y=0, line={"width": 1, "dash": "dot", "color": NEUTRAL})
+    _frame_layout(figure, 280, legend=frame["variant"].nunique() > 1)
+    figure.update_yaxes(title_text="points" if share else "difference", zeroline=False)
+    figure.update_xaxes(title_text="")
+    return figure
+
+
+def translucent(color: str, opacity: float) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def _frame_layout(figure: go.Figure, height: int, *, legend: bool) -> None:
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 12, "t": 28 if legend else 10, "b": 8},
+        showlegend=legend,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": {"text": ""}},
+        hovermode="x unified",
+        uirevision="keep",
+    )
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True, title_text="")

@@ -1,0 +1,324 @@
+"""The parts pages are made of: headers, badges, facts, tables, charts with their data, empty states."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from dashboard import data, formats
+from tunescope import ApiError, ConnectionFailed
+
+Json = dict[str, Any]
+Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
+PageName = Literal["home", "runs", "run", "compare", "evaluations", "forgetting", "experiments", "models"]
+_GO = "_go"
+
+
+class Mark(NamedTuple):
+    """How a state or verdict looks everywhere: colour, icon and word together."""
+
+    color: Color
+    icon: str
+    word: str
+
+
+MARKS: dict[str, Mark] = {
+    # runs
+    "running": Mark("blue", "play_circle", "running"),
+    "silent": Mark("orange", "sensors_off", "silent"),
+    "finished": Mark("green", "check_circle", "finished"),
+    "failed": Mark("red", "cancel", "failed"),
+    "crashed": Mark("red", "bolt", "crashed"),
+    # comparisons
+    "better": Mark("green", "trending_up", "better"),
+    "worse": Mark("red", "trending_down", "worse"),
+    "equivalent": Mark("blue", "drag_handle", "equivalent"),
+    "inconclusive": Mark("orange", "help", "inconclusive"),
+    # audits
+    "PASS": Mark("green", "verified", "pass"),
+    "FAIL": Mark("red", "gpp_bad", "fail"),
+    "INCONCLUSIVE": Mark("orange", "help", "inconclusive"),
+    "INVALID": Mark("gray", "block", "invalid"),
+    # experiments
+    "broken": Mark("red", "error", "broken"),
+    "too_little_data": Mark("gray", "hourglass_top", "too little data"),
+    "not_worse": Mark("green", "check_circle", "not worse"),
+    "no_difference": Mark("blue", "drag_handle", "no difference"),
+    "draft": Mark("gray", "edit_note", "draft"),
+    "paused": Mark("orange", "pause_circle", "paused"),
+    "stopped": Mark("gray", "stop_circle", "stopped"),
+    "decided": Mark("violet", "gavel", "decided"),
+}
+
+
+def mark(state: str) -> Mark:
+    return MARKS.get(state, Mark("gray", "circle", state.replace("_", " ")))
+
+
+def badge(state: str) -> None:
+    color, icon, word = mark(state)
+    st.badge(word, icon=f":material/{icon}:", color=color)
+
+
+def chip(state: str) -> str:
+    """The same as HTML."""
+    color, icon, word = mark(state)
+    return f'<span class="ts-chip ts-{color}"><span class="ts-icon">{icon}</span>{html.escape(word)}</span>'
+
+
+def state_column(label: str, states: Sequence[str]) -> Any:
+    """A table column of badges; its cells are lists of one state."""
+    options = list(dict.fromkeys(states)) or ["running"]
+    glyphs = {"green": "✓", "red": "✕", "orange": "!", "blue": "●", "violet": "◆", "gray": "○"}
+    return st.column_config.MultiselectColumn(
+        label,
+        options=options,
+        color=[mark(option).color for option in options],
+        format_func=lambda option: f"{glyphs[mark(option).color]} {mark(option).word}",
+    )
+
+
+# --- going places ---
+
+
+def page_path(page: PageName) -> str:
+    return f"pages/{page}.py"
+
+
+def link(page: PageName, label: str, icon: str | None = None, help: str | None = None, **params: str | None) -> None:
+    """A link to another page of the dashboard, with what it shows in its URL."""
+    given = {name: value for name, value in params.items() if value is not None}
+    st.page_link(
+        page_path(page), label=label, icon=f":material/{icon}:" if icon else "", help=help or "", query_params=given
+    )
+
+
+def go_to(page: PageName, **params: str) -> None:
+    st.switch_page(page_path(page), query_params=params)
+
+
+def follow() -> None:
+    """Go where a click in a table asked to go."""
+    target = st.session_state.pop(_GO, None)
+    if target is not None:
+        page, params = target
+        st.switch_page(page_path(page), query_params=params)
+
+
+def _clicked(key: str, page: PageName, targets: Sequence[Mapping[str, str]]) -> None:
+    st.session_state[_GO] = (page, dict(targets[st.session_state[key]["row"]]))
+
+
+def link_table(
+    frame: pd.DataFrame,
+    *,
+    key: str,
+    column: str,
+    page: PageName,
+    targets: Sequence[Mapping[str, str]],
+    columns: Mapping[str, Any] | None = None,
+    select: bool = False,
+    height: int | Literal["auto", "content"] = "content",
+) -> list[int]:
+    """A table whose `column` leads to `page` with the row's `targets` in the URL. Answers the selected rows."""
+    opening = st.column_config.ButtonColumn(
+        column,
+        type="tertiary",
+        alignment="left",
+        key=f"{key}-open",
+        on_click=_clicked,
+        args=(f"{key}-open", page, targets),
+        pinned=True,
+    )
+    options: dict[str, Any] = {
+        "hide_index": True,
+        "column_config": {column: opening, **(columns or {})},
+        "placeholder": "–",
+        "height": height,
+        "key": key,
+        "row_height": 34,
+    }
+    if select:
+        event = st.dataframe(frame, on_select="rerun", selection_mode="multi-row", **options)
+        follow()
+        return list(event["selection"]["rows"])
+    st.dataframe(frame, **options)
+    follow()
+    return []
+
+
+# --- text ---
+
+
+def header(title: str, sentence: str) -> None:
+    st.title(title, anchor=False)
+    st.caption(sentence)
+
+
+def section(title: str, sentence: str | None = None) -> None:
+    st.subheader(title, anchor=False)
+    if sentence:
+        st.caption(sentence)
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> str:
+    """Label over value, side by side."""
+    cells = "".join(
+        f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(value)}</dd></div>" for label, value in pairs
+    )
+    return f'<dl class="ts-facts">{cells}</dl>'
+
+
+def tags(values: Mapping[str, str]) -> str:
+    return "".join(f'<span class="ts-tag">{html.escape(k)}: {html.escape(v)}</span>' for k, v in values.items())
+
+
+class Cell(NamedTuple):
+    """A table cell of ready HTML and its class."""
+
+    markup: str
+    kind: str = ""
+
+
+def text_cell(value: object, kind: str = "") -> Cell:
+    return Cell(html.escape(str(value)), kind)
+
+
+def table(head: Sequence[str | Cell], rows: Sequence[Sequence[str | Cell]]) -> None:
+    """A table to be read: text wraps, numbers (class `num`) line up."""
+    st.html(table_html(head, rows))
+
+
+def table_html(head: Sequence[str | Cell], rows: Sequence[Sequence[str | Cell]]) -> str:
+    def cell(tag: str, value: str | Cell) -> str:
+        content = text_cell(value) if not isinstance(value, Cell) else value
+        return f'<{tag} class="{content.kind}">{content.markup}</{tag}>'
+
+    top = "".join(cell("th", name) for name in head)
+    body = "".join("<tr>" + "".join(cell("td", value) for value in row) + "</tr>" for row in rows)
+    return f'<div class="ts-scroll"><table class="ts-table"><tr>{top}</tr>{body}</table></div>'
+
+
+def number_head(label: str) -> Cell:
+    return Cell(html.escape(label), "num")
+
+
+def numeric(value: str, kind: str = "") -> Cell:
+    return Cell(html.escape(value), f"num {kind}".strip())
+
+
+# --- charts ---
+
+
+def csv_popover(frame: pd.DataFrame, name: str, key: str) -> None:
+    """The data behind a chart."""
+    with st.popover("CSV", icon=":material/download:", type="tertiary", key=f"csv-{key}"):
+        st.caption(f"{formats.plural(len(frame), 'row')}: {', '.join(map(str, frame.columns))}")
+        st.download_button(
+            "Download",
+            data=lambda: frame.to_csv(index=False),
+            file_name=f"{name}.csv",
+            mime="text/csv",
+            key=f"csv-get-{key}",
+            on_click="ignore",
+        )
+
+
+def chart(
+    figure: go.Figure, frame: pd.DataFrame, *, title: str, key: str, note: str | None = None, selectable: bool = False
+) -> list[Json]:
+    """A figure in its frame with its data as CSV. Answers the points clicked, when `selectable`."""
+    with st.container(border=True, key=f"chart-{key}", gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown(f"**{title}**", width="content")
+            csv_popover(frame, key.replace("/", "-"), key)
+        options: dict[str, Any] = {
+            "key": f"plot-{key}",
+            "config": {"displayModeBar": False},
+            "alt": title,
+        }
+        if selectable:
+            event = st.plotly_chart(figure, on_select="rerun", selection_mode="points", **options)
+            picked: list[Json] = list(event["selection"]["points"])
+        else:
+            st.plotly_chart(figure, **options)
+            picked = []
+        if note:
+            st.caption(note)
+    return picked
+
+
+# --- when there is nothing to show ---
+
+
+def empty(title: str, sentence: str, command: str | None = None, *, icon: str = "inbox", code: str = "bash") -> None:
+    """Nothing here yet, and the one command that changes that."""
+    with st.container(border=True):
+        st.html(
+            f'<div class="ts-empty"><span class="ts-icon">{icon}</span><b>{html.escape(title)}</b>'
+            f"{html.escape(sentence)}</div>"
+        )
+        if command:
+            with st.container(horizontal=True, horizontal_alignment="center"):
+                st.code(command, language=code, width="content")
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Turns what the service cannot do into a page a person can act on."""
+    try:
+        yield
+    except ConnectionFailed:
+        service_away()
+    except ApiError as refused:
+        service_refused(refused)
+
+
+def service_away() -> None:
+    header("The service is away", f"The dashboard asks {data.client().url} for everything it shows, and nobody answers.")
+    empty(
+        "Start the service, or point the dashboard at it",
+        "This page comes back by itself as soon as the service answers.",
+        "tunescope serve\n# elsewhere: tunescope dashboard --url http://host:port",
+        icon="cloud_off",
+    )
+    _wait_for_service()
+
+
+@st.fragment(run_every=3.0)
+def _wait_for_service() -> None:
+    try:
+        data.client().health()
+    except (ConnectionFailed, ApiError):
+        return
+    st.rerun()
+
+
+def service_refused(refused: ApiError) -> None:
+    if refused.status in {401, 403}:
+        empty(
+            "The service wants a key",
+            f"{refused.message} Give the dashboard a key that may read.",
+            "TUNESCOPE_API_KEY=… tunescope dashboard",
+            icon="lock",
+        )
+    elif refused.status == 404:
+        empty("Not here", refused.message, icon="search_off")
+    else:
+        empty("The service could not answer", f"{refused.message} ({refused.code})", icon="error")
+
+
+def each_guarded(draw: Callable[[], None]) -> Callable[[], None]:
+    """For fragments, which run by themselves later, outside the page's own guard."""
+
+    def drawn() -> None:
+        with guard():
+            draw()
+
+    return drawn

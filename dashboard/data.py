@@ -1,0 +1,260 @@
+"""Every read of the dashboard, through the client. Cached for moments, so that a page that draws itself again costs
+the service nothing, and shared between sessions."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import streamlit as st
+
+from tunescope import ApiError, Client
+
+Json = dict[str, Any]
+
+# Seconds a cached answer is good for: what moves, what changes now and then, what is never written again.
+LIVE, LIST, FIXED = 1.5, 5.0, 600.0
+# Buckets a series is thinned to by the service: about the pixels of a chart.
+CHART_POINTS = 800
+HISTORY_COLUMNS = ["run_id", "key", "segment", "step", "time", "value"]
+
+
+@st.cache_resource(show_spinner=False)
+def client() -> Client:
+    """One connection for all sessions: `TUNESCOPE_URL` and `TUNESCOPE_API_KEY` say where to and who."""
+    return Client(timeout=15.0)
+
+
+def forget() -> None:
+    """Drop every cached answer: after something was changed from here."""
+    st.cache_data.clear()
+
+
+@st.cache_data(ttl=LIST, max_entries=4, show_spinner=False)
+def health() -> Json:
+    return client().health()
+
+
+# --- tracking ---
+
+
+@st.cache_data(ttl=LIST, max_entries=4, show_spinner=False)
+def projects() -> list[Json]:
+    return _items(client().list_projects())
+
+
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def runs(
+    project: str | None = None,
+    query: str | None = None,
+    order_by: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+    metrics: Sequence[str] | None = None,
+) -> Json:
+    return client().list_runs(
+        project=project, query=query, order_by=order_by, limit=limit, cursor=cursor, metrics=metrics
+    )
+
+
+@st.cache_data(ttl=LIVE, max_entries=256, show_spinner=False)
+def run(run_id: str) -> Json:
+    return client().get_run(run_id)
+
+
+@st.cache_data(ttl=LIST, max_entries=256, show_spinner=False)
+def run_links(run_id: str) -> Json:
+    return client().run_links(run_id)
+
+
+@st.cache_data(ttl=FIXED, max_entries=128, show_spinner=False)
+def history(
+    run_ids: Sequence[str], keys: Sequence[str], counts: Sequence[int], max_points: int = CHART_POINTS
+) -> pd.DataFrame:
+    """The series of runs as a frame: run_id, key, segment, step, time, value.
+
+    `counts`, the number of points stored, is part of the cache's key and nothing else: a series is read again
+    only when it has grown.
+    """
+    if not run_ids or not keys:
+        return pd.DataFrame(columns=HISTORY_COLUMNS)
+    stream = client().history_arrow(list(run_ids), list(keys), max_points=max_points)
+    with pa.ipc.open_stream(io.BytesIO(stream)) as reader:
+        frame: pd.DataFrame = reader.read_all().to_pandas()
+    return frame[HISTORY_COLUMNS]
+
+
+@st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
+def artifacts(run_id: str) -> list[Json]:
+    return _items(client().list_artifacts(run_id))
+
+
+def artifact(run_id: str, path: str) -> bytes:
+    return client().download_artifact(run_id, path)
+
+
+# --- models ---
+
+
+@st.cache_data(ttl=LIST, max_entries=4, show_spinner=False)
+def models() -> list[Json]:
+    return _items(client().list_models())
+
+
+@st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
+def model_versions(name: str) -> list[Json]:
+    return _items(client().model_versions(name))
+
+
+@st.cache_data(ttl=LIST, max_entries=256, show_spinner=False)
+def model_version(version_id: str) -> Json:
+    return client().get_model_version(version_id)
+
+
+@st.cache_data(ttl=LIST, max_entries=256, show_spinner=False)
+def model_version_links(version_id: str) -> Json:
+    return client().model_version_links(version_id)
+
+
+# --- evaluation ---
+
+
+@st.cache_data(ttl=LIST, max_entries=4, show_spinner=False)
+def suites() -> list[Json]:
+    return _items(client().list_suites())
+
+
+@st.cache_data(ttl=FIXED, max_entries=64, show_spinner=False)
+def suite(suite_id: str) -> Json:
+    return client().get_suite(suite_id)
+
+
+@st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
+def evaluations(
+    run_id: str | None = None,
+    suite: str | None = None,
+    suite_id: str | None = None,
+    model_version_id: str | None = None,
+    limit: int = 100,
+) -> list[Json]:
+    """The newest first."""
+    return _items(
+        client().list_evaluations(
+            run_id=run_id, suite=suite, suite_id=suite_id, model_version_id=model_version_id, limit=limit
+        )
+    )
+
+
+@st.cache_data(ttl=FIXED, max_entries=256, show_spinner=False)
+def evaluation(evaluation_id: str) -> Json:
+    return client().get_evaluation(evaluation_id)
+
+
+@st.cache_data(ttl=FIXED, max_entries=128, show_spinner=False)
+def evaluation_items(
+    evaluation_id: str,
+    correct: bool | None = None,
+    true: str | None = None,
+    predicted: str | None = None,
+    group: str | None = None,
+    tag: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Json:
+    asked = {"correct": correct, "true": true, "predicted": predicted, "group": group, "tag": tag}
+    return client().evaluation_items(evaluation_id, limit=limit, cursor=cursor, **asked)
+
+
+@st.cache_data(ttl=FIXED, max_entries=64, show_spinner=False)
+def confusion(evaluation_id: str) -> Json:
+    return client().confusion(evaluation_id)
+
+
+@st.cache_data(ttl=FIXED, max_entries=64, show_spinner=False)
+def slices(evaluation_id: str, by: str) -> list[Json]:
+    return _items(client().slices(evaluation_id, by))
+
+
+@st.cache_data(ttl=FIXED, max_entries=256, show_spinner=False)
+def comparison(baseline: str, candidate: str, metric: str | None = None, margin: float | None = None) -> Json | str:
+    """The verdict card of two evaluations, or the sentence that says why they cannot be compared."""
+    try:
+        return client().compare(baseline, candidate, metric=metric, margin=margin)
+    except ApiError as refused:
+        if refused.status not in {400, 409, 422}:
+            raise
+        return refused.message
+
+
+@st.cache_data(ttl=FIXED, max_entries=128, show_spinner=False)
+def comparison_items(baseline: str, candidate: str, kind: Literal["lost", "gained"], limit: int = 100) -> Json:
+    return client().comparison_items(baseline, candidate, kind=kind, limit=limit)
+
+
+# --- forgetting ---
+
+
+@st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
+def audits(run_id: str | None = None, verdict: str | None = None, limit: int = 100) -> list[Json]:
+    """The newest first."""
+    return _items(client().list_audits(run_id=run_id, verdict=verdict, limit=limit))
+
+
+@st.cache_data(ttl=FIXED, max_entries=128, show_spinner=False)
+def audit(audit_id: str) -> Json:
+    return client().get_audit(audit_id)
+
+
+@st.cache_data(ttl=FIXED, max_entries=128, show_spinner=False)
+def audit_items(audit_id: str, kind: Literal["lost", "gained"], suite: str, limit: int = 100) -> Json:
+    return client().audit_items(audit_id, kind=kind, suite=suite, limit=limit)
+
+
+def audit_report(audit_id: str, format: Literal["markdown", "html"]) -> str:
+    return client().audit_report(audit_id, format)
+
+
+# --- experiments ---
+
+
+@st.cache_data(ttl=LIST, max_entries=4, show_spinner=False)
+def experiments() -> list[Json]:
+    return _items(client().list_experiments())
+
+
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def experiment(key: str) -> Json:
+    return client().get_experiment(key)
+
+
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def readout(key: str) -> Json:
+    return client().readout(key)
+
+
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def experiment_changes(key: str) -> list[Json]:
+    return _items(client().experiment_changes(key))
+
+
+def change_experiment(key: str, action: Literal["start", "pause", "stop"]) -> None:
+    verbs = {
+        "start": client().start_experiment,
+        "pause": client().pause_experiment,
+        "stop": client().stop_experiment,
+    }
+    verbs[action](key)
+    forget()
+
+
+def decide_experiment(key: str, winner: str, reason: str) -> None:
+    client().decide_experiment(key, winner, reason)
+    forget()
+
+
+def _items(answer: Json | list[Json]) -> list[Json]:
+    """The rows of a list answer."""
+    return answer if isinstance(answer, list) else list(answer["items"])

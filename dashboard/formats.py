@@ -1,0 +1,173 @@
+"""Numbers as a person reads them: sensible digits, units, a true minus sign. Pure."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NONE = "–"
+# Metrics that are shares of something: shown in percent, their differences in points.
+SHARES = {
+    "accuracy", "balanced_accuracy", "exact_match", "token_f1", "satisfaction", "rating_rate", "task_success",
+    "error_rate", "fallback_rate",
+}  # fmt: skip
+SHARE_PREFIXES = ("f1_", "precision_", "recall_")
+SECONDS = {"latency", "latency_p50", "latency_p95", "first_token"}
+
+
+def is_share(metric: str) -> bool:
+    return metric in SHARES or metric.startswith(SHARE_PREFIXES)
+
+
+def number(value: float | str | None, digits: int = 4) -> str:
+    """`digits` significant digits; thousands are grouped. A name such as NaN stays as it is."""
+    if value is None:
+        return NONE
+    if isinstance(value, str):
+        return value
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    if value == 0:
+        return "0"
+    if abs(value) >= 10_000 or (abs(value) >= 1000 and float(value).is_integer()):
+        return _minus(f"{value:,.0f}")
+    return _minus(f"{value:.{digits}g}")
+
+
+def count(value: float | None) -> str:
+    """1,234 as it is, from a million on 2.20 M."""
+    if value is None:
+        return NONE
+    for size, letter in ((1e9, "B"), (1e6, "M")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:,.0f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return NONE if value is None else _minus(f"{value * 100:.{digits}f} %")
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    if value is None:
+        return NONE
+    return ("+" if value > 0 else "") + number(value, digits)
+
+
+def points(value: float | None, digits: int = 1) -> str:
+    """A difference of shares, in percentage points: +2.1 points."""
+    if value is None:
+        return NONE
+    shown = round(value * 100, digits)
+    return ("+" if shown > 0 else "") + _minus(f"{shown:.{digits}f}") + " points"
+
+
+def measured(metric: str, value: float | None) -> str:
+    """A metric's value in its own unit."""
+    if is_share(metric):
+        return percent(value)
+    if metric in SECONDS:
+        return duration(value)
+    if metric == "cost":
+        return NONE if value is None else f"${value:.3g}"
+    return number(value)
+
+
+def change(metric: str, value: float | None) -> str:
+    """A difference of a metric in its own unit, signed."""
+    if value is None:
+        return NONE
+    if is_share(metric):
+        return points(value)
+    if metric in SECONDS:
+        return ("−" if value < 0 else "+") + duration(abs(value))
+    if metric == "cost":
+        return ("−" if value < 0 else "+") + f"${abs(value):.3g}"
+    return signed(value)
+
+
+def interval(metric: str, bounds: Sequence[float] | None, *, difference: bool = False) -> str:
+    """`[92.1 %, 93.7 %]`; of a difference `[+0.9, +3.3]`, its unit being beside it already."""
+    if bounds is None:
+        return NONE
+    if difference and is_share(metric):
+        shown = [points(bound).removesuffix(" points") for bound in bounds]
+    else:
+        shown = [change(metric, bound) if difference else measured(metric, bound) for bound in bounds]
+    return f"[{shown[0]}, {shown[1]}]"
+
+
+def p_value(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return NONE
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def size(n_bytes: float | None) -> str:
+    if n_bytes is None:
+        return NONE
+    value = float(n_bytes)
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def ago(at: float | None, now: float | None = None) -> str:
+    """`3 min ago`: how long since, in one unit."""
+    if at is None:
+        return NONE
+    passed = max(0.0, (time.time() if now is None else now) - at)
+    if passed < 5:
+        return "just now"
+    for seconds, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if passed >= seconds:
+            return f"{passed / seconds:.0f} {unit} ago"
+    return f"{passed:.0f} s ago"
+
+
+def short(identifier: str | None, length: int = 10) -> str:
+    """The beginning of a hash or id: enough to recognise it."""
+    if not identifier:
+        return NONE
+    return identifier.removeprefix("sha256:")[:length]
+
+
+def plural(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested configuration as `a.b.c` → text, in its own order."""
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        elif isinstance(value, list | tuple):
+            flat[name] = ", ".join(str(entry) for entry in value)
+        else:
+            flat[name] = NONE if value is None else str(value)
+    return flat
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−") if text.startswith("-") else text

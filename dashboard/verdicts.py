@@ -1,0 +1,197 @@
+"""The verdict card, its drawn interval, and the strip that shows how a record links up. A verdict looks the same on
+every page: word, icon and colour; the sentence; the interval; what it rests on."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import streamlit as st
+
+from dashboard import components, data, formats
+from dashboard.components import Cell
+
+Json = dict[str, Any]
+
+
+def interval_bar(
+    value: float, bounds: Sequence[float], label: Callable[[float], str], *, margin: float = 0.0, tone: str = "blue"
+) -> str:
+    """The interval of a difference against zero, drawn: what lies within the margin is shaded."""
+    place = _scale([*bounds, value, 0.0, -margin, margin])
+    low, high = (place(bound) for bound in bounds)
+    shaded = ""
+    if margin > 0:
+        left, right = place(-margin), place(margin)
+        shaded = f'<span class="allowed" style="left:{left:.2f}%;width:{right - left:.2f}%"></span>'
+    labels = [(low, label(bounds[0]), ""), (high, label(bounds[1]), "")]
+    if high - low > 22:
+        labels.append((place(value), label(value), "strong"))
+    if min(abs(place(0.0) - at) for at, _, _ in labels) > 12:
+        labels.append((place(0.0), "0", ""))
+    texts = "".join(
+        f'<span class="label {kind}" style="left:{min(max(at, 4), 96):.2f}%">{html.escape(text)}</span>'
+        for at, text, kind in labels
+    )
+    return (
+        f'<div class="ts-interval ts-{tone}"><span class="axis"></span>{shaded}'
+        f'<span class="zero" style="left:{place(0.0):.2f}%"></span>'
+        f'<span class="range" style="left:{low:.2f}%;width:{high - low:.2f}%"></span>'
+        f'<span class="point" style="left:{place(value):.2f}%"></span>{texts}</div>'
+    )
+
+
+def mini_interval(
+    value: float | None,
+    bounds: Sequence[float] | None,
+    domain: tuple[float, float],
+    *,
+    zero: float | None = 0.0,
+    limit: float | None = None,
+    tone: str = "blue",
+) -> Cell:
+    """An interval small enough for a table row, on the domain all rows share."""
+    if value is None:
+        return components.text_cell(formats.NONE, "ts-dim")
+    width = (domain[1] - domain[0]) or 1.0
+
+    def place(at: float) -> float:
+        return min(100.0, max(0.0, (at - domain[0]) / width * 100))
+
+    parts = ['<span class="axis"></span>']
+    if zero is not None and domain[0] <= zero <= domain[1]:
+        parts.append(f'<span class="zero" style="left:{place(zero):.2f}%"></span>')
+    if limit is not None:
+        parts.append(f'<span class="limit" style="left:{place(limit):.2f}%"></span>')
+    if bounds is not None:
+        low, high = place(bounds[0]), place(bounds[1])
+        parts.append(f'<span class="range" style="left:{low:.2f}%;width:{high - low:.2f}%"></span>')
+    parts.append(f'<span class="point" style="left:{place(value):.2f}%"></span>')
+    return Cell(f'<span class="ts-mini ts-{tone}">{"".join(parts)}</span>')
+
+
+def _scale(marks: Sequence[float]) -> Callable[[float], float]:
+    low, high = min(marks), max(marks)
+    room = (high - low or 1.0) * 0.12
+    low, high = low - room, high + room
+    return lambda at: (at - low) / (high - low) * 100
+
+
+def headline(state: str, sentence: str, *, aside: str = "", large: bool = False) -> str:
+    color, icon, word = components.mark(state)
+    size = " ts-large" if large else ""
+    return (
+        f'<div class="ts-verdict ts-{color}{size}"><span class="ts-icon">{icon}</span>{html.escape(word)}'
+        f'<small>{html.escape(aside)}</small></div><div class="ts-sentence">{html.escape(sentence)}</div>'
+    )
+
+
+def comparison_card(card: Json, *, key: str, links: bool = True) -> None:
+    """The verdict on two evaluations, as the service gives it."""
+    color = components.mark(card["verdict"]).color
+    metric = card["metric"]
+    suite = card["candidate"]["suite"]
+    body = headline(card["verdict"], card["sentence"], aside=f"{suite['name']} v{suite['version']} · {metric}")
+    if card["interval"] is not None and card["difference"] is not None:
+        body += interval_bar(
+            card["difference"],
+            card["interval"],
+            lambda bound: formats.change(metric, bound).removesuffix(" points"),
+            margin=card["margin"],
+            tone=color,
+        )
+    body += components.facts(comparison_facts(card))
+    with st.container(border=True, key=f"verdict-{color}-{key}", gap="xsmall"):
+        st.html(body)
+        if links:
+            with st.container(horizontal=True, gap="small"):
+                candidate, baseline = card["candidate"]["id"], card["baseline"]["id"]
+                components.link("evaluations", "Items that flipped", "swap_vert", id=candidate, versus=baseline,
+                                view="Flips")  # fmt: skip
+                components.link("evaluations", "Evaluation", "fact_check", id=candidate)
+
+
+def comparison_facts(card: Json) -> list[tuple[str, str]]:
+    metric = card["metric"]
+    pairs = [
+        ("Baseline", formats.measured(metric, card["baseline_value"])),
+        ("Candidate", formats.measured(metric, card["candidate_value"])),
+        ("n", f"{card['n']:,}"),
+        ("p", formats.p_value(card["p_value"])),
+    ]
+    if card["gained"] is not None and card["lost"] is not None:
+        pairs.append(("Gained / lost", f"{card['gained']:,} / {card['lost']:,}"))
+    if card["smallest_detectable"] is not None:
+        pairs.append(("Could have seen", formats.change(metric, card["smallest_detectable"]).lstrip("+")))
+    if card["n_needed"] is not None:
+        pairs.append(("Would settle it", f"{card['n_needed']:,} items"))
+    pairs.append(("Test", card["test"].replace("_", " ").replace("-", " ")))
+    return pairs
+
+
+# --- the record links up ---
+
+
+def record(
+    *,
+    key: str,
+    run: Json | None,
+    versions: Sequence[Json],
+    evaluations: Sequence[Json],
+    audits: Sequence[Json],
+    experiments: Sequence[Json],
+) -> None:
+    """data → run → model version → evaluation → audit → experiment: every step a link, what is missing left out."""
+    steps: list[tuple[str, Callable[[], None]]] = []
+    if run is not None:
+        if run.get("data_hash"):
+            steps.append(("data", lambda: _data_step(run)))
+        steps.append(("run", lambda: components.link("run", run["name"], "timeline", id=run["id"])))
+    for version in versions[:2]:
+        steps.append(("version", lambda v=version: version_link(v)))  # type: ignore[misc]
+    for evaluation in evaluations[:3]:
+        steps.append(("evaluation", lambda e=evaluation: evaluation_link(e)))  # type: ignore[misc]
+    for audit in audits[:2]:
+        steps.append(("audit", lambda a=audit: audit_link(a)))  # type: ignore[misc]
+    for experiment in experiments[:2]:
+        steps.append(("experiment", lambda e=experiment: experiment_link(e)))  # type: ignore[misc]
+    if len(steps) < 2:
+        return
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center", key=f"record-{key}"):
+        previous = None
+        for kind, draw in steps:
+            if previous is not None:
+                st.markdown("·" if kind == previous else "›", width="content")
+            draw()
+            previous = kind
+
+
+def _data_step(run: Json) -> None:
+    components.link("run", f"data {formats.short(run['data_hash'])}", "database", id=run["id"], view="Config",
+                    help="The hash of the training data, beside the config it was used with")  # fmt: skip
+
+
+def version_link(version: Json) -> None:
+    components.link("models", f"{version['name']} v{version['version']}", "deployed_code", name=version["name"],
+                    version=str(version["version"]))  # fmt: skip
+
+
+def evaluation_link(evaluation: Json) -> None:
+    score = evaluation["scores"][0] if evaluation["scores"] else None
+    value = f" {formats.measured(score['name'], score['value'])}" if score else ""
+    components.link("evaluations", f"{evaluation['suite']['name']}{value}", "fact_check", id=evaluation["id"])
+
+
+def audit_link(audit: Json) -> None:
+    mark = components.mark(audit["verdict"])
+    components.link("forgetting", f"audit: {mark.word}", mark.icon, id=audit["id"])
+
+
+def experiment_link(experiment: Json) -> None:
+    components.link("experiments", experiment["key"], "call_split", key=experiment["key"])
+
+
+def run_name(run_id: str | None) -> str | None:
+    """The name of a run an object points at."""
+    return None if run_id is None else str(data.run(run_id)["name"])

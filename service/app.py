@@ -1,0 +1,60 @@
+"""Where the parts meet: settings in, application out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from service import errors
+from service.settings import Settings
+from service.store.blobs import BlobStore
+from service.store.database import Database
+from service.tracking import registry_routes as tracking_registry
+from service.tracking import routes as tracking
+from service.tracking.ingest import Ingest
+
+DESCRIPTION = """Experiment tracking and evaluation for fine-tuned language models:
+did it learn (runs), is it better (evaluations), what did it forget (audits), do users prefer it (experiments).
+
+Errors everywhere are `{"error": {"code", "message", "details"}}`. Times are Unix seconds. Lists answer
+`{"items", "next_cursor"}`."""
+
+
+def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
+    """The service on these settings. `database` is given by tests that bring their own."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.database = database or Database(settings.resolved_database_url)
+        app.state.blobs = BlobStore(settings.resolved_artifacts_url)
+        app.state.ingest = Ingest(app.state.database)
+        app.state.ingest.start()
+        try:
+            yield
+        finally:
+            app.state.ingest.stop()
+            if database is None:
+                app.state.database.close()
+
+    app = FastAPI(title="Tunescope", version=version("tunescope"), description=DESCRIPTION, lifespan=lifespan)
+    app.state.settings = settings
+    errors.install(app)
+    for router in (tracking.router, tracking_registry.router):
+        app.include_router(router)
+
+    @app.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """The process is up."""
+        return {"status": "ok", "version": app.version}
+
+    @app.get("/readyz", tags=["operations"])
+    def readyz() -> JSONResponse:
+        """The database answers."""
+        ready = app.state.database.ready()
+        return JSONResponse({"status": "ready" if ready else "database away"}, status_code=200 if ready else 503)
+
+    return app

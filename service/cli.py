@@ -1,0 +1,111 @@
+"""`tunescope serve` and `tunescope keys`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+from rich.console import Console
+
+from service.app import create_app
+from service.auth import SCOPES, Scope, create_key
+from service.settings import Settings
+from service.store.database import Database, DatabaseBusy
+from service.store.migrate import DatabaseTooNew
+
+console = Console(highlight=False)
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of everything the service keeps.", envvar="TUNESCOPE_DATA_DIR")
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database", help="SQLAlchemy URL; absent: SQLite in the data folder.", envvar="TUNESCOPE_DATABASE_URL"
+    ),
+]
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", envvar="TUNESCOPE_HOST", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on.", envvar="TUNESCOPE_PORT", show_default="8000")
+    ] = None,
+    data_dir: DataDir = None,
+    database: DatabaseUrl = None,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(
+            help="fsspec URL of the artifact store; absent: the data folder.", envvar="TUNESCOPE_ARTIFACTS_URL"
+        ),
+    ] = None,
+    auth: Annotated[
+        bool | None,
+        typer.Option(
+            "--auth/--no-auth", help="Ask for API keys; default: only off a loopback address.", envvar="TUNESCOPE_AUTH"
+        ),
+    ] = None,
+    access_log: Annotated[bool, typer.Option(help="Log each request.")] = False,
+) -> None:
+    """Start the service: API, gateway and documentation on one port.
+
+    Example: tunescope serve --port 8000 --data-dir ./tunescope-data
+    """
+    settings = _settings(
+        host=host, port=port, data_dir=data_dir, database_url=database, artifacts_url=artifacts, auth=auth
+    )
+    console.print(f"Tunescope on http://{settings.host}:{settings.port}  (API: /docs, data: {_shown_place(settings)})")
+    if not settings.loopback and not settings.auth_required:
+        console.print("[yellow]Anyone who reaches this address can read and write: authentication is off.[/]")
+    try:
+        app = create_app(settings, Database(settings.resolved_database_url))
+    except (DatabaseBusy, DatabaseTooNew) as error:
+        console.print(f"[red]{error}[/]")
+        raise typer.Exit(1) from None
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=access_log,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def keys(
+    name: Annotated[str, typer.Argument(help="Who or what the key is for.")],
+    scope: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(SCOPES)}; repeat for several.")] = None,
+    days: Annotated[float | None, typer.Option(help="Days until it expires; absent: never.", min=0.0)] = None,
+    data_dir: DataDir = None,
+    database: DatabaseUrl = None,
+) -> None:
+    """Make an API key and print it once. Stop an embedded (SQLite) service first.
+
+    Example: tunescope keys trainer --scope write
+    """
+    wanted: list[Scope] = [known for known in SCOPES if known in (scope or ["write"])]
+    unknown = set(scope or []) - set(SCOPES)
+    if unknown:
+        console.print(f"[red]Unknown scope {', '.join(sorted(unknown))}: choose from {', '.join(SCOPES)}.[/]")
+        raise typer.Exit(2)
+    settings = _settings(data_dir=data_dir, database_url=database)
+    try:
+        opened = Database(settings.resolved_database_url)
+    except (DatabaseBusy, DatabaseTooNew) as error:
+        console.print(f"[red]{error}[/]")
+        raise typer.Exit(1) from None
+    with opened.write() as session:
+        key = create_key(session, name, wanted, days)
+    opened.close()
+    print(key)
+
+
+def _settings(**given: object) -> Settings:
+    return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def _shown_place(settings: Settings) -> str:
+    return "PostgreSQL" if settings.resolved_database_url.startswith("postgresql") else str(settings.data_dir)

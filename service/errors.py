@@ -1,0 +1,115 @@
+"""The one error shape: `{"error": {"code", "message", "details"}}`.
+
+An error is a class with a status and a code, kept beside the code that raises it. Its message says what
+was wrong, where, and what to do.
+
+    ServiceError
+    ├── Invalid        400
+    ├── Unauthorized   401
+    ├── Forbidden      403
+    ├── NotFound       404
+    ├── Conflict       409
+    ├── TooLarge       413
+    └── Unavailable    503
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+
+class ServiceError(Exception):
+    """A refusal a person can act on."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class Invalid(ServiceError):
+    status = 400
+    code = "invalid"
+
+
+class Unauthorized(ServiceError):
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(ServiceError):
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(ServiceError):
+    status = 404
+    code = "not_found"
+
+
+class Conflict(ServiceError):
+    status = 409
+    code = "conflict"
+
+
+class TooLarge(ServiceError):
+    status = 413
+    code = "too_large"
+
+
+class Unavailable(ServiceError):
+    status = 503
+    code = "unavailable"
+
+
+def error_response(
+    status: int,
+    code: str,
+    message: str,
+    details: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    body = {"error": {"code": code, "message": message, "details": details}}
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def _service_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServiceError)
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    return error_response(error.status, error.code, error.message, error.details, headers)
+
+
+def _invalid_request(_: Request, error: Exception) -> JSONResponse:
+    """Say in one sentence what the first fault is; list all of them in `details`."""
+    assert isinstance(error, RequestValidationError)
+    faults = [{"where": _place(fault["loc"]), "what": fault["msg"]} for fault in error.errors()]
+    first = faults[0] if faults else {"where": "body", "what": "not readable"}
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return error_response(400, "invalid_request", f"{first['where']}: {first['what']}{more}.", {"faults": faults})
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return path.lstrip(".") or "request"
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return error_response(404, "no_such_route", f"No route {request.method} {request.url.path}. See /docs.")
+    code = {405: "method_not_allowed"}.get(error.status_code, "http_error")
+    return error_response(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)

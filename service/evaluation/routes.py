@@ -1,0 +1,181 @@
+"""The evaluation API: suites, evaluations, the items behind them, comparisons."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Response
+from sqlmodel import Session
+
+from service.auth import require
+from service.dependencies import Blobs, ReadSession, ServiceDatabase
+from service.evaluation import comparison, items, scoring
+from service.evaluation import slices as slicing
+from service.evaluation import suites as suite_rules
+from service.evaluation.schemas import (
+    ComparisonItemPage,
+    Confusion,
+    EvaluationCreate,
+    EvaluationItemPage,
+    EvaluationOut,
+    EvaluationPage,
+    SliceList,
+    SuiteCreate,
+    SuiteItemPage,
+    SuiteOut,
+    SuitePage,
+    VerdictCard,
+)
+from service.store import evaluations, records, suites
+from service.store.tables import Evaluation, Suite
+
+router = APIRouter(prefix="/api/v1")
+READ = [Depends(require("read"))]
+WRITE = [Depends(require("write"))]
+EVALUATE = [Depends(require("evaluate"))]
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Confidence = Annotated[float, Query(gt=0, lt=1)]
+Margin = Annotated[
+    float, Query(ge=0, allow_inf_nan=False, description="In the metric's unit: 0.01 is one point of accuracy.")
+]
+Metric = Annotated[str | None, Query(description="Absent: the suite's primary metric.")]
+
+
+@router.post("/suites", tags=["suites"], dependencies=WRITE, status_code=201)
+def create_suite(wanted: SuiteCreate, database: ServiceDatabase, blobs: Blobs, response: Response) -> SuiteOut:
+    """Store a suite. The same content again answers 200 with the version there is; a change is the next version."""
+    built = suite_rules.build(wanted, blobs)
+    with database.write() as session:
+        suite, new = suites.add(session, built)
+        response.status_code = 201 if new else 200
+        return SuiteOut.of(suite)
+
+
+@router.get("/suites", tags=["suites"], dependencies=READ)
+def list_suites(
+    session: ReadSession, name: str | None = None, limit: Limit = 100, cursor: str | None = None
+) -> SuitePage:
+    """Suites, newest first; every version is one."""
+    found, next_cursor = suites.page(session, name=name, limit=limit, cursor=cursor)
+    return SuitePage(items=[SuiteOut.of(suite) for suite in found], next_cursor=next_cursor)
+
+
+@router.get("/suites/{suite_id}", tags=["suites"], dependencies=READ)
+def get_suite(suite_id: str, session: ReadSession) -> SuiteOut:
+    return SuiteOut.of(suite_rules.existing(session, suite_id))
+
+
+@router.get("/suites/{suite_id}/items", tags=["suites"], dependencies=READ)
+def list_suite_items(
+    suite_id: str, session: ReadSession, blobs: Blobs, limit: Limit = 100, cursor: str | None = None
+) -> SuiteItemPage:
+    return items.of_suite(suite_rules.existing(session, suite_id), blobs, limit, cursor)
+
+
+@router.post("/evaluations", tags=["evaluations"], dependencies=EVALUATE, status_code=201)
+def create_evaluation(wanted: EvaluationCreate, database: ServiceDatabase, blobs: Blobs) -> EvaluationOut:
+    """Score predictions on a suite. They are joined by item id; an item without one counts as missing, and wrong."""
+    with database.read() as session:
+        suite = suite_rules.existing(session, wanted.suite_id)
+        records.check_links(session, wanted.run_id, wanted.model_version_id)
+    evaluation = scoring.evaluate(suite, wanted, blobs)
+    with database.write() as session:
+        return EvaluationOut.of(evaluations.add(session, evaluation), suite)
+
+
+@router.get("/evaluations", tags=["evaluations"], dependencies=READ)
+def list_evaluations(
+    session: ReadSession,
+    run_id: str | None = None,
+    suite_id: str | None = None,
+    suite: Annotated[str | None, Query(description="A suite's name: all its versions.")] = None,
+    model_version_id: str | None = None,
+    limit: Limit = 100,
+    cursor: str | None = None,
+) -> EvaluationPage:
+    """Evaluations, newest first."""
+    found, next_cursor = evaluations.page(
+        session,
+        run_id=run_id,
+        suite_id=suite_id,
+        suite=suite,
+        model_version_id=model_version_id,
+        limit=limit,
+        cursor=cursor,
+    )
+    by_id = evaluations.suites_of(session, found)
+    return EvaluationPage(items=[EvaluationOut.of(one, by_id[one.suite_id]) for one in found], next_cursor=next_cursor)
+
+
+@router.get("/evaluations/{evaluation_id}", tags=["evaluations"], dependencies=READ)
+def get_evaluation(evaluation_id: str, session: ReadSession) -> EvaluationOut:
+    return EvaluationOut.of(*_existing(session, evaluation_id))
+
+
+@router.get("/evaluations/{evaluation_id}/items", tags=["evaluations"], dependencies=READ)
+def list_evaluation_items(
+    evaluation_id: str,
+    session: ReadSession,
+    blobs: Blobs,
+    correct: bool | None = None,
+    tag: str | None = None,
+    group: str | None = None,
+    true: Annotated[str | None, Query(description="The item's label.")] = None,
+    predicted: Annotated[str | None, Query(description="The parsed answer.")] = None,
+    limit: Limit = 100,
+    cursor: str | None = None,
+) -> EvaluationItemPage:
+    """Items with the model's answers, in the suite's order; all given conditions hold."""
+    wanted = items.Filter(correct=correct, tag=tag, group=group, true=true, predicted=predicted)
+    return items.of_evaluation(*_existing(session, evaluation_id), blobs, wanted, limit, cursor)
+
+
+@router.get("/evaluations/{evaluation_id}/confusion", tags=["evaluations"], dependencies=READ)
+def get_confusion(evaluation_id: str, session: ReadSession, blobs: Blobs) -> Confusion:
+    """The confusion matrix of a label suite, the scores of each class, and the pairs most confused."""
+    return items.confusion(*_existing(session, evaluation_id), blobs)
+
+
+@router.get("/evaluations/{evaluation_id}/slices", tags=["evaluations"], dependencies=READ)
+def get_slices(
+    evaluation_id: str, session: ReadSession, blobs: Blobs, by: slicing.By, metric: Metric = None
+) -> SliceList:
+    """One metric on each group, tag, label or quarter of input lengths, worst first."""
+    return slicing.slices(*_existing(session, evaluation_id), blobs, by, metric)
+
+
+@router.get("/comparisons", tags=["comparisons"], dependencies=READ)
+def compare(
+    session: ReadSession,
+    blobs: Blobs,
+    baseline: str,
+    candidate: str,
+    metric: Metric = None,
+    margin: Margin = 0.0,
+    confidence: Confidence = 0.95,
+) -> VerdictCard:
+    """Is the candidate better than the baseline? Two evaluation ids of the same suite version."""
+    before, after = (evaluations.existing(session, one) for one in (baseline, candidate))
+    return comparison.verdict_card(session, blobs, before, after, metric=metric, margin=margin, confidence=confidence)
+
+
+@router.get("/comparisons/items", tags=["comparisons"], dependencies=READ)
+def list_changed_items(
+    session: ReadSession,
+    blobs: Blobs,
+    baseline: str,
+    candidate: str,
+    kind: Literal["lost", "gained"],
+    metric: Metric = None,
+    limit: Limit = 100,
+    cursor: str | None = None,
+) -> ComparisonItemPage:
+    """The items that the candidate lost or gained, with both outputs, the largest change first."""
+    before, after = (evaluations.existing(session, one) for one in (baseline, candidate))
+    return comparison.changed_items(session, blobs, before, after, kind=kind, metric=metric, limit=limit, cursor=cursor)
+
+
+def _existing(session: Session, evaluation_id: str) -> tuple[Evaluation, Suite]:
+    evaluation = evaluations.existing(session, evaluation_id)
+    return evaluation, evaluations.suites_of(session, [evaluation])[evaluation.suite_id]

@@ -1,0 +1,233 @@
+"""What suites, evaluations and comparisons look like on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from service.evaluation.parsers import ParserName
+from service.store.tables import Evaluation, Suite
+
+TaskType = Literal["classification", "multiple_choice", "generation", "summarisation", "translation", "extractive_qa"]
+Name = Annotated[str, Field(min_length=1, max_length=250)]
+ItemId = Annotated[str, Field(min_length=1, max_length=500)]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class SuiteItem(TypedDict):
+    """A dictionary and not a model: a suite may hold a million of these."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    id: ItemId
+    input: str
+    label: NotRequired[str | None]
+    references: NotRequired[list[str] | None]
+    group: NotRequired[str | None]
+    tags: NotRequired[list[str] | None]
+
+
+class SuiteCreate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: Name
+    task_type: TaskType
+    items: list[SuiteItem]
+    metrics: list[str] = Field(description="Names of metrics; every item carries what each of them reads.")
+    primary_metric: str | None = Field(None, description="The metric of verdicts and slices; absent: the first.")
+    template: str | None = Field(None, description="The prompt template the items are asked with.")
+    parser: ParserName | dict[str, Any] | None = Field(
+        None,
+        description="How an output becomes an answer: a name the service applies where a prediction has no "
+        "`parsed`, or a description of what the client does.",
+    )
+    labels: list[str] | None = Field(None, description="The only answers there are, for a label suite.")
+    description: str | None = None
+
+
+class SuiteOut(BaseModel):
+    id: str
+    name: str
+    version: int
+    hash: str = Field(description="SHA-256 of the definition and the items.")
+    task_type: str
+    n_items: int
+    definition: dict[str, Any] = Field(description="metrics, primary_metric, template, parser, labels, description.")
+    created_at: float
+
+    @classmethod
+    def of(cls, suite: Suite) -> SuiteOut:
+        return cls.model_validate(suite.model_dump(exclude={"items_sha256"}))
+
+
+class SuiteItemOut(BaseModel):
+    id: str
+    input: str
+    label: str | None
+    references: list[str]
+    group: str | None
+    tags: list[str]
+
+
+class Prediction(TypedDict):
+    """`output` null: the model produced nothing. `parsed` null: no answer could be read out of the output.
+    `parsed` absent: the suite's parser reads the output, or the output is the answer."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    id: str
+    output: str | None
+    parsed: NotRequired[str | None]
+    probability: NotRequired[Probability | None]
+
+
+class EvaluationCreate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    suite_id: str
+    run_id: str | None = None
+    model_version_id: str | None = None
+    step: int | None = Field(None, ge=0, lt=2**63)
+    name: Name | None = None
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="How the answers were made: decoding, few-shot, precision, batch size, …"
+    )
+    predictions: list[Prediction]
+
+
+class ScoreOut(BaseModel):
+    name: str
+    value: float | None = Field(description="Null where the metric is undefined; `reason` says why.")
+    interval: tuple[float, float] | None
+    confidence: float
+    n: int
+    n_missing: int
+    method: str | None = Field(description="How the interval was made.")
+    seed: int | None
+    signature: str = Field(description="Everything that can alter the score, library versions included.")
+    reason: str | None
+    higher_is_better: bool
+
+
+class SuiteRef(BaseModel):
+    name: str
+    version: int
+    hash: str
+    task_type: str
+
+
+class EvaluationOut(BaseModel):
+    id: str
+    suite_id: str
+    suite: SuiteRef
+    run_id: str | None
+    model_version_id: str | None
+    step: int | None
+    name: str | None
+    n: int
+    n_missing: int = Field(description="Items with no output; they count as wrong.")
+    n_unparsed: int = Field(description="Items with an output but no readable answer; they count as wrong.")
+    scores: list[ScoreOut]
+    settings: dict[str, Any]
+    prediction_hash: str
+    created_at: float
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, suite: Suite) -> EvaluationOut:
+        row = evaluation.model_dump(exclude={"items_sha256"})
+        return cls.model_validate({**row, "suite": suite.model_dump(include=set(SuiteRef.model_fields))})
+
+
+class EvaluationItem(SuiteItemOut):
+    output: str | None
+    parsed: str | None
+    probability: float | None
+    correct: bool | None = Field(description="Null where no metric of the suite says right or wrong.")
+    scores: dict[str, float] = Field(description="The item's own score, for metrics that have one.")
+
+
+class ClassScoreOut(BaseModel):
+    label: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+class ConfusedPair(BaseModel):
+    true: str
+    predicted: str
+    n: int
+
+
+class Confusion(BaseModel):
+    labels: list[str]
+    counts: list[list[int]]
+    rows: Literal["true"] = "true"
+    unanswered: list[int] = Field(description="By true label: items missing or unparsed, in no column of `counts`.")
+    classes: list[ClassScoreOut]
+    most_confused: list[ConfusedPair] = Field(description="The ten largest cells off the diagonal.")
+
+
+class Slice(BaseModel):
+    slice: str | None = Field(description="Null: the items without a group, tag or label.")
+    n: int
+    value: float | None
+    interval: tuple[float, float] | None
+    reason: str | None
+
+
+class VerdictCard(BaseModel):
+    verdict: Literal["better", "worse", "equivalent", "inconclusive"]
+    sentence: str
+    metric: str
+    baseline_value: float | None
+    candidate_value: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
+    confidence: float
+    p_value: float | None
+    test: str
+    n: int
+    gained: int | None
+    lost: int | None
+    margin: float
+    smallest_detectable: float | None
+    n_needed: int | None = Field(description="Items that would settle an inconclusive comparison.")
+    reason: str | None
+    baseline: EvaluationOut
+    candidate: EvaluationOut
+
+
+class ComparisonItem(SuiteItemOut):
+    baseline_output: str | None
+    candidate_output: str | None
+
+
+class SuitePage(BaseModel):
+    items: list[SuiteOut]
+    next_cursor: str | None
+
+
+class SuiteItemPage(BaseModel):
+    items: list[SuiteItemOut]
+    next_cursor: str | None
+
+
+class EvaluationPage(BaseModel):
+    items: list[EvaluationOut]
+    next_cursor: str | None
+
+
+class EvaluationItemPage(BaseModel):
+    items: list[EvaluationItem]
+    next_cursor: str | None
+
+
+class SliceList(BaseModel):
+    metric: str
+    items: list[Slice] = Field(description="Worst first.")
+    next_cursor: None = None
+
+
+class ComparisonItemPage(BaseModel):
+    items: list[ComparisonItem]
+    next_cursor: str | None

@@ -1,0 +1,89 @@
+"""Predictions are scored once: statistics an item, a score a metric, everything stored together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from service.errors import Invalid
+from service.evaluation.predictions import Answers, align
+from service.evaluation.schemas import EvaluationCreate
+from service.measure.metric import FloatArray
+from service.measure.metrics import METRICS
+from service.measure.score import score
+from service.measure.validation import MeasureError
+from service.store import evaluations, suites
+from service.store.blobs import BlobStore
+from service.store.tables import Evaluation, Suite
+
+SEED = 0
+
+
+class CannotScore(Invalid):
+    """A metric cannot score an item (`details.item`) or the set."""
+
+    code = "cannot_score"
+
+
+def evaluate(suite: Suite, wanted: EvaluationCreate, blobs: BlobStore) -> Evaluation:
+    """The scored evaluation with its answers stored, ready for `evaluations.add`. No session: this may take long."""
+    items = suites.read_items(blobs, suite, ["id", "label", "references"])
+    answers = align(suite, items.column("id").to_pylist(), wanted.predictions)
+    metrics: list[str] = suite.definition["metrics"]
+    statistics = {name: _statistics(name, answers, references(items, name)) for name in metrics}
+    columns = {
+        "id": answers.ids,
+        "output": answers.outputs,
+        "parsed": answers.parsed,
+        "probability": answers.probabilities,
+        "correct": _correct(suite, answers, items, statistics),
+    }
+    return Evaluation(
+        **wanted.model_dump(exclude={"predictions"}),
+        n=len(answers.ids),
+        n_missing=answers.n_missing,
+        n_unparsed=answers.n_unparsed,
+        scores=[_score(name, values, answers.n_missing) for name, values in statistics.items()],
+        prediction_hash=answers.hash(),
+        items_sha256=evaluations.write_answers(blobs, columns, statistics),
+        created_at=time.time(),
+    )
+
+
+def references(items: pa.Table, metric: str) -> list[list[str]]:
+    """What `metric` compares each item's answer with: its label, or its references (the label where it has none)."""
+    labels = items.column("label").to_pylist()
+    if METRICS[metric].reads == "label":
+        return [[label] for label in labels]
+    texts = items.column("references").to_pylist()
+    return [given or [label] for given, label in zip(texts, labels, strict=True)]
+
+
+def _statistics(name: str, answers: Answers, wanted: Sequence[Sequence[str]]) -> FloatArray:
+    try:
+        return METRICS[name].statistics(answers.parsed, wanted)
+    except MeasureError as error:
+        item = None if error.index is None else answers.ids[error.index]
+        place = "" if item is None else f" item '{item}'"
+        raise CannotScore(
+            f"The metric '{name}' cannot score{place}: {error}.", details={"item": item, "reason": error.code}
+        ) from error
+
+
+def _correct(suite: Suite, answers: Answers, items: pa.Table, statistics: dict[str, FloatArray]) -> list[bool | None]:
+    """Right or wrong by the primary metric where it says so, else by the first metric of the suite that does."""
+    for name in (suite.definition["primary_metric"], *statistics):
+        if METRICS[name].reads == "label":
+            labels = items.column("label").to_pylist()
+            return [given == label for given, label in zip(answers.parsed, labels, strict=True)]
+        if METRICS[name].kind == "proportion":
+            return [right == 1.0 for right in statistics[name][:, 0].tolist()]
+    return [None] * suite.n_items
+
+
+def _score(name: str, statistics: FloatArray, n_missing: int) -> dict[str, Any]:
+    return asdict(score(METRICS[name], statistics, n_missing=n_missing, seed=SEED))

@@ -1,0 +1,168 @@
+"""All experiments and upstreams in memory: what traffic is decided by, without touching the database.
+
+A background thread reads them again every few seconds; the process that makes a change reads at once.
+While the database is away the last good snapshot serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.experiments.assignment import LiveExperiment, Variant
+from service.settings import SecretNotFound, read_secret
+from service.store import experiments as store
+from service.store.database import Database
+from service.store.tables import Experiment, Upstream
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveUpstream:
+    """A model endpoint with its key resolved. `problem`: why it cannot be called. Prices: USD per 1M tokens."""
+
+    name: str
+    url: str
+    model: str
+    api_key: str | None = field(repr=False)
+    input_price: float | None
+    output_price: float | None
+    price_version: str | None
+    created_at: float
+    problem: str | None = None
+
+    def cost(self, input_tokens: int | None, output_tokens: int | None) -> float | None:
+        """USD; None when a price or a count is unknown."""
+        if self.input_price is None or self.output_price is None or input_tokens is None or output_tokens is None:
+            return None
+        return (input_tokens * self.input_price + output_tokens * self.output_price) / 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent state. `body` is the JSON answer to clients that decide by themselves."""
+
+    etag: str
+    body: bytes
+    experiments: Mapping[str, LiveExperiment]
+    upstreams: Mapping[str, LiveUpstream]
+
+
+EMPTY = Snapshot("", b'{"etag":"","experiments":[]}', {}, {})
+
+
+class Snapshots:
+    """The newest snapshot, kept fresh between `start` and `stop`."""
+
+    def __init__(self, database: Database, every_seconds: float) -> None:
+        self.current = EMPTY
+        self._database = database
+        # Half the promised delay: a change just after a reading is still seen in time.
+        self._every = every_seconds / 2
+        self._refreshing = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="experiment-snapshots", daemon=True)
+
+    def start(self) -> None:
+        self.refresh()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def refresh(self) -> Snapshot:
+        """Read everything now; on a database error the last good snapshot stays."""
+        with self._refreshing:
+            try:
+                with self._database.read() as session:
+                    fresh = build(store.everything(session), store.upstreams(session))
+            except SQLAlchemyError as error:
+                logger.warning("Experiments go on with the last snapshot; the database is away: %s", error)
+            else:
+                self.current = fresh
+            return self.current
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._every):
+            self.refresh()
+
+
+def build(experiments: Sequence[Experiment], upstreams: Sequence[Upstream]) -> Snapshot:
+    live = [compile_experiment(row) for row in experiments]
+    public = [_public(experiment) for experiment in live]
+    etag = hashlib.sha256(orjson.dumps(public)).hexdigest()[:16]
+    return Snapshot(
+        etag,
+        orjson.dumps({"etag": etag, "experiments": public}),
+        {experiment.key: experiment for experiment in live},
+        {row.name: compile_upstream(row) for row in upstreams},
+    )
+
+
+def compile_experiment(row: Experiment) -> LiveExperiment:
+    plan = row.plan
+    return LiveExperiment(
+        id=row.id,
+        key=row.key,
+        salt=row.salt,
+        hash_version=row.hash_version,
+        phase=row.phase,
+        status=row.status,
+        variants=tuple(Variant(**variant) for variant in plan["variants"]),
+        coverage=plan["coverage"],
+        targeting=plan["targeting"],
+        forced=plan["forced"],
+        namespace=plan["namespace"],
+        winner=(row.decision or {}).get("winner"),
+        fallback_upstream=plan["fallback_upstream"],
+        store_content=plan["store_content"],
+    )
+
+
+def compile_upstream(row: Upstream) -> LiveUpstream:
+    api_key, problem = None, None
+    if row.api_key_ref is not None:
+        try:
+            api_key = read_secret(row.api_key_ref)
+        except (SecretNotFound, OSError) as error:
+            problem = str(error)
+    return LiveUpstream(
+        name=row.name,
+        url=f"{row.base_url.rstrip('/')}/chat/completions",
+        model=row.model,
+        api_key=api_key,
+        input_price=row.input_price,
+        output_price=row.output_price,
+        price_version=row.price_version,
+        created_at=row.created_at,
+        problem=problem,
+    )
+
+
+def _public(experiment: LiveExperiment) -> dict[str, Any]:
+    """What a client needs to decide like the service; no upstream, no key."""
+    return {
+        "key": experiment.key,
+        "salt": experiment.salt,
+        "hash_version": experiment.hash_version,
+        "phase": experiment.phase,
+        "status": experiment.status,
+        "variants": [
+            {"key": variant.key, "weight": share, "value": variant.value}
+            for variant, (_, share) in zip(experiment.variants, experiment.shares, strict=True)
+        ],
+        "coverage": experiment.coverage,
+        "targeting": dict(experiment.targeting),
+        "forced": dict(experiment.forced),
+        "namespace": experiment.namespace,
+        "winner": experiment.winner,
+    }

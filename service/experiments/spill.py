@@ -1,0 +1,86 @@
+"""A file for events that the database cannot take now: nothing recorded is lost.
+
+Each process appends to a file of its own, which it holds locked; a file whose owner has gone is drained by
+whoever finds it. Draining applies a file again from its start after a failure: applying is idempotent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from service.experiments.events import Event
+from service.store.tables import new_id
+
+logger = logging.getLogger(__name__)
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)  # type: ignore[arg-type]
+
+
+class Spill:
+    def __init__(self, folder: Path, chunk: int = 500) -> None:
+        self._folder = folder
+        self._chunk = chunk
+        self._lock = threading.Lock()
+        self._file: BinaryIO | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        # Files left by a process that died are waiting from the start.
+        self.waiting = any(self._paths())
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Durable when this returns."""
+        lines = b"".join(_encoder.encode(event) + b"\n" for event in events)
+        with self._lock:
+            if self._file is None:
+                self._file = (self._folder / f"events-{new_id()}.jsonl").open("ab")
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+            self.waiting = True
+            self._file.write(lines)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def drain(self, apply: Callable[[Sequence[Event]], None]) -> None:
+        """Hand everything to `apply` in order, a chunk at a time; what it raises leaves the file in place."""
+        self.close()
+        with self._lock:
+            self.waiting = False
+        for path in self._paths():
+            try:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    events = _read(file)
+                    while chunk := list(itertools.islice(events, self._chunk)):
+                        apply(chunk)
+                    path.unlink()
+            except (BlockingIOError, FileNotFoundError):
+                continue  # another process writes or drains this one
+            except BaseException:
+                self.waiting = True
+                raise
+
+    def close(self) -> None:
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._folder.glob("events-*.jsonl"))
+
+
+def _read(file: BinaryIO) -> Iterator[Event]:
+    for number, line in enumerate(file, start=1):
+        try:
+            yield _decoder.decode(line)
+        except msgspec.MsgspecError as error:
+            # Only a crash in the middle of a write leaves such a line.
+            logger.error("A torn event is skipped: %s line %d: %s", getattr(file, "name", "spill"), number, error)

@@ -1,0 +1,51 @@
+"""Policies: what may be lost, written down, hashed and versioned before the result is seen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Any
+
+from sqlmodel import Session
+
+from service.errors import Invalid, NotFound
+from service.forgetting.schemas import PolicyCreate
+from service.measure.metrics import METRICS
+from service.store import audits
+from service.store.tables import Policy
+
+
+class PolicyNotFound(NotFound):
+    code = "policy_not_found"
+
+
+class PolicyInvalid(Invalid):
+    code = "policy_invalid"
+
+
+def build(wanted: PolicyCreate) -> Policy:
+    """The checked policy, ready for `audits.add_policy`."""
+    seen: set[str] = set()
+    for task in wanted.protected:
+        if task.suite in seen:
+            raise PolicyInvalid(f"The suite '{task.suite}' is protected twice.")
+        seen.add(task.suite)
+        if task.metric is not None and task.metric not in METRICS:
+            known = ", ".join(sorted(METRICS))
+            raise PolicyInvalid(f"There is no metric '{task.metric}' (suite '{task.suite}'). Known: {known}.")
+    body = wanted.model_dump(exclude={"name"})
+    return Policy(name=wanted.name, version=0, hash=canonical_hash(body), body=body, created_at=time.time())
+
+
+def existing(session: Session, policy_id: str) -> Policy:
+    policy = audits.get_policy(session, policy_id)
+    if policy is None:
+        raise PolicyNotFound(f"There is no policy '{policy_id}'. GET /api/v1/policies lists them.")
+    return policy
+
+
+def canonical_hash(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,298 @@
+"""Two evaluations of the same items, and the verdict.
+
+| statistics          | test                                   | interval                                          |
+|---------------------|----------------------------------------|---------------------------------------------------|
+| right/wrong items   | exact McNemar                          | Tango's score interval                            |
+| real item scores    | sign-flip permutation                  | paired t                                          |
+| corpus metrics      | paired bootstrap (as sacrebleu's)      | percentiles of the resampled difference           |
+
+With groups: sign flips of whole groups; Tango on Rao-Scott counts or a cluster-robust t; whole groups resampled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from service.measure.labels import is_right
+from service.measure.metric import FloatArray, Metric
+from service.measure.paired import (
+    POWER,
+    clustered_counts,
+    group_codes,
+    items_to_settle,
+    mcnemar_exact,
+    paired_mean,
+    sign_flip,
+    smallest_detectable,
+    tango_interval,
+)
+from service.measure.resampling import count_draws, distinct_rows, group_draws, item_draws
+from service.measure.validation import EmptySetError, LengthMismatchError, OutOfRangeError, check_probability
+
+Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate against baseline on one metric; `difference` is candidate minus baseline in the metric's unit.
+
+    gained, lost: items that became right or wrong (real scores: rose or fell); None if items have no score.
+    smallest_detectable: the true difference this n would have shown with 80 % power.
+    n_needed: about how many items would settle an inconclusive comparison, at the larger of the margin and the
+    difference seen; None when the verdict is in, or nothing says how far apart the two are.
+    reason of an inconclusive verdict: too_few_items, one_group, undefined, undefined_resamples, no_variation,
+    covers_zero (no margin was stated), wider_than_margin, test_disagrees (the interval excludes 0 but p is too large).
+    """
+
+    verdict: Verdict
+    metric: str
+    baseline_value: float | None
+    candidate_value: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
+    confidence: float
+    p_value: float | None
+    test: str | None
+    n: int
+    gained: int | None
+    lost: int | None
+    margin: float
+    smallest_detectable: float | None
+    n_needed: int | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """spread: n times the squared standard error of the difference, what one item contributes."""
+
+    interval: tuple[float, float] | None = None
+    p_value: float | None = None
+    test: str | None = None
+    spread: float | None = None
+    reason: str | None = None
+
+
+def compare(
+    metric: Metric,
+    baseline_stats: FloatArray,
+    candidate_stats: FloatArray,
+    *,
+    margin: float = 0.0,
+    confidence: float = 0.95,
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two sets of statistics (n, k) whose rows are the same items in the same order.
+
+    margin: differences within ± margin (the metric's unit) do not matter; 0 rules the verdict `equivalent` out.
+    groups: the cluster of each item (document, user, topic), when items are not independent.
+    Verdict: equivalent when the whole interval lies within the margin; better or worse when the interval excludes 0
+    and p < 1 - confidence; inconclusive otherwise, with the reason.
+    """
+    check_probability(confidence, "confidence")
+    if not (math.isfinite(margin) and margin >= 0):
+        raise OutOfRangeError(f"a margin is a finite number >= 0, got {margin}")
+    n = len(baseline_stats)
+    if n != len(candidate_stats):
+        raise LengthMismatchError(f"{n} baseline items but {len(candidate_stats)} candidate items; join them first")
+    if not n:
+        raise EmptySetError("there are no items to compare")
+    before, after = (float(metric.aggregate(stats)[0]) for stats in (baseline_stats, candidate_stats))
+    difference = None if math.isnan(before) or math.isnan(after) else after - before
+    evidence = _Evidence(reason="undefined")
+    if difference is not None:
+        evidence = _evidence(metric, baseline_stats, candidate_stats, difference, confidence, groups, seed)
+    verdict, reason = _verdict(evidence, margin, confidence, metric.higher_is_better)
+    changes = item_changes(metric, baseline_stats, candidate_stats)
+    detectable, needed = _sizes(evidence, difference, margin, confidence, n, verdict)
+    return Comparison(
+        verdict=verdict,
+        metric=metric.name,
+        baseline_value=None if math.isnan(before) else before,
+        candidate_value=None if math.isnan(after) else after,
+        difference=difference,
+        interval=evidence.interval,
+        confidence=confidence,
+        p_value=evidence.p_value,
+        test=evidence.test,
+        n=n,
+        gained=None if changes is None else int(np.count_nonzero(changes > 0)),
+        lost=None if changes is None else int(np.count_nonzero(changes < 0)),
+        margin=margin,
+        smallest_detectable=detectable,
+        n_needed=needed,
+        reason=reason,
+    )
+
+
+def _evidence(
+    metric: Metric,
+    baseline: FloatArray,
+    candidate: FloatArray,
+    difference: float,
+    confidence: float,
+    groups: Sequence[Hashable] | None,
+    seed: int,
+) -> _Evidence:
+    if len(baseline) < 2:
+        return _Evidence(reason="too_few_items")
+    if groups is not None and len(set(groups)) < 2:
+        return _Evidence(reason="one_group")
+    if metric.kind == "proportion":
+        return _right_wrong(baseline[:, 0], candidate[:, 0], confidence, groups, seed)
+    if metric.kind == "mean":
+        before, after = metric.item_scores(baseline), metric.item_scores(candidate)
+        if before is None or after is None:
+            raise TypeError(f"{metric.name} is of kind 'mean' but has no item scores")
+        return _real_scores(after - before, confidence, groups, seed)
+    return _corpus(metric, baseline, candidate, difference, confidence, groups, seed)
+
+
+def _right_wrong(
+    before: FloatArray, after: FloatArray, confidence: float, groups: Sequence[Hashable] | None, seed: int
+) -> _Evidence:
+    n, lost, gained = len(before), int(np.count_nonzero(after < before)), int(np.count_nonzero(after > before))
+    # One discordant item at least: none seen does not mean that none exist.
+    spread = max(lost + gained, 1) / n
+    if groups is None:
+        return _Evidence(tango_interval(lost, gained, n, confidence), mcnemar_exact(lost, gained), "mcnemar", spread)
+    mean = paired_mean(after - before, groups)
+    if mean is None:
+        return _Evidence(reason="one_group")
+    counts = clustered_counts(lost, gained, n, mean.design_effect, (1 - confidence) / 2, mean.dof)
+    p_value = sign_flip(after - before, seed, groups)
+    return _Evidence(
+        tango_interval(*counts, confidence), p_value, "sign-flip by group", spread * max(mean.design_effect, 1.0)
+    )
+
+
+def _real_scores(differences: FloatArray, confidence: float, groups: Sequence[Hashable] | None, seed: int) -> _Evidence:
+    mean = paired_mean(differences, groups)
+    if mean is None:
+        return _Evidence(reason="too_few_items")
+    if mean.se == 0:
+        return _Evidence(p_value=sign_flip(differences, seed, groups), test="sign-flip", reason="no_variation")
+    test = "sign-flip" if groups is None else "sign-flip by group"
+    p_value = sign_flip(differences, seed, groups)
+    return _Evidence(mean.interval(confidence), p_value, test, mean.se**2 * len(differences))
+
+
+def _corpus(
+    metric: Metric,
+    baseline: FloatArray,
+    candidate: FloatArray,
+    difference: float,
+    confidence: float,
+    groups: Sequence[Hashable] | None,
+    seed: int,
+) -> _Evidence:
+    if np.array_equal(baseline, candidate):
+        return _Evidence(reason="no_variation")
+    resampled = paired_bootstrap(metric, baseline, candidate, groups=groups, seed=seed)
+    differences = resampled[~np.isnan(resampled)]
+    if len(differences) < 0.95 * len(resampled):
+        return _Evidence(reason="undefined_resamples")
+    p_value, test = _bootstrap_p(metric, differences, difference)
+    low, high = np.quantile(differences, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return _Evidence(
+        (float(low), float(high)),
+        p_value,
+        test if groups is None else f"{test} by group",
+        float(np.var(differences)) * len(baseline),
+    )
+
+
+def _bootstrap_p(metric: Metric, resampled: FloatArray, difference: float) -> tuple[float, str]:
+    """(p, name of the test) from resampled differences, (count + 1) / (R + 1).
+
+    Text metrics get sacrebleu's p for comparability (Koehn 2004, as in Moses): absolute differences less their mean
+    beyond the one seen. It leans to one side, so a verdict also asks that the interval excludes 0.
+    """
+    if metric.reads == "text":
+        sizes = np.abs(resampled)
+        extreme, test = np.count_nonzero(sizes - sizes.mean() > abs(difference)), "paired bootstrap (sacrebleu)"
+    else:
+        # Two-sided: the resamples, centred on 0 as under the null hypothesis, beyond the difference seen.
+        extreme = np.count_nonzero(np.abs(resampled - resampled.mean()) >= abs(difference))
+        test = "paired bootstrap"
+    return float((extreme + 1) / (len(resampled) + 1)), test
+
+
+def paired_bootstrap(
+    metric: Metric,
+    baseline: FloatArray,
+    candidate: FloatArray,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> FloatArray:
+    """Differences candidate - baseline on 1,000 resamples of the same items for both, shape (1000,)."""
+    n, width = baseline.shape
+    if groups is not None:
+        draws = group_draws(group_codes(groups, n), seed)
+    else:
+        distinct = distinct_rows(np.hstack([baseline, candidate])) if metric.reads == "label" else None
+        if distinct is not None:
+            baseline, candidate = distinct.rows[:, :width], distinct.rows[:, width:]
+            draws = count_draws(distinct.counts, seed)
+        else:
+            draws = item_draws(n, seed)
+    return np.concatenate([metric.aggregate(candidate, w) - metric.aggregate(baseline, w) for w in draws])
+
+
+def item_changes(metric: Metric, baseline: FloatArray, candidate: FloatArray) -> FloatArray | None:
+    """What each item gained (positive) or lost, shape (n,); None where the metric says nothing of one item.
+
+    Label metrics of the whole set (F1, kappa) change an item by its being right or wrong.
+    """
+    before, after = metric.item_scores(baseline), metric.item_scores(candidate)
+    if before is None or after is None:
+        if metric.reads != "label":
+            return None
+        before, after = is_right(baseline), is_right(candidate)
+    return after - before
+
+
+def item_changes(metric: Metric, baseline: FloatArray, candidate: FloatArray) -> FloatArray | None:
+    """Each item's change, candidate - baseline, shape (n,); None where items have no score of their own.
+
+    Under a label metric of the whole set (macro-F1) an item changes by becoming right (+1) or wrong (-1).
+    """
+    before, after = metric.item_scores(baseline), metric.item_scores(candidate)
+    if before is not None and after is not None:
+        return after - before
+    return is_right(candidate) - is_right(baseline) if metric.reads == "label" else None
+
+
+def _verdict(
+    evidence: _Evidence, margin: float, confidence: float, higher_is_better: bool
+) -> tuple[Verdict, str | None]:
+    if evidence.interval is None or evidence.p_value is None:
+        return "inconclusive", evidence.reason
+    low, high = evidence.interval
+    if -margin < low and high < margin:
+        return "equivalent", None
+    if low <= 0 <= high:
+        return "inconclusive", "wider_than_margin" if margin > 0 else "covers_zero"
+    if evidence.p_value >= 1 - confidence:
+        return "inconclusive", "test_disagrees"
+    return ("better" if (low > 0) == higher_is_better else "worse"), None
+
+
+def _sizes(
+    evidence: _Evidence, difference: float | None, margin: float, confidence: float, n: int, verdict: Verdict
+) -> tuple[float | None, int | None]:
+    """(smallest detectable difference, items needed to settle)."""
+    if evidence.spread is None or difference is None:
+        return None, None
+    detectable = smallest_detectable(evidence.spread, n, 1 - confidence)
+    if verdict != "inconclusive":
+        return detectable, None
+    needed = items_to_settle(evidence.spread, max(margin, abs(difference)), 1 - confidence, POWER, two_sided=True)
+    return detectable, None if needed is None else max(needed, n + 1)

@@ -1,0 +1,96 @@
+"""Bootstrap draws and jackknife deletions, as blocks of weights over items.
+
+A resample is a row of weights: how often each item occurs in it. Blocks hold a bounded number of cells, so
+memory does not grow with the number of resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.measure.metric import FloatArray, IntArray
+
+RESAMPLES = 1000
+JACKKNIFE_GROUPS = 250
+MAX_BLOCK_CELLS = 4_000_000
+MAX_DISTINCT_ROWS = 2_000
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """Rows that occur, and how often: `rows` (u, k), `counts` (u,). Sums over items are sums over these."""
+
+    rows: FloatArray
+    counts: IntArray
+
+
+def distinct_rows(statistics: FloatArray) -> Distinct | None:
+    """The distinct rows of statistics made of small integers (label codes); None when there are too many.
+
+    Drawing n items with replacement and summing is drawing their counts from a multinomial, so a resample
+    of a million label pairs costs as much as one of a few hundred.
+    """
+    codes = np.zeros(len(statistics), dtype=np.int64)
+    for column in statistics.T.astype(np.int64):
+        lowest = int(column.min(initial=0))
+        codes = np.unique(codes, return_inverse=True)[1] * (int(column.max(initial=0)) - lowest + 1) + column - lowest
+    _, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    return Distinct(statistics[first], counts) if len(first) <= MAX_DISTINCT_ROWS else None
+
+
+def item_draws(n: int, seed: int, resamples: int = RESAMPLES) -> Iterator[FloatArray]:
+    """Weights of n items drawn with replacement: blocks (r, n).
+
+    The draws are those of sacrebleu's paired bootstrap for the same seed.
+    """
+    generator = np.random.default_rng(seed)
+    for rows in _blocks(resamples, n):
+        picked = generator.choice(n, size=(rows, n), replace=True)
+        picked += np.arange(rows)[:, None] * n
+        yield np.bincount(picked.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+
+
+def group_draws(groups: IntArray, seed: int, resamples: int = RESAMPLES) -> Iterator[FloatArray]:
+    """Weights of items when whole groups are drawn with replacement: blocks (r, n).
+
+    groups: the group number of each item, shape (n,), counted from 0 without gaps.
+    """
+    n_groups = int(groups.max()) + 1
+    generator = np.random.default_rng(seed)
+    for rows in _blocks(resamples, len(groups)):
+        picked = generator.choice(n_groups, size=(rows, n_groups), replace=True)
+        picked += np.arange(rows)[:, None] * n_groups
+        drawn = np.bincount(picked.ravel(), minlength=rows * n_groups).reshape(rows, n_groups)
+        yield drawn[:, groups].astype(np.float64)
+
+
+def count_draws(counts: IntArray, seed: int, resamples: int = RESAMPLES) -> Iterator[FloatArray]:
+    """Weights of distinct rows when the items behind them are drawn with replacement: blocks (r, u)."""
+    n = int(counts.sum())
+    generator = np.random.default_rng(seed)
+    for rows in _blocks(resamples, len(counts)):
+        yield generator.multinomial(n, counts / n, size=rows).astype(np.float64)
+
+
+def deletions(n: int, seed: int) -> Iterator[FloatArray]:
+    """Weights that leave out one of up to 250 random, equal groups of items: blocks (r, n).
+
+    With 250 items or fewer this is the delete-one jackknife. The acceleration of BCa and a jackknife
+    standard error keep their scale under grouping (Shao & Tu 1995, section 2.3).
+    """
+    n_groups = min(n, JACKKNIFE_GROUPS)
+    group = np.random.default_rng(seed).permutation(n) % n_groups
+    start = 0
+    for rows in _blocks(n_groups, n):
+        yield (group[None, :] != np.arange(start, start + rows)[:, None]).astype(np.float64)
+        start += rows
+
+
+def _blocks(total: int, width: int) -> Iterator[int]:
+    """Sizes of consecutive blocks of rows of `width` cells that add up to `total`."""
+    size = max(1, MAX_BLOCK_CELLS // max(width, 1))
+    for start in range(0, total, size):
+        yield min(size, total - start)

@@ -1,0 +1,155 @@
+"""What is refused before anything is scored.
+
+Reference tools answer these inputs with a wrong number: lengths that differ are cut to the shorter,
+transposed references are scored as they come, `0.6` is cast to label 0, and a text that a tokenizer
+cannot read scores 0. Every error below names the item (its position, counted from 0).
+
+    MeasureError(ValueError)
+    ├── EmptySetError               nothing to score
+    ├── LengthMismatchError         outputs and references (or two evaluations) of different lengths
+    │   └── TransposedReferencesError
+    ├── MissingReferenceError       an item without a reference, or a label item with several
+    ├── NotTextError                an output or reference that is not text
+    ├── NotALabelError              a label that is neither text nor integer, or a mix of both
+    ├── UnreadableTextError         a text the metric's tokenizer would drop entirely
+    └── OutOfRangeError             a number outside what the formula takes (NaN, negative count, ...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Label = str | int
+
+
+class MeasureError(ValueError):
+    """Base of every refusal in `measure`. `index` is the offending item's position, when there is one."""
+
+    code = "invalid_measurement"
+
+    def __init__(self, message: str, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class EmptySetError(MeasureError):
+    code = "empty_set"
+
+
+class LengthMismatchError(MeasureError):
+    code = "length_mismatch"
+
+
+class TransposedReferencesError(LengthMismatchError):
+    code = "references_transposed"
+
+
+class MissingReferenceError(MeasureError):
+    code = "missing_reference"
+
+
+class NotTextError(MeasureError):
+    code = "not_text"
+
+
+class NotALabelError(MeasureError):
+    code = "not_a_label"
+
+
+class UnreadableTextError(MeasureError):
+    code = "unreadable_text"
+
+
+class OutOfRangeError(MeasureError):
+    code = "out_of_range"
+
+
+def check_aligned(outputs: Sequence[object], references: Sequence[Sequence[object]]) -> None:
+    """One non-empty list of references for each output; raises on anything else."""
+    if isinstance(references, str) or any(isinstance(item, str) for item in references):
+        index = next((i for i, item in enumerate(references) if isinstance(item, str)), None)
+        raise NotTextError("references must be a list of lists: wrap a single reference as [text]", index)
+    if not len(outputs) and not len(references):
+        raise EmptySetError("there is nothing to score: no outputs and no references")
+    if len(outputs) != len(references):
+        if len(outputs) > 1 and all(len(stream) == len(outputs) for stream in references):
+            raise TransposedReferencesError(
+                f"references come as {len(references)} streams of {len(outputs)} texts; "
+                "give one list of references per item instead (the transpose)"
+            )
+        raise LengthMismatchError(
+            f"{len(outputs)} outputs but {len(references)} lists of references: item "
+            f"{min(len(outputs), len(references))} has no counterpart",
+            min(len(outputs), len(references)),
+        )
+    for index, item in enumerate(references):
+        if not len(item):
+            raise MissingReferenceError(f"item {index} has no reference", index)
+
+
+def check_texts(
+    outputs: Sequence[str | None], references: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Texts ready to score: an output of None (the model gave nothing) becomes the empty text."""
+    check_aligned(outputs, references)
+    for index, output in enumerate(outputs):
+        if output is not None and not isinstance(output, str):
+            raise NotTextError(f"the output of item {index} is {type(output).__name__}, not text", index)
+    for index, item in enumerate(references):
+        for reference in item:
+            if not isinstance(reference, str):
+                raise NotTextError(f"a reference of item {index} is {type(reference).__name__}, not text", index)
+    return [output or "" for output in outputs], [list(item) for item in references]
+
+
+def check_labels(labels: Sequence[Label | None], what: str, *, missing_allowed: bool = False) -> type[Label] | None:
+    """All text or all integers; returns which (None when every label is missing).
+
+    Floats and booleans are refused: 0.6 is a probability, and a cast would call it class 0.
+    """
+    kind: type[Label] | None = None
+    for index, label in enumerate(labels):
+        if label is None and missing_allowed:
+            continue
+        if isinstance(label, bool) or not isinstance(label, (str, int)):
+            hint = "; a probability is not a label" if isinstance(label, float) else ""
+            raise NotALabelError(f"the {what} of item {index} is {label!r} ({type(label).__name__}){hint}", index)
+        this: type[Label] = str if isinstance(label, str) else int
+        if kind is not None and this is not kind:
+            raise NotALabelError(
+                f"the {what} of item {index} is {this.__name__}, earlier ones are {kind.__name__}", index
+            )
+        kind = this
+    return kind
+
+
+def check_label_pairs(
+    outputs: Sequence[Label | None], references: Sequence[Sequence[Label]]
+) -> tuple[list[Label], list[Label | None]]:
+    """(true, predicted) labels of a set where each item has exactly one reference label."""
+    check_aligned(outputs, references)
+    for index, item in enumerate(references):
+        if len(item) != 1:
+            raise MissingReferenceError(f"item {index} has {len(item)} labels; a label metric takes one", index)
+    true = [item[0] for item in references]
+    check_same_kind(true, outputs)
+    return true, list(outputs)
+
+
+def check_same_kind(true: Sequence[Label], predicted: Sequence[Label | None]) -> None:
+    """Both sides all text or all integers: '1' never equals 1, and would score 0 in silence."""
+    true_kind = check_labels(true, "true label")
+    predicted_kind = check_labels(predicted, "predicted label", missing_allowed=True)
+    if true_kind is not None and predicted_kind is not None and true_kind is not predicted_kind:
+        index = next(i for i, label in enumerate(predicted) if label is not None)
+        raise NotALabelError(
+            f"true labels are {true_kind.__name__} but the predicted label of item {index} is "
+            f"{predicted_kind.__name__}: they could never be equal",
+            index,
+        )
+
+
+def check_probability(value: float, what: str) -> None:
+    """Strictly between 0 and 1."""
+    if not 0.0 < value < 1.0:
+        raise OutOfRangeError(f"{what} must lie strictly between 0 and 1, got {value!r}")

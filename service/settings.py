@@ -1,0 +1,78 @@
+"""Every knob of the service: one class, read from `TUNESCOPE_…` once, then passed as a value.
+
+The only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of the service; each is also an environment variable `TUNESCOPE_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="TUNESCOPE_", extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    data_dir: Path = Field(
+        Path("tunescope-data"), description="Folder of everything the service keeps on this machine."
+    )
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL; absent: SQLite in the data folder. PostgreSQL: postgresql+psycopg://…"
+    )
+    artifacts_url: str | None = Field(
+        None, description="fsspec URL of the artifact store; absent: a folder in the data folder."
+    )
+    auth: bool | None = Field(None, description="Ask for API keys. Absent: off on a loopback address, on elsewhere.")
+    max_body_bytes: int = Field(256 * 2**20, gt=0, description="Largest request body that is read.")
+    silent_after_seconds: float = Field(
+        60.0, gt=0, description="A running run without a heartbeat for this long is shown as silent."
+    )
+    snapshot_refresh_seconds: float = Field(
+        5.0, gt=0, description="How soon every replica sees a change of an experiment."
+    )
+    upstream_connect_timeout: float = Field(5.0, gt=0, description="Seconds to connect to a model upstream.")
+    upstream_first_token_timeout: float = Field(60.0, gt=0, description="Seconds to an upstream's first byte.")
+    upstream_token_timeout: float = Field(30.0, gt=0, description="Seconds between two bytes of an answer.")
+    upstream_total_timeout: float = Field(600.0, gt=0, description="Seconds for a whole answer.")
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'tunescope.db'}"
+
+    @property
+    def resolved_artifacts_url(self) -> str:
+        return self.artifacts_url or str(self.data_dir.absolute() / "artifacts")
+
+    @property
+    def loopback(self) -> bool:
+        return self.host in {"127.0.0.1", "localhost", "::1"}
+
+    @property
+    def auth_required(self) -> bool:
+        return self.auth if self.auth is not None else not self.loopback
+
+
+class SecretNotFound(LookupError):
+    """A key reference that leads nowhere."""
+
+
+def read_secret(reference: str) -> str:
+    """The secret behind `env:NAME` or `file:/path`. References are stored; secrets never are."""
+    kind, _, place = reference.partition(":")
+    if kind == "env" and place:
+        value = os.environ.get(place)
+        if not value:
+            raise SecretNotFound(f"the environment variable {place} is not set")
+        return value
+    if kind == "file" and place:
+        path = Path(place)
+        if not path.is_file():
+            raise SecretNotFound(f"the file {place} does not exist")
+        return path.read_text(encoding="utf-8").strip()
+    raise SecretNotFound(f"'{kind}:…' is no key reference: write env:NAME or file:/path")

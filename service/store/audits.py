@@ -1,0 +1,64 @@
+"""Policies and audits: what may be lost, and what was. Both are written once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session, col, select
+
+from service.store import records
+from service.store.tables import Audit, Policy
+
+
+def add_policy(session: Session, policy: Policy) -> tuple[Policy, bool]:
+    return records.add_version(session, policy)
+
+
+def get_policy(session: Session, policy_id: str) -> Policy | None:
+    return session.get(Policy, policy_id)
+
+
+def page_policies(
+    session: Session, *, name: str | None, limit: int, cursor: str | None
+) -> tuple[Sequence[Policy], str | None]:
+    query = select(Policy)
+    if name is not None:
+        query = query.where(col(Policy.name) == name)
+    return records.page(session, query, col(Policy.id), limit, cursor)
+
+
+def policies_of(session: Session, audits: Sequence[Audit]) -> dict[str, Policy]:
+    """The policies of these audits, by policy id."""
+    ids = {audit.policy_id for audit in audits}
+    return {policy.id: policy for policy in session.exec(select(Policy).where(col(Policy.id).in_(ids)))}
+
+
+def add(session: Session, audit: Audit) -> Audit:
+    session.add(audit)
+    session.flush()
+    return audit
+
+
+def get(session: Session, audit_id: str) -> Audit | None:
+    return session.get(Audit, audit_id)
+
+
+def page(
+    session: Session,
+    *,
+    run_id: str | None,
+    verdict: str | None,
+    after_version_id: str | None,
+    limit: int,
+    cursor: str | None,
+) -> tuple[Sequence[Audit], str | None]:
+    query = select(Audit)
+    wanted = (
+        (col(Audit.run_id), run_id),
+        (col(Audit.verdict), verdict),
+        (col(Audit.after_version_id), after_version_id),
+    )
+    for column, value in wanted:
+        if value is not None:
+            query = query.where(column == value)
+    return records.page(session, query, col(Audit.id), limit, cursor)

@@ -1,0 +1,104 @@
+"""The engine, and the two ways to use it: `read()` and `write()`.
+
+SQLite (the embedded default) has one writer: a process lock queues writers in order, and a lock file
+refuses a second service on the same file. PostgreSQL takes any number of replicas.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session
+
+from service.store.migrate import upgrade
+
+
+class DatabaseBusy(RuntimeError):
+    """Another service already holds this SQLite file."""
+
+
+class Database:
+    """One database, opened and migrated. Sessions from here are the only way to its rows."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._write_lock = threading.Lock()
+        self._file_lock: IO[bytes] | None = None
+        if self.is_sqlite:
+            self._file_lock = _lock_file(Path(self.url.database or "tunescope.db"))
+        self.engine = _sqlite_engine(url) if self.is_sqlite else create_engine(url, pool_size=10, pool_pre_ping=True)
+        self._writing = self.engine.execution_options(write=True)
+        upgrade(self.engine)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        with Session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises."""
+        with self._write_lock if self.is_sqlite else nullcontext(), Session(self._writing) as session:
+            yield session
+            session.commit()
+
+    def ready(self) -> bool:
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except OperationalError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self.engine.dispose()
+        if self._file_lock is not None:
+            self._file_lock.close()
+            self._file_lock = None
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, pool_size=20)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        # Transactions are ours to begin: the driver's implicit BEGIN would take its lock too late.
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+            "busy_timeout=30000",
+            "case_sensitive_like=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes the lock at once: a transaction that reads first and writes later could be refused.
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _lock_file(database: Path) -> IO[bytes]:
+    database.parent.mkdir(parents=True, exist_ok=True)
+    handle = Path(f"{database}.lock").open("ab")  # noqa: SIM115  (held, and with it the lock, until close)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise DatabaseBusy(
+            f"Another Tunescope service is using {database}. Stop it, point this one at another --data-dir, "
+            "or use PostgreSQL for several services."
+        ) from None
+    return handle

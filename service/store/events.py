@@ -1,0 +1,230 @@
+"""Exposures, calls, outcomes and what they add up to: rows in, rows out.
+
+Writers call `take_turn` first; between that and the commit nobody else writes here, so that reading a
+row and writing its successor is safe on both databases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, insert, text, update
+from sqlmodel import Session, col, select
+
+from service.store.tables import (
+    ArmSum,
+    Exposure,
+    GatewayContent,
+    GatewayRequest,
+    LatencyBin,
+    Outcome,
+    UnitRollup,
+)
+from service.store.upserts import upsert
+
+_TURN = 0x7475_6E65  # any number, the same in every replica
+
+
+def take_turn(session: Session) -> None:
+    """Wait until no other writer of events has a transaction open (SQLite has one writer anyway)."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.connection().execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What an outcome must know of its request."""
+
+    experiment_id: str
+    phase: int
+    unit_id: str
+    cost_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A unit's first exposure."""
+
+    variant: str
+    crossed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What the units of one arm add up to for one metric."""
+
+    n: int = 0
+    x: float = 0.0
+    y: float = 0.0
+    xx: float = 0.0
+    yy: float = 0.0
+    xy: float = 0.0
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.n + other.n,
+            self.x + other.x,
+            self.y + other.y,
+            self.xx + other.xx,
+            self.yy + other.yy,
+            self.xy + other.xy,
+        )
+
+
+# --- exposures ----------------------------------------------------------------------------------------
+
+
+def exposures_of(session: Session, experiment_id: str, phase: int, units: Collection[str]) -> dict[str, Seen]:
+    query = select(Exposure.unit_id, Exposure.variant, Exposure.crossed).where(
+        col(Exposure.experiment_id) == experiment_id, col(Exposure.phase) == phase, col(Exposure.unit_id).in_(units)
+    )
+    return {unit: Seen(variant, crossed) for unit, variant, crossed in session.exec(query)}
+
+
+def add_exposures(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        session.connection().execute(insert(Exposure), list(rows))
+
+
+def mark_crossed(session: Session, experiment_id: str, phase: int, units: Collection[str]) -> None:
+    statement = update(Exposure).where(
+        col(Exposure.experiment_id) == experiment_id, col(Exposure.phase) == phase, col(Exposure.unit_id).in_(units)
+    )
+    session.connection().execute(statement.values(crossed=True))
+
+
+# --- calls and outcomes -------------------------------------------------------------------------------
+
+
+def stored_requests(session: Session, request_ids: Collection[str]) -> set[str]:
+    return set(session.exec(select(GatewayRequest.request_id).where(col(GatewayRequest.request_id).in_(request_ids))))
+
+
+def counted_calls(session: Session, request_ids: Collection[str]) -> dict[str, Call]:
+    """The calls among these that count in an experiment."""
+    query = select(GatewayRequest).where(
+        col(GatewayRequest.request_id).in_(request_ids), col(GatewayRequest.counted).is_(True)
+    )
+    return {
+        row.request_id: Call(row.experiment_id, row.phase, row.unit_id, row.cost is not None)
+        for row in session.exec(query)
+        if row.experiment_id is not None and row.phase is not None and row.unit_id is not None
+    }
+
+
+def add_requests(session: Session, rows: Sequence[dict[str, Any]], contents: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        session.connection().execute(insert(GatewayRequest), list(rows))
+    if contents:
+        session.connection().execute(insert(GatewayContent), list(contents))
+
+
+def outcomes_of(session: Session, request_ids: Collection[str]) -> dict[tuple[str, str], tuple[float, float]]:
+    """(request, metric) -> (value, at)."""
+    query = select(Outcome).where(col(Outcome.request_id).in_(request_ids))
+    return {(row.request_id, row.metric): (row.value, row.at) for row in session.exec(query)}
+
+
+def save_outcomes(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    upsert(session, Outcome, rows, replace=("value", "at"))
+
+
+# --- sums ---------------------------------------------------------------------------------------------
+
+
+def rollups_of(
+    session: Session, experiment_id: str, phase: int, metrics: Collection[str], units: Collection[str]
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """(unit, metric) -> (count, sum)."""
+    query = select(UnitRollup.unit_id, UnitRollup.metric, UnitRollup.count, UnitRollup.sum).where(
+        col(UnitRollup.experiment_id) == experiment_id,
+        col(UnitRollup.phase) == phase,
+        col(UnitRollup.metric).in_(metrics),
+        col(UnitRollup.unit_id).in_(units),
+    )
+    return {(unit, metric): (count, total) for unit, metric, count, total in session.exec(query)}
+
+
+def save_rollups(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    upsert(session, UnitRollup, rows, replace=("count", "sum"))
+
+
+def add_arm_sums(session: Session, rows: Mapping[tuple[str, int, str, str, int], Sums]) -> None:
+    """Keys: experiment, phase, metric, variant, stretch."""
+    upsert(
+        session,
+        ArmSum,
+        [
+            dict(zip(("experiment_id", "phase", "metric", "variant", "bucket"), key, strict=True))
+            | {"n": s.n, "sum_x": s.x, "sum_y": s.y, "sum_xx": s.xx, "sum_yy": s.yy, "sum_xy": s.xy}
+            for key, s in sorted(rows.items())
+        ],
+        add=("n", "sum_x", "sum_y", "sum_xx", "sum_yy", "sum_xy"),
+    )
+
+
+def add_latency_bins(session: Session, rows: Mapping[tuple[str, int, str, str, int], int]) -> None:
+    """Keys: experiment, phase, metric, variant, bin."""
+    upsert(
+        session,
+        LatencyBin,
+        [
+            dict(zip(("experiment_id", "phase", "metric", "variant", "bin"), key, strict=True)) | {"count": count}
+            for key, count in sorted(rows.items())
+        ],
+        add=("count",),
+    )
+
+
+# --- what a readout reads -----------------------------------------------------------------------------
+
+
+def arm_sums(session: Session, experiment_id: str, phase: int) -> dict[tuple[str, str], Sums]:
+    """(metric, variant) -> everything so far."""
+    sums = (func.sum(column) for column in _SUM_COLUMNS)
+    query = (
+        select(ArmSum.metric, ArmSum.variant, *sums)  # type: ignore[call-overload]
+        .where(col(ArmSum.experiment_id) == experiment_id, col(ArmSum.phase) == phase)
+        .group_by(col(ArmSum.metric), col(ArmSum.variant))
+    )
+    return {(row[0], row[1]): Sums(int(row[2]), *row[3:]) for row in session.exec(query)}
+
+
+def arm_sums_by_time(
+    session: Session, experiment_id: str, phase: int, metrics: Iterable[str]
+) -> list[tuple[int, str, str, Sums]]:
+    """(stretch, metric, variant, increment), in the order of time."""
+    query = (
+        select(ArmSum)
+        .where(
+            col(ArmSum.experiment_id) == experiment_id,
+            col(ArmSum.phase) == phase,
+            col(ArmSum.metric).in_(list(metrics)),
+        )
+        .order_by(col(ArmSum.bucket))
+    )
+    return [
+        (row.bucket, row.metric, row.variant, Sums(row.n, row.sum_x, row.sum_y, row.sum_xx, row.sum_yy, row.sum_xy))
+        for row in session.exec(query)
+    ]
+
+
+def latency_bins(session: Session, experiment_id: str, phase: int) -> dict[tuple[str, str], dict[int, int]]:
+    """(metric, variant) -> bin -> how many."""
+    query = select(LatencyBin).where(col(LatencyBin.experiment_id) == experiment_id, col(LatencyBin.phase) == phase)
+    bins: dict[tuple[str, str], dict[int, int]] = {}
+    for row in session.exec(query):
+        bins.setdefault((row.metric, row.variant), {})[row.bin] = row.count
+    return bins
+
+
+_SUM_COLUMNS = (
+    col(ArmSum.n),
+    col(ArmSum.sum_x),
+    col(ArmSum.sum_y),
+    col(ArmSum.sum_xx),
+    col(ArmSum.sum_yy),
+    col(ArmSum.sum_xy),
+)

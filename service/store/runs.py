@@ -1,0 +1,150 @@
+"""Projects and runs: rows in, rows out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, delete, func, insert, or_
+from sqlmodel import Session, col, select
+
+from service.store.filters import Condition, Order, attribute, order_column, order_source, where
+from service.store.tables import Param, Project, Run, Tag
+
+
+@dataclass(frozen=True)
+class ProjectSummary:
+    name: str
+    n_runs: int
+    last_activity_at: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a page ended: the order value of its last run (None: it had none) and the run's id."""
+
+    value: Any
+    run_id: str
+
+
+def project_id(session: Session, name: str) -> int:
+    """The id of the project of this name, made when it is new."""
+    found = session.exec(select(Project).where(Project.name == name)).first()
+    if found is None:
+        found = Project(name=name, created_at=time.time())
+        session.add(found)
+        session.flush()
+    assert found.id is not None
+    return found.id
+
+
+def project_names(session: Session, ids: Iterable[int]) -> dict[int, str]:
+    rows = session.exec(select(Project).where(col(Project.id).in_(set(ids)))).all()
+    return {row.id: row.name for row in rows if row.id is not None}
+
+
+def projects(session: Session) -> list[ProjectSummary]:
+    rows = session.exec(
+        select(Project.name, func.count(col(Run.id)), func.max(Run.heartbeat_at), Project.created_at)
+        .join(Run, and_(col(Run.project_id) == Project.id, col(Run.deleted_at).is_(None)), isouter=True)
+        .group_by(col(Project.id), Project.name, col(Project.created_at))
+        .order_by(Project.name)
+    ).all()
+    return [ProjectSummary(name, count, last or created) for name, count, last, created in rows]
+
+
+def get(session: Session, run_id: str) -> Run | None:
+    run = session.get(Run, run_id)
+    return None if run is None or run.deleted_at is not None else run
+
+
+def exists(session: Session, run_id: str) -> bool:
+    return session.get(Run, run_id) is not None
+
+
+def locked(session: Session, run_ids: Iterable[str]) -> dict[str, Run]:
+    """These runs, locked in a fixed order so that two replicas cannot wait for each other."""
+    query = select(Run).where(col(Run.id).in_(sorted(set(run_ids))), col(Run.deleted_at).is_(None))
+    return {run.id: run for run in session.exec(query.order_by(Run.id).with_for_update()).all()}
+
+
+def find(
+    session: Session,
+    *,
+    project: str | None,
+    condition: Condition | None,
+    order: Order | None,
+    after: Place | None,
+    limit: int,
+    silent_after: float,
+) -> list[tuple[Run, Any]]:
+    """Runs with the value they are ordered by (newest first when no order is given), `limit` at most."""
+    key = col(Run.id) if order is None else _order_key(order, silent_after)
+    query = select(Run, key).where(col(Run.deleted_at).is_(None))
+    if order is not None and order.field.kind != "attribute":
+        table, joined = order_source(order.field)
+        query = query.join(table, joined, isouter=True)
+    if project is not None:
+        query = query.join(Project, col(Project.id) == Run.project_id).where(Project.name == project)
+    if condition is not None:
+        query = query.where(where(condition, silent_after))
+    if order is None:
+        query = query.order_by(col(Run.id).desc())
+        if after is not None:
+            query = query.where(col(Run.id) < after.run_id)
+    else:
+        # Runs without the value come last in both directions; ties go newest first.
+        query = query.order_by(key.is_(None), key.desc() if order.descending else key.asc(), col(Run.id).desc())
+        if after is not None:
+            query = query.where(_beyond(key, order, after))
+    return [(run, value) for run, value in session.exec(query.limit(limit)).all()]
+
+
+def _order_key(order: Order, silent_after: float) -> Any:
+    if order.field.kind == "attribute":
+        return attribute(order.field.name, silent_after)
+    return order_column(order.field)
+
+
+def _beyond(key: Any, order: Order, after: Place) -> Any:
+    if after.value is None:
+        return and_(key.is_(None), col(Run.id) < after.run_id)
+    farther = key < after.value if order.descending else key > after.value
+    return or_(key.is_(None), farther, and_(key == after.value, col(Run.id) < after.run_id))
+
+
+def tags(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {run_id: {} for run_id in run_ids}
+    for tag in session.exec(select(Tag).where(col(Tag.run_id).in_(run_ids)).order_by(Tag.key)).all():
+        found[tag.run_id][tag.key] = tag.value
+    return found
+
+
+def set_tags(session: Session, run_id: str, changes: dict[str, str | None]) -> None:
+    """Merge `changes` into the run's tags; None takes a tag away."""
+    _replace(session, Tag, run_id, list(changes))
+    rows = [{"run_id": run_id, "key": key, "value": value} for key, value in changes.items() if value is not None]
+    if rows:
+        session.connection().execute(insert(Tag), rows)
+
+
+def set_params(session: Session, run_id: str, params: dict[str, tuple[str, float | None]]) -> None:
+    """Write flattened config leaves (text, and the number it is, if any), replacing those of the same key."""
+    _replace(session, Param, run_id, list(params))
+    rows = [{"run_id": run_id, "key": k, "value": text, "number": number} for k, (text, number) in params.items()]
+    if rows:
+        session.connection().execute(insert(Param), rows)
+
+
+def params(session: Session, run_id: str) -> dict[str, str]:
+    rows = session.exec(select(Param).where(Param.run_id == run_id).order_by(Param.key)).all()
+    return {row.key: row.value for row in rows}
+
+
+def _replace(session: Session, table: Any, run_id: str, keys: list[str]) -> None:
+    session.flush()
+    for start in range(0, len(keys), 500):
+        some = keys[start : start + 500]
+        session.connection().execute(delete(table).where(table.run_id == run_id, table.key.in_(some)))

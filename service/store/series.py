@@ -1,0 +1,165 @@
+"""Metric series: a summary row each, and chunks of packed points.
+
+Appending never rewrites a full chunk. Once a series has `MERGE_AFTER` small chunks they are merged into
+packed ones of `CHUNK_POINTS`, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import delete, insert, update
+from sqlmodel import Session, col, select
+
+from service.store.points import Points, current, decode, encode, split_segments, thin
+from service.store.tables import Chunk, Series
+
+CHUNK_POINTS = 4096
+MERGE_AFTER = 32
+
+
+def append(session: Session, run_id: str, columns: dict[str, Points]) -> int:
+    """Add points to the series of a run, making those that are new; return how many points were added."""
+    known = {s.key: s for s in summaries(session, [run_id], list(columns))}
+    for key, points in columns.items():
+        if len(points) and key not in known:
+            series = Series(
+                run_id=run_id,
+                key=key,
+                first_step=int(points.steps[0]),
+                last_step=int(points.steps[0]),
+                last_time=float(points.times[0]),
+            )
+            session.add(series)
+            known[key] = series
+    session.flush()
+    chunks: list[dict[str, Any]] = []
+    for key, points in columns.items():
+        if len(points):
+            chunks.extend(_extend(known[key], points))
+    if chunks:
+        session.connection().execute(insert(Chunk), chunks)
+    session.flush()
+    for key in columns:
+        if key in known and known[key].open_chunks >= MERGE_AFTER:
+            _merge(session, known[key])
+    return sum(len(points) for points in columns.values())
+
+
+def _extend(series: Series, points: Points) -> Iterable[dict[str, Any]]:
+    """Update the summary and give the chunk rows of `points`."""
+    if series.count and int(points.steps[0]) < series.last_step:
+        series.segment += 1
+    for position, part in enumerate(split_segments(points.steps)):
+        series.segment += 1 if position else 0
+        for start in range(part.start, part.stop, CHUNK_POINTS):
+            piece = points[start : min(start + CHUNK_POINTS, part.stop)]
+            full = len(piece) == CHUNK_POINTS
+            series.open_chunks += 0 if full else 1
+            yield {
+                "series_id": series.id,
+                "segment": series.segment,
+                "count": len(piece),
+                "first_step": int(piece.steps[0]),
+                "last_step": int(piece.steps[-1]),
+                "payload": encode(piece, packed=full),
+            }
+    _summarise(series, points)
+
+
+def _summarise(series: Series, points: Points) -> None:
+    series.count += len(points)
+    series.first_step = min(series.first_step, int(points.steps.min()))
+    series.last_step = int(points.steps[-1])
+    series.last_time = float(points.times[-1])
+    last = float(points.values[-1])
+    series.last = last if math.isfinite(last) else None
+    series.last_special = None if math.isfinite(last) else special_name(last)
+    finite = np.isfinite(points.values)
+    if not finite.any():
+        return
+    values, steps = points.values[finite], points.steps[finite]
+    series.sum += float(values.sum())
+    low, high = int(values.argmin()), int(values.argmax())
+    if series.min is None or values[low] < series.min:
+        series.min, series.min_step = float(values[low]), int(steps[low])
+    if series.max is None or values[high] > series.max:
+        series.max, series.max_step = float(values[high]), int(steps[high])
+
+
+def special_name(value: float) -> str:
+    """JSON has no NaN and no infinity: they travel by name."""
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _merge(session: Session, series: Series) -> None:
+    small = session.exec(
+        select(Chunk).where(Chunk.series_id == series.id, Chunk.count < CHUNK_POINTS).order_by(col(Chunk.id))
+    ).all()
+    merged: list[dict[str, Any]] = []
+    for segment in dict.fromkeys(chunk.segment for chunk in small):
+        points = Points.concatenate([decode(c.payload, c.count) for c in small if c.segment == segment])
+        for start in range(0, len(points), CHUNK_POINTS):
+            piece = points[start : start + CHUNK_POINTS]
+            merged.append(
+                {
+                    "series_id": series.id,
+                    "segment": segment,
+                    "count": len(piece),
+                    "first_step": int(piece.steps[0]),
+                    "last_step": int(piece.steps[-1]),
+                    "payload": encode(piece, packed=True),
+                }
+            )
+    session.connection().execute(delete(Chunk).where(col(Chunk.id).in_([chunk.id for chunk in small])))
+    session.connection().execute(insert(Chunk), merged)
+    open_chunks = sum(row["count"] < CHUNK_POINTS for row in merged)
+    session.connection().execute(update(Series).where(col(Series.id) == series.id).values(open_chunks=open_chunks))
+    session.expire_all()
+
+
+def summaries(session: Session, run_ids: Sequence[str], keys: Sequence[str] | None = None) -> list[Series]:
+    query = select(Series).where(col(Series.run_id).in_(run_ids)).order_by(col(Series.run_id), col(Series.key))
+    if keys is not None:
+        query = query.where(col(Series.key).in_(keys))
+    return list(session.exec(query).all())
+
+
+def read(session: Session, series: Series, *, after: int = 0, whole: bool = False) -> tuple[Points, np.ndarray]:
+    """The points of a series beyond the first `after` that arrived, with the segment of each.
+
+    Points that a later segment replaces are left out unless `whole`.
+    """
+    rows = session.exec(
+        select(Chunk.id, Chunk.count, Chunk.segment).where(Chunk.series_id == series.id).order_by(col(Chunk.id))
+    ).all()
+    wanted: list[tuple[int, int, int]] = []  # chunk id, points to skip, segment
+    seen = 0
+    for chunk_id, count, segment in rows:
+        if seen + count > after and chunk_id is not None:
+            wanted.append((chunk_id, max(after - seen, 0), segment))
+        seen += count
+    chunks = _load(session, [chunk_id for chunk_id, _, _ in wanted])
+    parts = [decode(chunks[i].payload, chunks[i].count)[slice(skip, None)] for i, skip, _ in wanted]
+    points = Points.concatenate(parts)
+    segments = np.repeat(np.array([s for _, _, s in wanted], dtype=np.int64), [len(part) for part in parts])
+    if whole or series.segment == 0:
+        return points, segments
+    keep = current(points, segments)
+    return points[keep], segments[keep]
+
+
+def _load(session: Session, ids: list[int]) -> dict[int, Chunk]:
+    found: dict[int, Chunk] = {}
+    for start in range(0, len(ids), 500):
+        rows = session.exec(select(Chunk).where(col(Chunk.id).in_(ids[start : start + 500]))).all()
+        found.update({row.id: row for row in rows if row.id is not None})
+    return found
+
+
+def chart(points: Points, max_points: int | None) -> Points:
+    """The points a chart of `max_points` pixels needs."""
+    return points if max_points is None else thin(points, max_points)

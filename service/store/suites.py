@@ -1,0 +1,79 @@
+"""Suites: a row a version, its items in a Parquet file in the order they were given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlmodel import Session, col, select
+
+from service.store import parquet, records
+from service.store.blobs import BlobStore
+from service.store.tables import Suite
+
+ITEM_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("input", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("references", pa.list_(pa.string()), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("tags", pa.list_(pa.string()), nullable=False),
+    ]
+)
+
+
+def content_hash(task_type: str, definition: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 of what a suite asks: its definition and its items by id, whatever order they came in."""
+    digest = hashlib.sha256(_canonical({"task_type": task_type, **definition}))
+    for item in sorted(items, key=lambda item: str(item["id"])):
+        digest.update(b"\n" + _canonical(item))
+    return digest.hexdigest()
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def add(session: Session, suite: Suite) -> tuple[Suite, bool]:
+    return records.add_version(session, suite)
+
+
+def get(session: Session, suite_id: str) -> Suite | None:
+    return session.get(Suite, suite_id)
+
+
+def page(session: Session, *, name: str | None, limit: int, cursor: str | None) -> tuple[Sequence[Suite], str | None]:
+    query = select(Suite)
+    if name is not None:
+        query = query.where(col(Suite.name) == name)
+    return records.page(session, query, col(Suite.id), limit, cursor)
+
+
+def write_items(blobs: BlobStore, items: Sequence[Mapping[str, Any]]) -> str:
+    return parquet.write(blobs, pa.Table.from_pylist(list(items), schema=ITEM_SCHEMA))
+
+
+def read_items(blobs: BlobStore, suite: Suite, columns: Sequence[str] | None = None) -> pa.Table:
+    return parquet.read(blobs, suite.items_sha256, columns)
+
+
+def clusters(items: pa.Table) -> list[str] | None:
+    """The groups of the items (columns id and group) as clusters for tests and intervals, or None.
+
+    Many groups are sampled clusters (documents, users). Fewer than 30 are categories, fixed by whoever made the suite:
+    a cluster-robust error from so few is not to be trusted, and resampling categories would ask another question.
+    An item without a group is a cluster of its own.
+    """
+    groups = items.column("group")
+    n_groups = pc.count_distinct(groups, mode="only_valid").as_py()
+    if not 30 <= n_groups < len(groups) - groups.null_count:
+        return None
+    ids = items.column("id").to_pylist()
+    return [
+        f"item:{own}" if group is None else f"group:{group}" for own, group in zip(ids, groups.to_pylist(), strict=True)
+    ]

@@ -1,0 +1,133 @@
+"""Walking the record: from a run or a model version to everything that came of it, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+from sqlmodel import Session
+
+from service.store import links as store
+from service.store import models as model_store
+from service.store import runs as run_store
+from service.store.tables import ModelVersion
+from service.tracking.models import show
+from service.tracking.schemas import ModelVersionOut
+
+
+class EvaluationLink(BaseModel):
+    id: str
+    suite: str
+    suite_version: int
+    name: str | None
+    step: int | None
+    model_version_id: str | None
+    run_id: str | None
+    metric: str | None
+    value: float | None
+    interval: tuple[float, float] | None
+    created_at: float
+
+
+class AuditLink(BaseModel):
+    id: str
+    policy: str
+    verdict: str
+    run_id: str | None
+    before_version_id: str | None
+    after_version_id: str | None
+    created_at: float
+
+
+class ExperimentLink(BaseModel):
+    key: str
+    name: str
+    status: str
+    variant: str
+    model_version_id: str
+
+
+class RunLink(BaseModel):
+    id: str
+    name: str
+    status: str
+    data_hash: str | None
+
+
+class RunLinks(BaseModel):
+    model_versions: list[ModelVersionOut]
+    evaluations: list[EvaluationLink]
+    audits: list[AuditLink]
+    experiments: list[ExperimentLink]
+
+
+class VersionLinks(BaseModel):
+    run: RunLink | None
+    base: ModelVersionOut | None
+    evaluations: list[EvaluationLink]
+    audits: list[AuditLink]
+    experiments: list[ExperimentLink]
+
+
+def of_run(session: Session, run_id: str) -> RunLinks:
+    versions = model_store.versions(session, run_id=run_id)
+    ids = [version.id for version in versions]
+    return RunLinks(
+        model_versions=show(session, versions),
+        evaluations=_evaluations(session, run_id, ids),
+        audits=_audits(session, run_id, ids),
+        experiments=_experiments(session, ids),
+    )
+
+
+def of_version(session: Session, version: ModelVersion) -> VersionLinks:
+    run = run_store.get(session, version.run_id) if version.run_id else None
+    base = model_store.get_version(session, version.base_version_id) if version.base_version_id else None
+    return VersionLinks(
+        run=RunLink.model_validate(run, from_attributes=True) if run else None,
+        base=show(session, [base])[0] if base else None,
+        evaluations=_evaluations(session, None, [version.id]),
+        audits=_audits(session, None, [version.id]),
+        experiments=_experiments(session, [version.id]),
+    )
+
+
+def _evaluations(session: Session, run_id: str | None, version_ids: Sequence[str]) -> list[EvaluationLink]:
+    found = []
+    for evaluation, suite in store.evaluations(session, run_id=run_id, version_ids=version_ids):
+        primary = suite.definition.get("primary_metric")
+        score = next((s for s in evaluation.scores if s["name"] == primary), next(iter(evaluation.scores), {}))
+        found.append(
+            EvaluationLink(
+                **evaluation.model_dump(include={"id", "name", "step", "model_version_id", "run_id", "created_at"}),
+                suite=suite.name,
+                suite_version=suite.version,
+                metric=score.get("name"),
+                value=score.get("value"),
+                interval=score.get("interval"),
+            )
+        )
+    return found
+
+
+def _audits(session: Session, run_id: str | None, version_ids: Sequence[str]) -> list[AuditLink]:
+    return [
+        AuditLink(**audit.model_dump(include=set(AuditLink.model_fields) - {"policy"}), policy=policy.name)
+        for audit, policy in store.audits(session, run_id=run_id, version_ids=version_ids)
+    ]
+
+
+def _experiments(session: Session, version_ids: Sequence[str]) -> list[ExperimentLink]:
+    wanted = set(version_ids)
+    return [
+        ExperimentLink(
+            key=experiment.key,
+            name=experiment.name,
+            status=experiment.status,
+            variant=variant["key"],
+            model_version_id=variant["model_version_id"],
+        )
+        for experiment in store.experiments(session)
+        for variant in experiment.plan.get("variants", [])
+        if variant.get("model_version_id") in wanted
+    ]

@@ -1,0 +1,127 @@
+"""The native tracking API: artifacts of runs, and the model registry."""
+
+from __future__ import annotations
+
+import mimetypes
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from service.auth import require
+from service.dependencies import Blobs, ReadSession, ServiceDatabase, ServiceSettings, WriteSession
+from service.errors import Invalid, NotFound
+from service.store import models as store
+from service.store.database import Database
+from service.tracking import links, models, runs
+from service.tracking.schemas import (
+    AliasSet,
+    ArtifactList,
+    ArtifactOut,
+    ModelList,
+    ModelVersionList,
+    ModelVersionOut,
+    VersionCreate,
+)
+
+router = APIRouter(prefix="/api/v1")
+READ = [Depends(require("read"))]
+WRITE = [Depends(require("write"))]
+ModelName = Annotated[str, Path(min_length=1, max_length=250)]
+
+
+class BadArtifactPath(Invalid):
+    code = "bad_artifact_path"
+
+
+class ArtifactNotFound(NotFound):
+    code = "artifact_not_found"
+
+
+@router.put("/runs/{run_id}/artifacts/{path:path}", tags=["artifacts"], dependencies=WRITE, status_code=201)
+async def put_artifact(
+    run_id: str,
+    path: str,
+    request: Request,
+    database: ServiceDatabase,
+    blobs: Blobs,
+    settings: ServiceSettings,
+    kind: str = "file",
+) -> ArtifactOut:
+    """Store the request's body as a file of the run; the same path again replaces it. A cut upload leaves nothing."""
+    if not path or any(part in {"", ".", ".."} for part in path.split("/")) or "\\" in path or "\0" in path:
+        raise BadArtifactPath(f"'{path}' is no artifact path: use names joined by '/', without '..'.")
+    sha256, size = await blobs.put_stream(request.stream(), settings.max_body_bytes)
+    return await run_in_threadpool(_record_artifact, database, run_id, path, kind, sha256, size)
+
+
+def _record_artifact(database: Database, run_id: str, path: str, kind: str, sha256: str, size: int) -> ArtifactOut:
+    with database.write() as session:
+        run = runs.get(session, run_id)
+        row = store.add_artifact(session, run_id=run.id, path=path, kind=kind, sha256=sha256, size=size)
+        return ArtifactOut.model_validate(row, from_attributes=True)
+
+
+@router.get("/runs/{run_id}/artifacts", tags=["artifacts"], dependencies=READ)
+def list_artifacts(run_id: str, session: ReadSession) -> ArtifactList:
+    """The files of a run, by path."""
+    found = store.artifacts(session, runs.get(session, run_id).id)
+    return ArtifactList(items=[ArtifactOut.model_validate(row, from_attributes=True) for row in found])
+
+
+@router.get("/runs/{run_id}/artifacts/{path:path}", tags=["artifacts"], dependencies=READ)
+def get_artifact(run_id: str, path: str, session: ReadSession, blobs: Blobs) -> StreamingResponse:
+    """The bytes of an artifact, as a download."""
+    artifact = store.get_artifact(session, run_id, path)
+    if artifact is None:
+        raise ArtifactNotFound(f"The run '{run_id}' has no artifact '{path}'.")
+    handle = blobs.open(artifact.sha256)
+    name = path.rsplit("/", 1)[-1]
+    headers = {
+        "content-length": str(artifact.size),
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(name)}",
+        "x-content-type-options": "nosniff",
+    }
+    media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return StreamingResponse(iter(lambda: handle.read(1 << 20), b""), media_type=media_type, headers=headers)
+
+
+@router.get("/models", tags=["models"], dependencies=READ)
+def list_models(session: ReadSession) -> ModelList:
+    """All registered models with their newest version."""
+    return ModelList(items=models.models(session))
+
+
+@router.post("/models/{name}/versions", tags=["models"], dependencies=WRITE, status_code=201)
+def register_version(name: ModelName, given: VersionCreate, session: WriteSession) -> ModelVersionOut:
+    """Register the next version of a model; the first call makes the model."""
+    return models.show(session, [models.register(session, name, given)])[0]
+
+
+@router.get("/models/{name}/versions", tags=["models"], dependencies=READ)
+def list_versions(name: ModelName, session: ReadSession) -> ModelVersionList:
+    """The versions of a model, newest first."""
+    found = store.versions(session, name=name)
+    if not found:
+        raise models.ModelNotFound(f"There is no model '{name}'.")
+    return ModelVersionList(items=models.show(session, found))
+
+
+@router.put("/models/{name}/aliases/{alias}", tags=["models"], dependencies=WRITE)
+def set_alias(name: ModelName, alias: str, given: AliasSet, session: WriteSession) -> ModelVersionOut:
+    """Point an alias, such as `champion`, at a version."""
+    return models.show(session, [models.move_alias(session, name, alias, given.version)])[0]
+
+
+@router.get("/model-versions/{version_id}", tags=["models"], dependencies=READ)
+def get_version(version_id: str, session: ReadSession) -> ModelVersionOut:
+    """One model version."""
+    return models.show(session, [models.get(session, version_id)])[0]
+
+
+@router.get("/model-versions/{version_id}/links", tags=["models"], dependencies=READ)
+def get_version_links(version_id: str, session: ReadSession) -> links.VersionLinks:
+    """The run behind a version, its base, its evaluations, audits and experiments."""
+    return links.of_version(session, models.get(session, version_id))

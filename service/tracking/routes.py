@@ -1,0 +1,134 @@
+"""The native tracking API: projects, runs and metrics."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from service.auth import require
+from service.dependencies import ReadSession, ServiceSettings, WriteSession
+from service.errors import TooLarge
+from service.store import runs as run_store
+from service.tracking import history, ingest, links, runs
+from service.tracking.schemas import (
+    BatchReceipt,
+    History,
+    ProjectList,
+    ProjectOut,
+    RunCreate,
+    RunOut,
+    RunPage,
+    RunUpdate,
+)
+
+router = APIRouter(prefix="/api/v1")
+READ = [Depends(require("read"))]
+WRITE = [Depends(require("write"))]
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+@router.get("/projects", tags=["runs"], dependencies=READ)
+def list_projects(session: ReadSession) -> ProjectList:
+    """All projects, by name."""
+    found = run_store.projects(session)
+    return ProjectList(items=[ProjectOut.model_validate(p, from_attributes=True) for p in found])
+
+
+@router.post("/runs", tags=["runs"], dependencies=WRITE, status_code=201)
+def create_run(given: RunCreate, session: WriteSession, settings: ServiceSettings) -> RunOut:
+    """Start a run, or continue one (`resume`)."""
+    return runs.show(session, [runs.create(session, given)], settings.silent_after_seconds)[0]
+
+
+@router.get("/runs", tags=["runs"], dependencies=READ)
+def find_runs(
+    session: ReadSession,
+    settings: ServiceSettings,
+    project: str | None = None,
+    q: Annotated[
+        str, Query(description="A condition in the search language, e.g. `metrics.f1 > 0.8 and tags.team = nlp`.")
+    ] = "",
+    order_by: Annotated[
+        str, Query(description="A field and asc or desc, e.g. `metrics.f1 desc`; default: newest first.")
+    ] = "",
+    metric: Annotated[list[str] | None, Query(description="Only these metrics' summaries; absent: all.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: str | None = None,
+) -> RunPage:
+    """Find runs. A wrong query answers 400 with the place and what was expected there."""
+    return runs.find(
+        session,
+        project=project,
+        query=q,
+        order_by=order_by,
+        limit=limit,
+        cursor=cursor,
+        metrics=metric,
+        silent_after=settings.silent_after_seconds,
+    )
+
+
+@router.get("/runs/{run_id}", tags=["runs"], dependencies=READ)
+def get_run(run_id: str, session: ReadSession, settings: ServiceSettings) -> RunOut:
+    """One run with its config, environment and metric summaries."""
+    return runs.show(session, [runs.get(session, run_id)], settings.silent_after_seconds)[0]
+
+
+@router.patch("/runs/{run_id}", tags=["runs"], dependencies=WRITE)
+def update_run(run_id: str, given: RunUpdate, session: WriteSession, settings: ServiceSettings) -> RunOut:
+    """Change what is sent; everything else stays."""
+    run = runs.change(session, runs.get(session, run_id), given)
+    return runs.show(session, [run], settings.silent_after_seconds)[0]
+
+
+@router.get("/runs/{run_id}/links", tags=["runs"], dependencies=READ)
+def get_run_links(run_id: str, session: ReadSession) -> links.RunLinks:
+    """What came of the run: model versions, evaluations, audits, and the experiments they serve in."""
+    return links.of_run(session, runs.get(session, run_id).id)
+
+
+@router.post(
+    "/runs/{run_id}/batches",
+    tags=["metrics"],
+    dependencies=WRITE,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/msgpack": {}, "application/json": {"schema": {"type": "object"}}},
+        }
+    },
+)
+async def store_batch(run_id: str, request: Request, settings: ServiceSettings) -> BatchReceipt:
+    """Store a numbered batch of points: `{writer, batch, metrics: [{key, step, time, value}]}`.
+
+    Answered once it is committed. A batch sent again is dropped; one that skips a number is refused.
+    """
+    body = await _body(request, settings.max_body_bytes)
+    batch, columns = ingest.decode(body, request.headers.get("content-type", ""))
+    receipt: BatchReceipt = await request.app.state.ingest.store(run_id, batch, columns)
+    return receipt
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    if int(request.headers.get("content-length") or 0) > limit:
+        raise TooLarge(f"The body is larger than the limit of {limit:,} bytes (TUNESCOPE_MAX_BODY_BYTES).")
+    return await request.body()
+
+
+@router.get("/metrics", tags=["metrics"], dependencies=READ, response_model=History)
+def read_metrics(
+    request: Request,
+    session: ReadSession,
+    run_id: Annotated[list[str], Query(min_length=1, max_length=1000)],
+    key: Annotated[list[str] | None, Query(description="Absent: all metrics of the runs.")] = None,
+    max_points: Annotated[
+        int | None, Query(ge=2, le=20_000, description="Pixels of the chart; absent: every point.")
+    ] = None,
+    after: Annotated[str | None, Query(description="A cursor: only points that arrived since.")] = None,
+) -> Response:
+    """Points of several runs: JSON, or an Arrow stream with `Accept: application/vnd.apache.arrow.stream`."""
+    curves, cursor = history.read(session, run_id, key, max_points, after)
+    if ARROW in request.headers.get("accept", ""):
+        return Response(history.as_arrow(curves, cursor), media_type=ARROW)
+    return Response(history.as_json(curves, cursor).model_dump_json(), media_type="application/json")

@@ -1,0 +1,201 @@
+"""What may happen to a run, and how it is shown."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlmodel import Session
+
+from service.errors import Conflict, Invalid, NotFound
+from service.store import runs as store
+from service.store import series as series_store
+from service.store.runs import Place
+from service.store.tables import Run, Series, new_id
+from service.tracking.flatten import flatten, merge
+from service.tracking.names import invent_name
+from service.tracking.schemas import MetricSummary, RunCreate, RunOut, RunPage, RunUpdate, Status
+from service.tracking.search import parse
+
+
+class RunNotFound(NotFound):
+    code = "run_not_found"
+
+
+class RunExists(Conflict):
+    code = "run_exists"
+
+
+class BadCursor(Invalid):
+    code = "bad_cursor"
+
+
+def create(session: Session, given: RunCreate) -> Run:
+    """Make the run, or continue the one of this id when `resume` allows."""
+    held = store.get(session, given.id) if given.id else None
+    if held is not None:
+        return _resume(session, held, given)
+    if given.resume == "must":
+        raise RunNotFound(f"There is no run '{given.id}' to resume. Leave `resume` out to start a new one.")
+    if given.id and store.exists(session, given.id):
+        raise RunExists(f"The run '{given.id}' is in the bin; choose another id.")
+    now = time.time()
+    run = Run(
+        id=given.id or new_id(),
+        project_id=store.project_id(session, given.project),
+        name=given.name or "",
+        group_name=given.group,
+        parent_run_id=given.parent_run_id,
+        notes=given.notes,
+        config=given.config,
+        environment=given.environment,
+        data_hash=given.data_hash,
+        created_at=given.created_at or now,
+        heartbeat_at=now,
+    )
+    run.name = run.name or invent_name(run.id)
+    session.add(run)
+    session.flush()
+    store.set_params(session, run.id, flatten(given.config))
+    store.set_tags(session, run.id, dict(given.tags))
+    return run
+
+
+def _resume(session: Session, run: Run, given: RunCreate) -> Run:
+    if given.resume == "never":
+        raise RunExists(f"The run '{run.id}' exists. Pass resume='allow' to continue it, or choose another id.")
+    run.status, run.finished_at, run.exit_code, run.error = "running", None, None, None
+    run.heartbeat_at = time.time()
+    run.data_hash = given.data_hash or run.data_hash
+    _merge_config(session, run, given.config)
+    store.set_tags(session, run.id, dict(given.tags))
+    return run
+
+
+def change(session: Session, run: Run, given: RunUpdate) -> Run:
+    """Apply what was sent; what was not sent stays."""
+    sent = given.model_fields_set
+    for name in ("name", "notes", "exit_code", "error", "points_sent", "data_hash"):
+        if name in sent:
+            setattr(run, name, getattr(given, name))
+    if "group" in sent:
+        run.group_name = given.group
+    if given.status is not None:
+        run.status = given.status
+        over = given.status != "running"
+        run.finished_at = (given.finished_at or run.finished_at or time.time()) if over else None
+    run.heartbeat_at = max(run.heartbeat_at, time.time())
+    _merge_config(session, run, given.config)
+    if given.tags:
+        store.set_tags(session, run.id, given.tags)
+    return run
+
+
+def _merge_config(session: Session, run: Run, changes: dict[str, Any]) -> None:
+    if changes:
+        run.config = merge(run.config, changes)
+        store.set_params(session, run.id, flatten(changes))
+
+
+def get(session: Session, run_id: str) -> Run:
+    run = store.get(session, run_id)
+    if run is None:
+        raise RunNotFound(f"There is no run '{run_id}'.")
+    return run
+
+
+def find(
+    session: Session,
+    *,
+    project: str | None,
+    query: str,
+    order_by: str,
+    limit: int,
+    cursor: str | None,
+    metrics: Sequence[str] | None,
+    silent_after: float,
+) -> RunPage:
+    """One page of runs. `order_by` is the search language's order, for callers that keep it apart."""
+    condition, order = parse(query)
+    if order_by:
+        order = parse(f"order by {order_by}")[1]
+    rows = store.find(
+        session,
+        project=project,
+        condition=condition,
+        order=order,
+        after=_place(cursor) if cursor else None,
+        limit=limit + 1,
+        silent_after=silent_after,
+    )
+    page = rows[:limit]
+    next_cursor = _cursor(Place(page[-1][1], page[-1][0].id)) if len(rows) > limit else None
+    items = show(session, [run for run, _ in page], silent_after, metrics=metrics, environment=False)
+    return RunPage(items=items, next_cursor=next_cursor)
+
+
+def _cursor(place: Place) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode([place.value, place.run_id])).decode()
+
+
+def _place(cursor: str) -> Place:
+    try:
+        value, run_id = msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[float | str | None, str])
+    except (binascii.Error, msgspec.MsgspecError, ValueError):
+        raise BadCursor("The cursor is not one this service gave. Start again without it.") from None
+    return Place(value, run_id)
+
+
+def show(
+    session: Session,
+    found: Sequence[Run],
+    silent_after: float,
+    *,
+    metrics: Sequence[str] | None = None,
+    environment: bool = True,
+) -> list[RunOut]:
+    """Runs as the API gives them, with their metric summaries (all, or those named)."""
+    ids = [run.id for run in found]
+    tags = store.tags(session, ids)
+    names = store.project_names(session, (run.project_id for run in found))
+    by_run: dict[str, list[Series]] = {}
+    for row in series_store.summaries(session, ids, metrics):
+        by_run.setdefault(row.run_id, []).append(row)
+    return [
+        RunOut(
+            **run.model_dump(exclude={"status", "environment"}),
+            project=names[run.project_id],
+            group=run.group_name,
+            status=status(run, silent_after),
+            tags=tags[run.id],
+            environment=run.environment if environment else {},
+            duration=_duration(run),
+            metrics=summaries(by_run.get(run.id, ())),
+        )
+        for run in found
+    ]
+
+
+def summaries(rows: Iterable[Series]) -> dict[str, MetricSummary]:
+    return {
+        row.key: MetricSummary(
+            **row.model_dump(include=set(MetricSummary.model_fields) - {"last", "mean"}),
+            last=row.last_special or row.last,  # type: ignore[arg-type]
+            mean=row.sum / row.count if row.count and row.min is not None else None,
+        )
+        for row in rows
+    }
+
+
+def status(run: Run, silent_after: float) -> Status:
+    if run.status == "running" and run.heartbeat_at < time.time() - silent_after:
+        return "silent"
+    return run.status  # type: ignore[return-value]
+
+
+def _duration(run: Run) -> float:
+    return max((run.finished_at or run.heartbeat_at) - run.created_at, 0.0)

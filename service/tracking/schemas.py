@@ -1,0 +1,182 @@
+"""The tracking API's shapes on the wire."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Status = Literal["running", "silent", "finished", "failed", "crashed"]
+SpecialFloat = Literal["NaN", "Infinity", "-Infinity"]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RunCreate(Request):
+    project: str = Field(min_length=1, max_length=250)
+    name: str | None = Field(None, max_length=250, description="Absent: the service invents one.")
+    id: str | None = Field(None, pattern=r"^[0-9a-zA-Z][\w\-]{0,63}$", description="Absent: the service makes one.")
+    config: dict[str, Any] = {}
+    tags: dict[str, str] = {}
+    group: str | None = None
+    parent_run_id: str | None = None
+    notes: str | None = None
+    environment: dict[str, Any] = Field({}, description="Git, host, packages, command line: what the client recorded.")
+    data_hash: str | None = Field(None, description="Hash of the training data.")
+    created_at: float | None = Field(None, description="When the run began, if that was earlier than now.")
+    resume: Literal["never", "allow", "must"] = Field(
+        "never", description="What to do when the id exists: refuse, continue it, or insist that it exists."
+    )
+
+
+class RunUpdate(Request):
+    name: str | None = Field(None, min_length=1, max_length=250)
+    notes: str | None = None
+    group: str | None = None
+    tags: dict[str, str | None] = Field({}, description="Merged into the tags; null takes one away.")
+    config: dict[str, Any] = Field({}, description="Merged into the config, key by key.")
+    status: Literal["running", "finished", "failed", "crashed"] | None = None
+    finished_at: float | None = None
+    exit_code: int | None = None
+    error: str | None = Field(None, description="Why it failed: the traceback and the last console lines.")
+    points_sent: int | None = Field(None, ge=0, description="How many points the client has sent in all.")
+    data_hash: str | None = None
+
+
+class MetricSummary(BaseModel):
+    """What a series comes to; extremes are over finite values."""
+
+    count: int
+    first_step: int
+    last_step: int
+    last: float | SpecialFloat | None
+    min: float | None
+    max: float | None
+    min_step: int | None
+    max_step: int | None
+    mean: float | None
+
+
+class RunOut(BaseModel):
+    id: str
+    project: str
+    name: str
+    status: Status
+    group: str | None
+    parent_run_id: str | None
+    notes: str | None
+    config: dict[str, Any]
+    tags: dict[str, str]
+    environment: dict[str, Any]
+    data_hash: str | None
+    created_at: float
+    heartbeat_at: float
+    finished_at: float | None
+    duration: float = Field(description="Seconds from the start to the end, or to the last sign of life.")
+    exit_code: int | None
+    error: str | None
+    points_stored: int
+    points_sent: int | None
+    metrics: dict[str, MetricSummary]
+
+
+class RunPage(BaseModel):
+    items: list[RunOut]
+    next_cursor: str | None = Field(description="Give it back as `cursor` for the next page; null on the last.")
+
+
+class ProjectOut(BaseModel):
+    name: str
+    n_runs: int
+    last_activity_at: float
+
+
+class ProjectList(BaseModel):
+    items: list[ProjectOut]
+    next_cursor: None = None
+
+
+class BatchReceipt(BaseModel):
+    last_batch: int = Field(description="The highest batch of this writer that is stored.")
+    duplicate: bool = Field(description="True when the batch had been stored before; it was dropped.")
+    points_stored: int = Field(description="Points of the run that are stored, all writers together.")
+
+
+class SeriesOut(BaseModel):
+    run_id: str
+    key: str
+    count: int = Field(description="Points stored in the series.")
+    sampled: bool = Field(description="True when fewer points are given than asked for exist.")
+    steps: list[int]
+    times: list[float]
+    values: list[float | SpecialFloat]
+
+
+class History(BaseModel):
+    series: list[SeriesOut]
+    cursor: str = Field(description="Give it back as `after` to read only what came since.")
+
+
+class ArtifactOut(BaseModel):
+    id: str
+    path: str
+    kind: str
+    sha256: str
+    size: int = Field(description="Bytes.")
+    created_at: float
+
+
+class ArtifactList(BaseModel):
+    items: list[ArtifactOut]
+    next_cursor: None = None
+
+
+class VersionCreate(Request):
+    run_id: str | None = None
+    base_version_id: str | None = Field(None, description="The version this one was tuned from.")
+    source: str | None = Field(None, description="Where the weights are: a path or URL.")
+    method: str | None = Field(None, description="full, lora, qlora, …")
+    description: str | None = None
+    aliases: list[str] = []
+
+    @field_validator("aliases")
+    @classmethod
+    def _not_empty(cls, aliases: list[str]) -> list[str]:
+        if any(not alias.strip() for alias in aliases):
+            raise ValueError("an alias is empty")
+        return aliases
+
+
+class ModelVersionOut(BaseModel):
+    id: str
+    name: str
+    version: int
+    run_id: str | None
+    base_version_id: str | None
+    source: str | None
+    method: str | None
+    description: str | None
+    aliases: list[str]
+    created_at: float
+
+
+class ModelVersionList(BaseModel):
+    items: list[ModelVersionOut]
+    next_cursor: None = None
+
+
+class ModelOut(BaseModel):
+    name: str
+    n_versions: int
+    latest: ModelVersionOut
+
+
+class ModelList(BaseModel):
+    items: list[ModelOut]
+    next_cursor: None = None
+
+
+class AliasSet(Request):
+    version: int = Field(ge=1)

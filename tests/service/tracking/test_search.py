@@ -1,0 +1,132 @@
+"""The search language: what parses, what it finds, and what a wrong query is told."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from service.store.filters import And, Field, Not, Or, Order, Predicate
+from service.tracking.search import BadQuery, parse
+
+RUNS = {
+    "a": {"config": {"lr": 1e-3, "method": "lora"}, "tags": {"team": "nlp"}, "loss": [0.9, 0.3]},
+    "b": {"config": {"lr": "1e-4", "method": "full"}, "tags": {"team": "vision"}, "loss": [0.8, 0.5]},
+    "c": {"config": {"method": "full", "note": "100%_done"}, "tags": {}, "loss": [float("nan")]},
+    "d": {"config": {}, "tags": {"team": "NLP"}, "loss": []},
+}
+
+
+@pytest.fixture
+def filled(client: TestClient) -> TestClient:
+    for name, run in RUNS.items():
+        made = client.post(
+            "/api/v1/runs", json={"project": "p", "name": name, "config": run["config"], "tags": run["tags"]}
+        )
+        values = ["NaN" if value != value else value for value in run["loss"]]  # type: ignore[union-attr]
+        column = {"key": "loss", "step": list(range(len(values))), "time": [1.0] * len(values), "value": values}
+        client.post(f"/api/v1/runs/{made.json()['id']}/batches", json={"writer": "w", "batch": 1, "metrics": [column]})
+    return client
+
+
+def found(client: TestClient, query: str) -> str:
+    answer = client.get("/api/v1/runs", params={"q": query})
+    assert answer.status_code == 200, answer.text
+    return "".join(run["name"] for run in answer.json()["items"])
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("", "dcba"),
+        ("metrics.loss < 0.4", "a"),
+        ("metrics.loss.max >= 0.8", "ba"),
+        ("metrics.loss.mean > 0.62", "b"),
+        ("params.lr = 0.0001", "b"),
+        ('params.method = "lora" or tags.team = "nlp"', "a"),
+        ("params.method = full and not tags.team = vision", "c"),
+        ("(params.method = full or params.method = lora) and metrics.loss < 1", "ba"),
+        ("tags.team ilike 'nlp'", "da"),
+        ("tags.team like 'nlp'", "a"),
+        (r"params.note like '100\%\_%'", "c"),
+        ("tags.team is null", "c"),
+        ("tags.team is not null and params.lr is null", "d"),
+        ("name in ('a', 'd')", "da"),
+        ("not name in (a, d)", "cb"),
+        ("status = running", "dcba"),
+        ("status = finished", ""),
+        ("metrics.loss != 0.3", "b"),
+        ("created > 0 order by name", "abcd"),
+        ("order by metrics.loss", "abdc"),
+        ("order by metrics.loss desc", "badc"),
+        ("order by params.lr desc", "abdc"),
+        ("metrics.loss < 1 order by metrics.loss.min", "ab"),
+        ('tags.team = "\'; drop table run; --"', ""),
+    ],
+)
+def test_finds(filled: TestClient, query: str, names: str) -> None:
+    assert found(filled, query) == names
+
+
+@pytest.mark.parametrize(
+    "order", ["", "metrics.loss", "metrics.loss desc", "name", "name desc", "params.lr", "created"]
+)
+def test_pages_give_each_run_once(filled: TestClient, order: str) -> None:
+    whole = [run["name"] for run in filled.get("/api/v1/runs", params={"order_by": order}).json()["items"]]
+    paged, cursor = [], None
+    while True:
+        params = {"order_by": order, "limit": 1, **({"cursor": cursor} if cursor else {})}
+        page = filled.get("/api/v1/runs", params=params).json()
+        paged += [run["name"] for run in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert paged == whole
+    assert len(whole) == len(RUNS)
+
+
+@pytest.mark.parametrize(
+    ("query", "position", "expected"),
+    [
+        ("metrics.loss <", 14, "expected a number, found the end"),
+        ("metrics.loss < 'x'", 15, "expected a number, for metrics.loss is one"),
+        ("loss < 3", 0, "Unknown field 'loss'"),
+        ("params.lr ~ 3", 10, "cannot read '~ 3'"),
+        ("params.lr = 3 params.x = 2", 14, "expected 'and', 'or', 'order by' or the end"),
+        ("(params.lr = 3", 14, "expected ')'"),
+        ("params.lr in 3", 13, "expected '(' after 'in'"),
+        ("params.lr is 3", 13, "expected 'null' or 'not null'"),
+        ("name like 3", 10, "expected a value in quotes"),
+        ("order name", 6, "expected 'by' after 'order'"),
+        ("status", 6, "expected a comparison"),
+        ("and", 0, "Unknown field 'and'"),
+    ],
+)
+def test_a_wrong_query_is_told_where_and_what(client: TestClient, query: str, position: int, expected: str) -> None:
+    answer = client.get("/api/v1/runs", params={"q": query})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "bad_query"
+    assert expected in answer.json()["error"]["message"]
+    assert answer.json()["error"]["details"]["position"] == position
+
+
+def test_the_tree() -> None:
+    loss = Predicate(Field("metric", "eval/loss", "last"), "<", 0.4)
+    lora = Predicate(Field("param", "method"), "=", "lora")
+    status = Predicate(Field("attribute", "status"), "=", "finished")
+    condition, order = parse(
+        'metrics.eval/loss < .4 AND (params.method = "lora" OR NOT status = finished) ORDER BY metrics.`f 1`.max DESC'
+    )
+    assert condition == And((loss, Or((lora, Not(status)))))
+    assert order == Order(Field("metric", "f 1", "max"), True)
+
+
+@given(st.text(max_size=60))
+def test_any_text_parses_or_is_refused(text: str) -> None:
+    with suppress(BadQuery):
+        condition, order = parse(text)
+        assert condition is None or isinstance(condition, And | Or | Not | Predicate)
+        assert order is None or isinstance(order, Order)

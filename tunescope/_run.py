@@ -1,0 +1,322 @@
+"""`init` and `Run`: what a training script sees."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from tunescope import _environment, _settings
+from tunescope._exceptions import TunescopeError
+from tunescope._hooks import watch
+from tunescope._values import to_plain
+from tunescope._writer import FinishReport, Writer, WriterOptions
+
+__all__ = ["Config", "Run", "init"]
+
+log = logging.getLogger("tunescope")
+
+Mode = Literal["online", "offline", "disabled"]
+Status = Literal["finished", "failed", "crashed"]
+RUN_ID = re.compile(r"[0-9a-zA-Z][\w\-]{0,63}", re.ASCII)
+
+
+def init(
+    project: str | None = None,
+    name: str | None = None,
+    config: Any = None,
+    tags: Mapping[str, Any] | Iterable[str] | None = None,
+    group: str | None = None,
+    *,
+    notes: str | None = None,
+    parent_run_id: str | None = None,
+    data_hash: str | None = None,
+    url: str | None = None,
+    api_key: str | None = None,
+    mode: Mode | None = None,
+    resume: str | None = None,
+    dir: str | Path | None = None,
+    system_interval: float | None = 10.0,
+    quiet: bool = False,
+) -> Run:
+    """Start a run, or continue one.
+
+    Args:
+        project: a named group of runs; default `TUNESCOPE_PROJECT`, else "default".
+        config: hyper-parameters of any depth: a dictionary, dataclass or argparse namespace.
+        tags: names with values, or only names.
+        group: what belongs together, such as the seeds of one configuration.
+        parent_run_id: the run this one is a part of (sweep, cross-validation).
+        data_hash: hash of the training data, so that a run leads back to it.
+        url, api_key: the service; default `TUNESCOPE_URL` (http://127.0.0.1:8000) and `TUNESCOPE_API_KEY`.
+        mode: "online"; "offline" (only the journal, for `tunescope sync` later); "disabled" (nothing at all).
+            Default `TUNESCOPE_MODE`, else online.
+        resume: id of a run to continue.
+        dir: where journals are kept; default `TUNESCOPE_DIR`, else ~/.local/state/tunescope.
+        system_interval: seconds between samples of CPU, memory, disk, network and GPUs; None for none.
+        quiet: do not print the line at the end.
+
+    Raises:
+        ApiError: the service refuses the run: wrong key, a name that is not allowed, an unknown id to resume.
+        JournalError: the journal cannot be written.
+
+    A service that does not answer is no error: the run goes on, is kept in the journal, and is sent when it can be.
+    """
+    mode = mode or _mode(_settings.mode())
+    if mode not in ("online", "offline", "disabled"):
+        raise TunescopeError(f"mode is 'online', 'offline' or 'disabled', not {mode!r}.")
+    if resume is not None and not RUN_ID.fullmatch(resume):
+        raise TunescopeError(f"{resume!r} is not the id of a run.")
+    now = time.time()
+    settings = Config(_mapping(config))
+    body: dict[str, Any] = {
+        "id": resume or new_id(),
+        "project": project or _settings.project(),
+        "name": name,
+        "config": dict(settings),
+        "tags": _tags(tags),
+        "group": group,
+        "notes": notes,
+        "parent_run_id": parent_run_id,
+        "data_hash": data_hash,
+        "created_at": now,
+        "resume": "allow",
+    }
+    if mode == "disabled":
+        return Run(body, settings, None, url=None, quiet=True)
+    directory = Path(dir).expanduser().absolute() if dir is not None else _settings.directory().absolute()
+    if resume is not None and not (directory / resume).is_dir():
+        body["resume"] = "must"  # a run nobody here has heard of: a slip of the pen must not make a new one
+    body["environment"] = to_plain(_environment.capture())
+    service = (url or _settings.url()).rstrip("/") if mode == "online" else None
+    key = api_key or _settings.api_key()
+    options = WriterOptions(directory, body, now, service, key, system_interval)
+    return Run(body, settings, options, url=service, quiet=quiet)
+
+
+class Run:
+    """A run being recorded. `log` may be called from any thread, and after a fork."""
+
+    def __init__(
+        self, body: dict[str, Any], config: Config, options: WriterOptions | None, *, url: str | None, quiet: bool
+    ) -> None:
+        """Made by `tunescope.init`."""
+        self.id: str = body["id"]
+        self.project: str = body["project"]
+        self.config = config
+        self._options = options
+        self._quiet = quiet
+        self._report: FinishReport | None = None
+        self._end: tuple[Status, int | None, str | None] = ("finished", 0, None)
+        self._warned = False
+        self._writer: Writer | None = Writer(options) if options is not None else None
+        self._put = self._writer.put if self._writer else _nothing
+        answer = self._writer.run if self._writer else {}
+        self.name: str = answer.get("name") or body["name"] or self.id
+        self.url: str | None = f"{url}/api/v1/runs/{self.id}" if url is not None else None
+        if answer.get("config"):
+            self.config.replace(answer["config"])
+        self.config.changed = self._update_config
+        if self._writer is not None:
+            watch(self)
+
+    def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
+        """Record metrics at a step; without one, at the step after the last.
+
+        Values are whatever is one number: Python, NumPy, one-element tensors; nested dictionaries become `a/b`.
+        Returns at once and never raises: what cannot be stored is reported once, by name, through `logging`.
+        """
+        try:
+            self._put(values, step)
+        except Exception as error:  # training must not end because a number could not be logged
+            if not self._warned:
+                self._warned = True
+                log.warning("tunescope: log(%.200r) could not be recorded: %r", values, error)
+
+    def log_artifact(self, path: str | os.PathLike[str] | bytes, name: str | None = None, kind: str = "file") -> None:
+        """Keep a file, a folder, or bytes with the run, under `name` (default: the file's own).
+
+        The content is copied now and uploaded in the background. Raises FileNotFoundError if there is no such file.
+        """
+        if isinstance(path, bytes):
+            if name is None:
+                raise TunescopeError("log_artifact(bytes) needs a name.")
+            return self._add_file(path, name, kind)
+        source = Path(path)
+        if source.is_dir():
+            for file in sorted(p for p in source.rglob("*") if p.is_file()):
+                self._add_file(file, f"{name or source.name}/{file.relative_to(source).as_posix()}", kind)
+            return None
+        if not source.is_file():
+            raise FileNotFoundError(f"There is no file {source} to keep with the run.")
+        return self._add_file(source, name or source.name, kind)
+
+    def _add_file(self, source: Path | bytes, name: str, kind: str) -> None:
+        clean = "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+        if self._writer is not None and self._report is None:
+            self._writer.add_file(source, clean or "artifact", kind)
+
+    def set_tags(self, tags: Mapping[str, Any] | Iterable[str]) -> None:
+        """Add tags; one with the value None is taken away."""
+        self._update({"tags": _tags(tags)})
+
+    def set_notes(self, notes: str) -> None:
+        self._update({"notes": notes})
+
+    def _update_config(self, changes: dict[str, Any]) -> None:
+        self._update({"config": changes})
+
+    def _update(self, changes: dict[str, Any]) -> None:
+        if self._writer is not None and self._report is None:
+            self._writer.update(to_plain(changes))
+
+    def finish(self, status: Status = "finished", timeout: float = 30.0) -> FinishReport:
+        """End the run: wait for what is still on its way, and say what is left and where.
+
+        Takes at most `timeout` seconds, and about five if the service does not answer.
+        """
+        if self._end[0] == "finished" and status != "finished":
+            self._end = (status, 1, None)
+        return self._finish(timeout)
+
+    def fail(self, status: Status, exit_code: int | None, error: str | None) -> None:
+        """Note how the run is going to end; `finish` tells it. The first reason wins."""
+        if self._end[0] == "finished":
+            self._end = (status, exit_code, error)
+
+    def _finish(self, timeout: float) -> FinishReport:
+        if self._report is not None:
+            return self._report
+        self._put = self._put_too_late
+        if self._writer is None:
+            self._report = FinishReport(sent=0, stored=0, left=0, journal=None)
+            return self._report
+        status, exit_code, error = self._end
+        changes = {"status": status, "exit_code": exit_code, "error": error, "finished_at": time.time()}
+        main = self._writer.main
+        self._report = self._writer.finish(to_plain(changes) if main else None, timeout)
+        if main and not self._quiet:
+            print(self._summary(status, self._report), file=sys.stderr)
+        return self._report
+
+    def _summary(self, status: str, report: FinishReport) -> str:
+        if self.url is None:
+            return f"tunescope: {self.name} {status}, {report.left:,} points kept: tunescope sync {report.journal}"
+        left = f", {report.left:,} left: tunescope sync {report.journal}" if report.left else ""
+        return f"tunescope: {self.name} {status}, {report.sent:,} points sent{left} · {self.url}"
+
+    def _put_too_late(self, values: Mapping[Any, Any], step: int | None) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning("tunescope: the run %s is finished; what is logged now is not recorded.", self.name)
+
+    def after_fork(self) -> None:
+        """In a forked child: its first `log` opens a journal of its own, for the same run."""
+        if self._writer is not None and self._report is None:
+            self._put = self._put_in_child
+
+    def _put_in_child(self, values: Mapping[Any, Any], step: int | None) -> None:
+        assert self._writer is not None
+        assert self._options is not None
+        self._writer = Writer(self._options, next_step=self._writer.recorder.next_step, main=False)
+        self._put = self._writer.put
+        self._put(values, step)
+
+    @property
+    def writes_here(self) -> bool:
+        """Whether this process has anything to finish: not so in a forked child that logged nothing."""
+        return self._put not in (self._put_in_child, self._put_too_late)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not (isinstance(error, SystemExit) and error.code in (None, 0)):
+            self.fail("failed", 1, "".join(traceback.format_exception(kind, error, trace)))
+        self._finish(30.0)
+
+
+class Config(MutableMapping[str, Any]):
+    """The run's config. A change is recorded: `run.config["lr"] = 1e-4`, `run.config.update(...)`."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+        self.changed: Any = _nothing_changed
+
+    def replace(self, values: Mapping[str, Any]) -> None:
+        """Take over what the service says; that is no change."""
+        self._values = dict(values)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.update({key: value})
+
+    def __delitem__(self, key: str) -> None:
+        raise TypeError("What a run's config said cannot be taken back; set another value.")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Config({self._values!r})"
+
+    def update(self, *others: Any, **values: Any) -> None:
+        """Set several values at once; inner dictionaries are merged."""
+        changes = _mapping(dict(*others, **values))
+        _merge(self._values, changes)
+        self.changed(changes)
+
+
+def new_id() -> str:
+    """A UUIDv7 as 32 hex digits: unique, and sorted by the millisecond it was made in."""
+    random = int.from_bytes(os.urandom(10), "big")
+    value = time.time_ns() // 1_000_000 << 80 | 0x7 << 76 | (random >> 68) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
+    return f"{value:032x}"
+
+
+def _mode(text: str) -> Any:
+    return text.lower()
+
+
+def _mapping(config: Any) -> dict[str, Any]:
+    plain = to_plain({} if config is None else config)
+    if not isinstance(plain, dict):
+        raise TunescopeError(f"config is a dictionary, a dataclass or a namespace, not {type(config).__name__}.")
+    return plain
+
+
+def _tags(tags: Mapping[str, Any] | Iterable[str] | None) -> dict[str, Any]:
+    if isinstance(tags, Mapping):
+        return {to_plain(str(key)): None if value is None else to_plain(str(value)) for key, value in tags.items()}
+    return {to_plain(str(tag)): "true" for tag in ([tags] if isinstance(tags, str) else tags or [])}
+
+
+def _merge(into: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        held = into.get(key)
+        if isinstance(held, dict) and isinstance(value, dict):
+            _merge(held, value)
+        else:
+            into[key] = value
+
+
+def _nothing(values: Mapping[Any, Any], step: int | None) -> None:
+    """A disabled run records nothing."""
+
+
+def _nothing_changed(changes: dict[str, Any]) -> None:
+    """Until the run exists, its config is only being filled."""

@@ -1,0 +1,117 @@
+"""What the machine does while a run is on: `system/…` metrics. GPUs are read through NVML where it is installed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+__all__ = ["SystemMonitor", "gpu_names"]
+
+MIB = 1 << 20
+
+
+class SystemMonitor:
+    """Samples this process and its machine every `interval` seconds.
+
+    The step of a sample is the number of seconds since the run was created.
+    """
+
+    def __init__(self, created_at: float, interval: float) -> None:
+        # Steps follow the monotonic clock: a wall clock that is set back must not look like a resumed run.
+        self._origin = time.monotonic() - max(0.0, time.time() - created_at)
+        self._interval = interval
+        self._process = psutil.Process()
+        self._gpus = _gpus()
+        self._due = 0.0
+        self._io: tuple[float, dict[str, float]] | None = None
+        psutil.cpu_percent()  # the first call starts the measurement
+        self._process.cpu_percent()
+
+    def due(self) -> bool:
+        return time.monotonic() >= self._due
+
+    def step(self) -> int:
+        return int(time.monotonic() - self._origin)
+
+    def sample(self) -> dict[str, float]:
+        """All readings that this machine gives. A reading that fails is left out."""
+        self._due = time.monotonic() + self._interval
+        values: dict[str, float] = {}
+        for read in (self._read_machine, self._read_process, self._read_traffic, self._read_gpus):
+            try:
+                values |= read()
+            except (psutil.Error, OSError, RuntimeError):
+                continue
+        return {f"system/{name}": value for name, value in values.items()}
+
+    def _read_machine(self) -> dict[str, float]:
+        memory = psutil.virtual_memory()
+        return {
+            "cpu_percent": psutil.cpu_percent(),
+            "memory_percent": memory.percent,
+            "disk_percent": psutil.disk_usage(os.getcwd()).percent,  # noqa: PTH109
+        }
+
+    def _read_process(self) -> dict[str, float]:
+        with self._process.oneshot():
+            return {
+                "process_cpu_percent": self._process.cpu_percent(),
+                "process_memory_mib": self._process.memory_info().rss / MIB,
+                "process_threads": float(self._process.num_threads()),
+            }
+
+    def _read_traffic(self) -> dict[str, float]:
+        """MiB per second since the last sample."""
+        now, totals = time.monotonic(), _traffic()
+        previous, self._io = self._io, (now, totals)
+        if previous is None or now <= previous[0]:
+            return {}
+        seconds = now - previous[0]
+        return {name: max(0.0, total - previous[1].get(name, total)) / MIB / seconds for name, total in totals.items()}
+
+    def _read_gpus(self) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for index, (nvml, handle) in enumerate(self._gpus):
+            readings: dict[str, Callable[[], float]] = {
+                "percent": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
+                "memory_mib": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used / MIB,
+                "watts": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+                "celsius": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+            }
+            for name, read in readings.items():
+                # Which readings a card supports differs from card to card.
+                with suppress(nvml.NVMLError):
+                    values[f"gpu{index}_{name}"] = float(read())
+        return values
+
+
+def _traffic() -> dict[str, float]:
+    totals: dict[str, float] = {}
+    if network := psutil.net_io_counters():
+        totals |= {"network_sent_mib_s": network.bytes_sent, "network_received_mib_s": network.bytes_recv}
+    if disk := psutil.disk_io_counters():
+        totals |= {"disk_read_mib_s": disk.read_bytes, "disk_write_mib_s": disk.write_bytes}
+    return totals
+
+
+def _gpus() -> list[tuple[Any, Any]]:
+    """(NVML module, device handle) of each GPU; empty without NVML or without a GPU."""
+    try:
+        import pynvml  # optional, and slow to find missing libraries
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+        return [(pynvml, pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+
+
+def gpu_names() -> list[str]:
+    names = [nvml.nvmlDeviceGetName(handle) for nvml, handle in _gpus()]
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]

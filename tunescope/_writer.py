@@ -1,0 +1,156 @@
+"""One process writing to one run: a journal, the thread that fills it, the thread that ships it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tunescope._client import Client, Json
+from tunescope._exceptions import ApiError, ConnectionFailed
+from tunescope._journal import Create, File, JournalWriter, Update
+from tunescope._recorder import Recorder
+from tunescope._sender import Sender, away_message
+from tunescope._shipper import Shipper
+from tunescope._system import SystemMonitor
+
+__all__ = ["FinishReport", "Writer", "WriterOptions"]
+
+log = logging.getLogger("tunescope")
+
+
+@dataclass(frozen=True, slots=True)
+class FinishReport:
+    """What became of the points of a run when it finished."""
+
+    sent: int
+    """Points of this process that the service has acknowledged."""
+    stored: int
+    """Points of the whole run that the service had by then."""
+    left: int
+    """Points of this process that are only in the journal."""
+    journal: Path | None
+    """Where the journal is; `tunescope sync` on it sends what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterOptions:
+    """How a run is recorded; a forked child records in the same way."""
+
+    directory: Path
+    body: Json
+    """The request that creates the run."""
+    created_at: float
+    url: str | None
+    """The service; None: offline."""
+    api_key: str | None
+    system_interval: float | None
+
+
+class Writer:
+    """Opens a new journal for this process and starts recording into it."""
+
+    def __init__(self, options: WriterOptions, *, next_step: int = 0, main: bool = True) -> None:
+        """`main`: the run's status is this process's to say.
+
+        Raises `ApiError` if the service refuses the run, `JournalError` if the journal cannot be written. A service
+        that does not answer is no error.
+        """
+        self.id = uuid.uuid4().hex
+        self.folder = options.directory / options.body["id"] / self.id
+        journal = JournalWriter(self.folder)
+        journal.append(_create(options.body, self.id, main))
+        self.run: Json = {}
+        self._client: Client | None = None
+        self._shipper: Shipper | None = None
+        self._sender: Sender | None = None
+        if options.url is not None:
+            try:
+                self._connect(options.url, options.api_key)
+            except BaseException:
+                self._disconnect()
+                journal.close()
+                shutil.rmtree(self.folder)
+                raise
+        steps = [summary["last_step"] for key, summary in self._metrics() if not key.startswith("system/")]
+        interval = options.system_interval if main else None
+        self.recorder = Recorder(
+            journal,
+            next_step=max([next_step, *(step + 1 for step in steps)]),
+            points_before=self.run.get("points_sent") or self.run.get("points_stored") or 0,
+            system=SystemMonitor(self.run.get("created_at", options.created_at), interval) if interval else None,
+            written=self._sender.notify if self._sender else lambda: None,
+        )
+        self.recorder.start()
+        if self._sender:
+            self._sender.start()
+
+    def _metrics(self) -> Any:
+        return self.run.get("metrics", {}).items()
+
+    def _connect(self, url: str, api_key: str | None) -> None:
+        self._client = Client(url, api_key)
+        self._shipper = Shipper(self.folder, self._client)
+        away = False
+        try:
+            self._shipper.ship()
+        except ConnectionFailed as error:
+            away = True
+            log.warning("%s", away_message(error, self._shipper))
+        except ApiError as error:
+            if error.status < 500 and error.status != 429:
+                raise
+            away = True
+            log.warning("%s", away_message(error, self._shipper))
+        self.run = self._shipper.run or {}
+        self._sender = Sender(self._shipper, away=away)
+
+    def _disconnect(self) -> None:
+        if self._shipper is not None:
+            self._shipper.close()
+        if self._client is not None:
+            self._client.close()
+
+    def put(self, values: Mapping[Any, Any], step: int | None) -> None:
+        self.recorder.put(values, step)
+
+    def update(self, changes: Json) -> None:
+        self.recorder.put_record(Update(changes))
+
+    def add_file(self, source: Path | bytes, path: str, kind: str) -> None:
+        """Copy a file into the journal, to be uploaded from there: the original may change or go."""
+        name = uuid.uuid4().hex
+        copy = self.folder / "files" / name
+        if isinstance(source, bytes):
+            copy.write_bytes(source)
+        else:
+            shutil.copyfile(source, copy)
+        self.recorder.put_record(File(path, kind, name))
+
+    def finish(self, changes: Json | None, timeout: float) -> FinishReport:
+        """Write down and ship what is left, and say what could not be."""
+        deadline = time.monotonic() + timeout
+        written = self.recorder.close(changes, timeout)
+        if not written:
+            log.warning("tunescope: not all that was logged could be written to %s in time.", self.folder)
+        total = self.recorder.points
+        if self._shipper is None or self._sender is None or self._client is None:
+            return FinishReport(sent=0, stored=0, left=total, journal=self.folder)
+        if self._sender.finish(max(0.1, deadline - time.monotonic())):
+            self._disconnect()
+        state = self._shipper.state
+        return FinishReport(sent=state.sent, stored=state.stored, left=total - state.sent, journal=self.folder)
+
+
+def _create(body: Json, writer: str, main: bool) -> Create:
+    started = psutil.Process().create_time()
+    return Create(body, writer, time.time(), socket.gethostname(), os.getpid(), started, main)
