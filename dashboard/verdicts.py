@@ -178,9 +178,8 @@ def version_link(version: Json) -> None:
 
 
 def evaluation_link(evaluation: Json) -> None:
-    score = evaluation["scores"][0] if evaluation["scores"] else None
-    value = f" {formats.measured(score['name'], score['value'])}" if score else ""
-    components.link("evaluations", f"{evaluation['suite']['name']}{value}", "fact_check", id=evaluation["id"])
+    value = formats.measured(evaluation["metric"] or "", evaluation["value"])
+    components.link("evaluations", f"{evaluation['suite']} {value}", "fact_check", id=evaluation["id"])
 
 
 def audit_link(audit: Json) -> None:

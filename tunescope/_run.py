@@ -8,14 +8,14 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from tunescope import _environment, _settings
 from tunescope._exceptions import TunescopeError
-from tunescope._hooks import watch
+from tunescope._hooks import Ending, Status, unwatch, watch
 from tunescope._values import to_plain
 from tunescope._writer import FinishReport, Writer, WriterOptions
 
@@ -24,7 +24,7 @@ __all__ = ["Config", "Run", "init"]
 log = logging.getLogger("tunescope")
 
 Mode = Literal["online", "offline", "disabled"]
-Status = Literal["finished", "failed", "crashed"]
+LONGEST_ERROR = 20_000
 RUN_ID = re.compile(r"[0-9a-zA-Z][\w\-]{0,63}", re.ASCII)
 
 
@@ -114,8 +114,9 @@ class Run:
         self._options = options
         self._quiet = quiet
         self._report: FinishReport | None = None
-        self._end: tuple[Status, int | None, str | None] = ("finished", 0, None)
+        self._ending: Ending = ("finished", 0, None)
         self._warned = False
+        self._forked = False
         self._writer: Writer | None = Writer(options) if options is not None else None
         self._put = self._writer.put if self._writer else _nothing
         answer = self._writer.run if self._writer else {}
@@ -160,51 +161,46 @@ class Run:
 
     def _add_file(self, source: Path | bytes, name: str, kind: str) -> None:
         clean = "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
-        if self._writer is not None and self._report is None:
-            self._writer.add_file(source, clean or "artifact", kind)
+        if (writer := self._open_writer()) is not None:
+            writer.add_file(source, clean or "artifact", kind)
 
     def set_tags(self, tags: Mapping[str, Any] | Iterable[str]) -> None:
         """Add tags; one with the value None is taken away."""
         self._update({"tags": _tags(tags)})
 
     def set_notes(self, notes: str) -> None:
-        self._update({"notes": notes})
+        self._update({"notes": to_plain(str(notes))})
 
     def _update_config(self, changes: dict[str, Any]) -> None:
         self._update({"config": changes})
 
     def _update(self, changes: dict[str, Any]) -> None:
-        if self._writer is not None and self._report is None:
-            self._writer.update(to_plain(changes))
+        if (writer := self._open_writer()) is not None:
+            writer.update(changes)
 
     def finish(self, status: Status = "finished", timeout: float = 30.0) -> FinishReport:
         """End the run: wait for what is still on its way, and say what is left and where.
 
         Takes at most `timeout` seconds, and about five if the service does not answer.
         """
-        if self._end[0] == "finished" and status != "finished":
-            self._end = (status, 1, None)
-        return self._finish(timeout)
-
-    def fail(self, status: Status, exit_code: int | None, error: str | None) -> None:
-        """Note how the run is going to end; `finish` tells it. The first reason wins."""
-        if self._end[0] == "finished":
-            self._end = (status, exit_code, error)
+        if status != "finished":
+            self.ends((status, 1, None))
+        if self._report is None:
+            unwatch(self)
+            self._report = self._finish(timeout)
+        return self._report
 
     def _finish(self, timeout: float) -> FinishReport:
-        if self._report is not None:
-            return self._report
-        self._put = self._put_too_late
-        if self._writer is None:
-            self._report = FinishReport(sent=0, stored=0, left=0, journal=None)
-            return self._report
-        status, exit_code, error = self._end
+        writer, self._put = None if self._forked else self._writer, self._put_too_late
+        if writer is None:
+            return FinishReport(sent=0, stored=0, left=0, journal=None)
+        status, exit_code, error = self._ending
+        error = None if error is None else to_plain(error[-LONGEST_ERROR:])
         changes = {"status": status, "exit_code": exit_code, "error": error, "finished_at": time.time()}
-        main = self._writer.main
-        self._report = self._writer.finish(to_plain(changes) if main else None, timeout)
-        if main and not self._quiet:
-            print(self._summary(status, self._report), file=sys.stderr)
-        return self._report
+        report = writer.finish(changes if writer.main else None, timeout)
+        if writer.main and not self._quiet:
+            print(self._summary(status, report), file=sys.stderr)
+        return report
 
     def _summary(self, status: str, report: FinishReport) -> str:
         if self.url is None:
@@ -212,27 +208,41 @@ class Run:
         left = f", {report.left:,} left: tunescope sync {report.journal}" if report.left else ""
         return f"tunescope: {self.name} {status}, {report.sent:,} points sent{left} · {self.url}"
 
+    # --- how the process ends, and forks (see `_hooks.py`) ---
+
+    def ends(self, ending: Ending) -> None:
+        """Note how the run is going to end; `finish` tells it. The first reason wins."""
+        if self._ending[0] == "finished":
+            self._ending = ending
+
+    def finish_here(self, timeout: float) -> None:
+        """Finish what this process has recorded; nothing in a forked child that recorded nothing."""
+        if not self._forked:
+            self.finish(timeout=timeout)
+
+    def after_fork(self) -> None:
+        """In a forked child: its first record opens a journal of its own, for the same run."""
+        if self._writer is not None and self._report is None:
+            self._forked = True
+            self._put = self._put_in_child
+
+    def _open_writer(self) -> Writer | None:
+        """The writer of this process, if there is anything left to write to."""
+        if self._report is not None or self._writer is None or self._options is None:
+            return None
+        if self._forked:
+            self._writer = Writer(self._options, next_step=self._writer.recorder.next_step, main=False)
+            self._put, self._forked = self._writer.put, False
+        return self._writer
+
+    def _put_in_child(self, values: Mapping[Any, Any], step: int | None) -> None:
+        if (writer := self._open_writer()) is not None:
+            writer.put(values, step)
+
     def _put_too_late(self, values: Mapping[Any, Any], step: int | None) -> None:
         if not self._warned:
             self._warned = True
             log.warning("tunescope: the run %s is finished; what is logged now is not recorded.", self.name)
-
-    def after_fork(self) -> None:
-        """In a forked child: its first `log` opens a journal of its own, for the same run."""
-        if self._writer is not None and self._report is None:
-            self._put = self._put_in_child
-
-    def _put_in_child(self, values: Mapping[Any, Any], step: int | None) -> None:
-        assert self._writer is not None
-        assert self._options is not None
-        self._writer = Writer(self._options, next_step=self._writer.recorder.next_step, main=False)
-        self._put = self._writer.put
-        self._put(values, step)
-
-    @property
-    def writes_here(self) -> bool:
-        """Whether this process has anything to finish: not so in a forked child that logged nothing."""
-        return self._put not in (self._put_in_child, self._put_too_late)
 
     def __enter__(self) -> Self:
         return self
@@ -240,9 +250,11 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and not (isinstance(error, SystemExit) and error.code in (None, 0)):
-            self.fail("failed", 1, "".join(traceback.format_exception(kind, error, trace)))
-        self._finish(30.0)
+        code = error.code if isinstance(error, SystemExit) else 1
+        if error is not None and code not in (None, 0):
+            text = "".join(traceback.format_exception(kind, error, trace))
+            self.ends(("failed", code if isinstance(code, int) else 1, text))
+        self.finish()
 
 
 class Config(MutableMapping[str, Any]):
@@ -250,7 +262,7 @@ class Config(MutableMapping[str, Any]):
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
-        self.changed: Any = _nothing_changed
+        self.changed: Callable[[dict[str, Any]], None] = _nothing_changed
 
     def replace(self, values: Mapping[str, Any]) -> None:
         """Take over what the service says; that is no change."""

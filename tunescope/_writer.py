@@ -65,6 +65,7 @@ class Writer:
         Raises `ApiError` if the service refuses the run, `JournalError` if the journal cannot be written. A service
         that does not answer is no error.
         """
+        self.main = main
         self.id = uuid.uuid4().hex
         self.folder = options.directory / options.body["id"] / self.id
         journal = JournalWriter(self.folder)
@@ -102,12 +103,10 @@ class Writer:
         self._shipper = Shipper(self.folder, self._client)
         away = False
         try:
-            self._shipper.ship()
-        except ConnectionFailed as error:
-            away = True
-            log.warning("%s", away_message(error, self._shipper))
-        except ApiError as error:
-            if error.status < 500 and error.status != 429:
+            if self.main:
+                self._shipper.ship()
+        except (ConnectionFailed, ApiError) as error:
+            if isinstance(error, ApiError) and error.status < 500 and error.status != 429:
                 raise
             away = True
             log.warning("%s", away_message(error, self._shipper))

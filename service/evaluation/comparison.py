@@ -77,8 +77,7 @@ def verdict_card(
 def sentence(result: Comparison, metric: Metric, *, baseline: str, candidate: str, suite: str) -> str:
     """The verdict in plain words; proportions in points of 100."""
     amount = _Amount(result, metric)
-    if result.verdict in ("better", "worse"):
-        assert result.difference is not None and result.interval is not None
+    if result.verdict in ("better", "worse") and result.difference is not None and result.interval is not None:
         sign = 1 if result.difference > 0 else -1
         size = amount.with_interval(result.difference * sign, result.interval[::sign], sign)
         return f"{candidate} is {result.verdict} than {baseline} on {suite} by {size}."

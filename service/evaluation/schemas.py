@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from service.evaluation.parsers import ParserName
@@ -16,10 +16,10 @@ ItemId = Annotated[str, Field(min_length=1, max_length=500)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+@with_config(ConfigDict(extra="forbid"))
 class SuiteItem(TypedDict):
     """A dictionary and not a model: a suite may hold a million of these."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
     id: ItemId
     input: str
     label: NotRequired[str | None]
@@ -69,11 +69,11 @@ class SuiteItemOut(BaseModel):
     tags: list[str]
 
 
+@with_config(ConfigDict(extra="forbid"))
 class Prediction(TypedDict):
     """`output` null: the model produced nothing. `parsed` null: no answer could be read out of the output.
     `parsed` absent: the suite's parser reads the output, or the output is the answer."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
     id: str
     output: str | None
     parsed: NotRequired[str | None]

@@ -35,7 +35,7 @@ def evaluate(suite: Suite, wanted: EvaluationCreate, blobs: BlobStore) -> Evalua
     answers = align(suite, items.column("id").to_pylist(), wanted.predictions)
     metrics: list[str] = suite.definition["metrics"]
     statistics = {name: _statistics(name, answers, references(items, name)) for name in metrics}
-    columns = {
+    columns: dict[str, Sequence[Any]] = {
         "id": answers.ids,
         "output": answers.outputs,
         "parsed": answers.parsed,

@@ -71,7 +71,9 @@ class Relay(Response):
         self._answer: Answer | None = None
         self._usage = Usage()
         self._text: str | None = None
-        self._status, self._error = HUNG_UP, "hung_up"
+        # What stands in the record if nobody hears the end of the answer.
+        self._status: int = HUNG_UP
+        self._error: str | None = "hung_up"
         self._first_token: float | None = None
         self._sending = False
 
@@ -98,7 +100,6 @@ class Relay(Response):
         try:
             self._answer = await self._obtain()
             await (self._pass_stream(send, self._answer) if self._call.stream else self._pass_whole(send, self._answer))
-            self._status, self._error = 200, ""
         except GatewayError as error:
             self._status, self._error = error.status, error.code
             if self._sending:
@@ -136,6 +137,7 @@ class Relay(Response):
         self._usage.read(answer.parsed.get("usage"))
         if self._call.stores_content:
             self._text = _first_text(answer.parsed)
+        self._status, self._error = 200, None
         await self._send_whole(send, 200, answer.body, {})
 
     async def _send_whole(self, send: Send, status: int, body: bytes, more: dict[str, str]) -> None:
@@ -161,6 +163,7 @@ class Relay(Response):
                 self._text = reader.answer
         if reader.failed or not reader.finished:
             raise Unreachable(f"The upstream '{answer.upstream.name}' ended its answer early.")
+        self._status, self._error = 200, None
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _start(self, send: Send, status: int, headers: dict[str, str]) -> None:
@@ -186,7 +189,7 @@ class Relay(Response):
                 variant=assignment.variant.key if assignment else None,
                 counted=assignment.counted if assignment else False,
                 upstream=answered_by.name,
-                error=self._error or None,
+                error=self._error,
                 fell_back=answered_by is not call.upstream,
                 streamed=call.stream,
                 latency=self._elapsed(),

@@ -10,16 +10,12 @@ from collections.abc import Mapping
 
 from service.forgetting.schemas import Advice, TaskResult
 
-_UNKNOWN = "The run does not record it."
 _FULL = {"full", "full_finetune", "full-finetune", "none"}
 
 
 def advise(params: Mapping[str, str] | None, method: str | None, worst: TaskResult) -> list[Advice]:
     """Advice on the loss of `worst`; `params` is the run's flattened config, None when no run is linked."""
-    if params is None:
-        known = _Config({}, "No run is linked to this audit.")
-    else:
-        known = _Config(params, _UNKNOWN)
+    known = _Config(params or {}, "No run is linked to this audit." if params is None else "The run does not record it.")
     method = method or known.find("method", "peft_method", "peft_type", "method.name")
     return [
         _learning_rate(known, worst),

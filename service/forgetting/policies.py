@@ -34,6 +34,8 @@ def build(wanted: PolicyCreate) -> Policy:
         if task.metric is not None and task.metric not in METRICS:
             known = ", ".join(sorted(METRICS))
             raise PolicyInvalid(f"There is no metric '{task.metric}' (suite '{task.suite}'). Known: {known}.")
+        if task.metric is not None and METRICS[task.metric].kind == "corpus":
+            raise PolicyInvalid(f"{whole_set(task.metric)} (suite '{task.suite}').")
     body = wanted.model_dump(exclude={"name"})
     return Policy(name=wanted.name, version=0, hash=canonical_hash(body), body=body, created_at=time.time())
 
@@ -43,6 +45,12 @@ def existing(session: Session, policy_id: str) -> Policy:
     if policy is None:
         raise PolicyNotFound(f"There is no policy '{policy_id}'. GET /api/v1/policies lists them.")
     return policy
+
+
+def whole_set(metric: str) -> str:
+    """Why a metric cannot be gated."""
+    gated = ", ".join(sorted(name for name, one in METRICS.items() if one.kind != "corpus"))
+    return f"The gate pairs items, and '{metric}' scores only a whole set: name one of {gated}"
 
 
 def canonical_hash(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.store.tables import Audit, Policy
+from service.store.tables import Policy
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 Name = Annotated[str, Field(min_length=1, max_length=250)]
@@ -18,7 +18,7 @@ class ProtectedTask(BaseModel):
     model_config = ConfigDict(extra="forbid")
     suite: Name = Field(description="The name of a suite; before and after must have run the same version of it.")
     metric: str | None = Field(None, description="Absent: the suite's primary metric.")
-    margin: float = Field(gt=0, allow_inf_nan=False, description="The loss that is too much, in the metric's own unit.")
+    margin: float = Field(gt=0, lt=1, description="The loss that is too much: 0.02 is two points of accuracy.")
     direction: Literal["higher"] = Field("higher", description="Higher is better; all metrics of the service are so.")
     options: int | None = Field(
         None, ge=2, description="Answers an item offers, for the adjustment for chance; null: free text, none."

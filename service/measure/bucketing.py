@@ -6,6 +6,7 @@ unit into the same variant.
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
@@ -28,6 +29,13 @@ def fnv1a32(text: str, state: int = _OFFSET) -> int:
     for unit in units:
         state = ((state ^ unit) * _PRIME) & _MASK
     return state
+
+
+def _utf16_units(text: str) -> array[int]:
+    units = array("H", text.encode("utf-16-le", "surrogatepass"))
+    if sys.byteorder == "big":
+        units.byteswap()
+    return units
 
 
 @lru_cache(maxsize=4096)
@@ -71,7 +79,11 @@ def choose(place: float, ranges: Sequence[Range]) -> int:
     return -1
 
 
-def in_namespace(unit_id: str, namespace: str, low: float, high: float) -> bool:
-    """Whether a unit falls in [low, high) of a namespace: experiments in disjoint parts of one exclude each other."""
-    place = fnv1a32(f"{unit_id}__{namespace}") % 1_000 / 1_000
-    return low <= place < high
+def in_namespace(unit_id: str, namespace: tuple[str, float, float]) -> bool:
+    """Whether a unit falls in [low, high) of a namespace (name, low, high).
+
+    Experiments that hold disjoint parts of one namespace exclude each other.
+    """
+    name, low, high = namespace
+    place = bucket(f"__{name}", unit_id, 1)
+    return place is not None and low <= place < high

@@ -247,19 +247,6 @@ def paired_bootstrap(
 
 
 def item_changes(metric: Metric, baseline: FloatArray, candidate: FloatArray) -> FloatArray | None:
-    """What each item gained (positive) or lost, shape (n,); None where the metric says nothing of one item.
-
-    Label metrics of the whole set (F1, kappa) change an item by its being right or wrong.
-    """
-    before, after = metric.item_scores(baseline), metric.item_scores(candidate)
-    if before is None or after is None:
-        if metric.reads != "label":
-            return None
-        before, after = is_right(baseline), is_right(candidate)
-    return after - before
-
-
-def item_changes(metric: Metric, baseline: FloatArray, candidate: FloatArray) -> FloatArray | None:
     """Each item's change, candidate - baseline, shape (n,); None where items have no score of their own.
 
     Under a label metric of the whole set (macro-F1) an item changes by becoming right (+1) or wrong (-1).

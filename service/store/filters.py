@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, false, not_, or_, select
+from sqlalchemy import ColumnElement, and_, case, not_, or_, select
 from sqlmodel import col
 
 from service.store.tables import Param, Run, Series, Tag
@@ -122,31 +123,23 @@ def attribute(name: str, silent_after: float) -> ColumnElement[Any]:
     return col(columns[name])
 
 
+_OPERATORS: dict[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]] = {
+    "=": lambda column, value: column == value,
+    "!=": lambda column, value: column != value,
+    "<": lambda column, value: column < value,
+    "<=": lambda column, value: column <= value,
+    ">": lambda column, value: column > value,
+    ">=": lambda column, value: column >= value,
+    "like": lambda column, value: column.like(value, escape="\\"),
+    "ilike": lambda column, value: column.ilike(value, escape="\\"),
+    "in": lambda column, value: column.in_(value),
+    "is null": lambda column, _: column.is_(None),
+    "is not null": lambda column, _: column.is_not(None),
+}
+
+
 def _apply(column: ColumnElement[Any], operator: str, value: Any) -> ColumnElement[bool]:
-    match operator:
-        case "=":
-            return column == value
-        case "!=":
-            return column != value
-        case "<":
-            return column < value
-        case "<=":
-            return column <= value
-        case ">":
-            return column > value
-        case ">=":
-            return column >= value
-        case "like":
-            return column.like(value, escape="\\")
-        case "ilike":
-            return column.ilike(value, escape="\\")
-        case "in":
-            return column.in_(value)
-        case "is null":
-            return column.is_(None)
-        case "is not null":
-            return column.is_not(None)
-    return false()
+    return _OPERATORS[operator](column, value)
 
 
 def order_source(field: Field) -> tuple[Any, ColumnElement[bool]]:

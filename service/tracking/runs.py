@@ -6,7 +6,7 @@ import base64
 import binascii
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from sqlmodel import Session
@@ -184,7 +184,7 @@ def summaries(rows: Iterable[Series]) -> dict[str, MetricSummary]:
     return {
         row.key: MetricSummary(
             **row.model_dump(include=set(MetricSummary.model_fields) - {"last", "mean"}),
-            last=row.last_special or row.last,  # type: ignore[arg-type]
+            last=row.last_special or row.last,
             mean=row.sum / row.count if row.count and row.min is not None else None,
         )
         for row in rows
@@ -194,7 +194,7 @@ def summaries(rows: Iterable[Series]) -> dict[str, MetricSummary]:
 def status(run: Run, silent_after: float) -> Status:
     if run.status == "running" and run.heartbeat_at < time.time() - silent_after:
         return "silent"
-    return run.status  # type: ignore[return-value]
+    return cast(Status, run.status)
 
 
 def _duration(run: Run) -> float:

@@ -1,0 +1,197 @@
+"""draft -> running <-> paused -> stopped -> decided, and the log of every change."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlmodel import Session
+
+from service.errors import Conflict, Invalid, NotFound
+from service.experiments.schemas import Decide, ExperimentEdit, NewExperiment, UpstreamSpec
+from service.store import experiments as store
+from service.store.tables import Experiment, Upstream, new_id
+
+# Action -> the states it is possible in, and the state it leads to.
+TRANSITIONS = {
+    "start": ({"draft", "paused"}, "running"),
+    "pause": ({"running"}, "paused"),
+    "stop": ({"running", "paused"}, "stopped"),
+    "decide": ({"stopped"}, "decided"),
+}
+
+
+class ExperimentNotFound(NotFound):
+    code = "experiment_not_found"
+
+
+class ExperimentExists(Conflict):
+    code = "experiment_exists"
+
+
+class WrongStatus(Conflict):
+    code = "experiment_status"
+
+
+class PlanImpossible(Invalid):
+    code = "experiment_plan"
+
+
+class UpstreamExists(Conflict):
+    code = "upstream_exists"
+
+
+class UpstreamNotFound(NotFound):
+    code = "upstream_not_found"
+
+
+class UpstreamInUse(Conflict):
+    code = "upstream_in_use"
+
+
+def find(session: Session, key: str) -> Experiment:
+    experiment = store.find(session, key)
+    if experiment is None:
+        raise ExperimentNotFound(f"There is no experiment '{key}'.")
+    return experiment
+
+
+def create(session: Session, plan: NewExperiment, actor: str) -> Experiment:
+    """A draft with this plan.
+
+    Raises:
+        ExperimentExists, PlanImpossible: names an upstream or a model version that is not there.
+    """
+    if store.find(session, plan.key) is not None:
+        raise ExperimentExists(f"There is an experiment '{plan.key}' already; keys are never used twice.")
+    _check_references(session, plan)
+    body = plan.model_dump(mode="json", exclude={"key", "name", "salt"})
+    experiment = Experiment(
+        key=plan.key, name=plan.name or plan.key, salt=plan.salt or new_id(), plan=body, created_at=time.time()
+    )
+    store.add(session, experiment)
+    store.log(session, experiment, actor, "create", body)
+    return experiment
+
+
+def _check_references(session: Session, plan: NewExperiment) -> None:
+    wanted = {v.upstream for v in plan.variants if v.upstream} | ({plan.fallback_upstream} - {None})
+    missing = sorted(name for name in wanted if name and store.find_upstream(session, name) is None)
+    if missing:
+        raise PlanImpossible(f"No such upstream: {', '.join(missing)}. An admin adds one with POST /api/v1/upstreams.")
+    versions = {v.model_version_id for v in plan.variants if v.model_version_id}
+    unknown = sorted(versions - store.model_versions(session, versions).keys())
+    if unknown:
+        raise PlanImpossible(f"No such model version: {', '.join(unknown)}.")
+
+
+def move(session: Session, key: str, action: str, actor: str, details: dict[str, Any] | None = None) -> Experiment:
+    """Take the experiment to the state that `action` leads to.
+
+    Raises:
+        ExperimentNotFound, WrongStatus
+    """
+    experiment = _for_change(session, key)
+    possible, target = TRANSITIONS[action]
+    if experiment.status not in possible:
+        raise WrongStatus(
+            f"'{key}' is {experiment.status}: only {' or '.join(sorted(possible))} experiments can {action}."
+        )
+    now = time.time()
+    if target == "running" and experiment.started_at is None:
+        experiment.started_at = experiment.phase_started_at = now
+    if target == "stopped":
+        experiment.stopped_at = now
+    log = {"from": experiment.status, "to": target} | (details or {})
+    experiment.status = target
+    store.log(session, experiment, actor, action, log)
+    return experiment
+
+
+def decide(session: Session, key: str, choice: Decide, actor: str, verdict: str, sentence: str) -> Experiment:
+    """Name the winner of a stopped experiment; from now on everybody gets it."""
+    keys = [variant["key"] for variant in find(session, key).plan["variants"]]
+    if choice.winner not in keys:
+        raise PlanImpossible(f"'{choice.winner}' is no variant of '{key}': it has {', '.join(keys)}.")
+    decision = choice.model_dump() | {"verdict": verdict, "sentence": sentence}
+    experiment = move(session, key, "decide", actor, decision)
+    experiment.decision = decision | {"actor": actor, "at": time.time()}
+    return experiment
+
+
+def edit(session: Session, key: str, change: ExperimentEdit, actor: str) -> Experiment:
+    """Change what may change; what moves units between arms begins a new phase once traffic has come.
+
+    Raises:
+        ExperimentNotFound, WrongStatus, PlanImpossible
+    """
+    experiment = _for_change(session, key)
+    fields = change.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    plan_fields = fields.keys() - {"name"}
+    if plan_fields and experiment.status in {"stopped", "decided"}:
+        raise WrongStatus(f"'{key}' is {experiment.status}: its plan is part of the record now.")
+    plan = dict(experiment.plan)
+    if "weights" in fields:
+        plan["variants"] = _weighted(key, plan["variants"], fields.pop("weights"))
+    _check_forced(key, plan, fields.get("forced", {}))
+    experiment.name = fields.pop("name", experiment.name)
+    plan |= fields
+    moved = any(plan[part] != experiment.plan[part] for part in ("variants", "targeting"))
+    if moved and experiment.status != "draft":
+        experiment.phase += 1
+        experiment.phase_started_at = time.time()
+    experiment.plan = plan
+    log = change.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    store.log(session, experiment, actor, "edit", log | {"phase": experiment.phase})
+    return experiment
+
+
+def _weighted(key: str, variants: list[dict[str, Any]], weights: dict[str, float]) -> list[dict[str, Any]]:
+    if weights.keys() != {variant["key"] for variant in variants}:
+        raise PlanImpossible(f"Weights must name every variant of '{key}': {', '.join(v['key'] for v in variants)}.")
+    if sum(weights.values()) <= 0:
+        raise PlanImpossible("The weights add up to 0: nobody would be assigned.")
+    return [variant | {"weight": weights[variant["key"]]} for variant in variants]
+
+
+def _check_forced(key: str, plan: dict[str, Any], forced: dict[str, str]) -> None:
+    unknown = sorted(set(forced.values()) - {variant["key"] for variant in plan["variants"]})
+    if unknown:
+        raise PlanImpossible(f"'{key}' has no variant {', '.join(unknown)} to force a unit into.")
+
+
+def _for_change(session: Session, key: str) -> Experiment:
+    experiment = store.find_for_change(session, key)
+    if experiment is None:
+        raise ExperimentNotFound(f"There is no experiment '{key}'.")
+    return experiment
+
+
+def create_upstream(session: Session, spec: UpstreamSpec) -> Upstream:
+    if store.find_upstream(session, spec.name) is not None:
+        raise UpstreamExists(f"There is an upstream '{spec.name}' already; change it with PUT.")
+    return store.save_upstream(session, Upstream(**spec.model_dump(), created_at=time.time()))
+
+
+def replace_upstream(session: Session, spec: UpstreamSpec) -> Upstream:
+    """Change an upstream; while an experiment runs on it, only its key and prices.
+
+    Raises:
+        UpstreamNotFound, UpstreamInUse
+    """
+    old = store.find_upstream(session, spec.name)
+    if old is None:
+        raise UpstreamNotFound(f"There is no upstream '{spec.name}'.")
+    if (old.base_url, old.model) != (spec.base_url, spec.model):
+        users = [e.key for e in store.everything(session) if e.status in {"running", "paused"} and _uses(e, old.name)]
+        if users:
+            raise UpstreamInUse(
+                f"Experiments run on '{spec.name}' ({', '.join(users)}): another model would spoil them. "
+                "Add a new upstream instead."
+            )
+    return store.save_upstream(session, Upstream(**spec.model_dump(), created_at=old.created_at))
+
+
+def _uses(experiment: Experiment, upstream: str) -> bool:
+    plan = experiment.plan
+    return plan["fallback_upstream"] == upstream or any(v["upstream"] == upstream for v in plan["variants"])

@@ -1,0 +1,162 @@
+"""ROUGE-1, -2, -L and -Lsum (Lin 2004) with the numbers of rouge_score 0.1.2, stemmer off.
+
+The score of a set is the true mean of item F1 scores (rouge_score's own aggregator reports a median of random
+resamples). With several references each item keeps the one of best F1, per type, as `RougeScorer.score_multi` does.
+
+rouge_score reads ASCII letters and digits only, so two identical Japanese texts score 0. A reference without any
+readable token is refused here, by item; use chrF for such scripts.
+
+Tokens are rouge_score's. Longest common subsequences come from a bit-parallel table (Hyyrö 2004): one machine-word
+operation covers 64 cells of rouge_score's quadratic one, for the same lengths and, in ROUGE-Lsum, the same choice
+among equally long subsequences.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Literal
+
+import numpy as np
+
+from service.measure.metric import MEASURE_VERSION, FloatArray, Metric, weighted_mean
+from service.measure.validation import UnreadableTextError, check_texts
+
+Tokens = list[str]
+Parsed = list[Tokens]
+"""A text as the tokens of its lines; only ROUGE-Lsum looks at where lines end."""
+
+
+@dataclass(frozen=True)
+class Rouge:
+    """Mean F1 of one ROUGE type. Statistics (n, 3): precision, recall, F1 of each item's best reference."""
+
+    name: str
+    overlap: Callable[[Parsed, Parsed], tuple[int, int, int]]
+    reads: Literal["label", "text"] = "text"
+    kind: Literal["proportion", "mean", "corpus"] = "mean"
+    higher_is_better: bool = True
+
+    def signature(self) -> str:
+        return (
+            f"{self.name}|measure:f1|stemmer:no|split:newline|references:best|missing:empty"
+            f"|version:{version('rouge_score')}|measure:{MEASURE_VERSION}"
+        )
+
+    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
+        texts, reference_texts = check_texts(outputs, references)
+        scores = np.empty((len(texts), 3))
+        for index, (text, item) in enumerate(zip(texts, reference_texts, strict=True)):
+            output = _parse(text)
+            candidates = [self._score(output, _readable(reference, index)) for reference in item]
+            scores[index] = max(candidates, key=lambda scored: scored[2])  # the first of equals, as rouge_score
+        return scores
+
+    def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+        return weighted_mean(statistics[:, 2], weights)
+
+    def item_scores(self, statistics: FloatArray) -> FloatArray | None:
+        return statistics[:, 2]
+
+    def _score(self, output: Parsed, reference: Parsed) -> tuple[float, float, float]:
+        shared, in_output, in_reference = self.overlap(output, reference)
+        precision, recall = shared / max(in_output, 1), shared / max(in_reference, 1)
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+        return precision, recall, f1
+
+
+def _parse(text: str) -> Parsed:
+    from rouge_score.tokenize import tokenize  # installed with the service, not needed by its other parts
+
+    return [tokenize(line, None) for line in text.split("\n")]
+
+
+def _readable(text: str, index: int) -> Parsed:
+    lines = _parse(text)
+    if not any(lines) and any(character.isalnum() for character in text):
+        raise UnreadableTextError(
+            f"ROUGE reads ASCII letters and digits only and would score a reference of item {index} 0 whatever the "
+            f"output: {text[:40]!r}. Use chrf for this script.",
+            index,
+        )
+    return lines
+
+
+def _joined(lines: Parsed) -> Tokens:
+    # A line break separates tokens, so the tokens of the lines are the tokens of the text.
+    return [token for line in lines for token in line]
+
+
+def _ngrams(order: int) -> Callable[[Parsed, Parsed], tuple[int, int, int]]:
+    def overlap(output: Parsed, reference: Parsed) -> tuple[int, int, int]:
+        ours, theirs = (_count_ngrams(_joined(lines), order) for lines in (output, reference))
+        return (ours & theirs).total(), ours.total(), theirs.total()
+
+    return overlap
+
+
+def _count_ngrams(tokens: Tokens, order: int) -> Counter[tuple[str, ...]]:
+    return Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
+
+
+def _longest_common(output: Parsed, reference: Parsed) -> tuple[int, int, int]:
+    ours, theirs = _joined(output), _joined(reference)
+    rows = _lcs_rows(theirs, ours)
+    return rows[-1].bit_count(), len(ours), len(theirs)
+
+
+def _union_of_longest_common(output: Parsed, reference: Parsed) -> tuple[int, int, int]:
+    """Summary level, section 3.2 of the paper: union over output lines, each token counted no more than it occurs."""
+    ours, theirs = [[line for line in lines if line] for lines in (output, reference)]
+    left_ours, left_theirs = Counter(_joined(ours)), Counter(_joined(theirs))
+    hits = 0
+    for line in theirs:
+        matched = sorted({position for other in ours for position in _lcs_positions(line, other)})
+        for token in (line[position] for position in matched):
+            if left_ours[token] > 0 and left_theirs[token] > 0:
+                hits += 1
+                left_ours[token] -= 1
+                left_theirs[token] -= 1
+    return hits, sum(map(len, ours)), sum(map(len, theirs))
+
+
+def _lcs_rows(reference: Tokens, output: Tokens) -> list[int]:
+    """Row i, bit j: whether the longest common subsequence of reference[:i] grows with output[j].
+
+    The length for reference[:i] and output[:j] is the number of set bits of row i below j.
+    """
+    places: dict[str, int] = {}
+    for position, token in enumerate(output):
+        places[token] = places.get(token, 0) | 1 << position
+    full = (1 << len(output)) - 1
+    vector, rows = full, [0]
+    for token in reference:
+        matches = vector & places.get(token, 0)
+        vector = ((vector + matches) | (vector - matches)) & full
+        rows.append(full & ~vector)
+    return rows
+
+
+def _lcs_positions(reference: Tokens, output: Tokens) -> list[int]:
+    """Positions in `reference` of the longest common subsequence rouge_score would pick."""
+    rows = _lcs_rows(reference, output)
+    i, j, positions = len(reference), len(output), []
+    while i > 0 and j > 0:
+        if reference[i - 1] == output[j - 1]:
+            positions.append(i - 1)
+            i, j = i - 1, j - 1
+        elif (rows[i] & ((1 << (j - 1)) - 1)).bit_count() > (rows[i - 1] & ((1 << j) - 1)).bit_count():
+            j -= 1
+        else:
+            i -= 1
+    return positions
+
+
+FAMILY: list[Metric] = [
+    Rouge("rouge1", _ngrams(1)),
+    Rouge("rouge2", _ngrams(2)),
+    Rouge("rougeL", _longest_common),
+    Rouge("rougeLsum", _union_of_longest_common),
+]
