@@ -10,6 +10,11 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from service import errors
+from service.evaluation import routes as evaluation
+from service.experiments import gateway
+from service.experiments import routes as experiments
+from service.experiments.traffic import Traffic
+from service.forgetting import routes as forgetting
 from service.settings import Settings
 from service.store.blobs import BlobStore
 from service.store.database import Database
@@ -33,9 +38,12 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         app.state.blobs = BlobStore(settings.resolved_artifacts_url)
         app.state.ingest = Ingest(app.state.database)
         app.state.ingest.start()
+        app.state.traffic = Traffic(settings, app.state.database)
+        await app.state.traffic.start()
         try:
             yield
         finally:
+            await app.state.traffic.stop()
             app.state.ingest.stop()
             if database is None:
                 app.state.database.close()
@@ -43,7 +51,14 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     app = FastAPI(title="Tunescope", version=version("tunescope"), description=DESCRIPTION, lifespan=lifespan)
     app.state.settings = settings
     errors.install(app)
-    for router in (tracking.router, tracking_registry.router):
+    for router in (
+        tracking.router,
+        tracking_registry.router,
+        evaluation.router,
+        forgetting.router,
+        experiments.router,
+        gateway.router,
+    ):
         app.include_router(router)
 
     @app.get("/healthz", tags=["operations"])

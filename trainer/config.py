@@ -33,6 +33,8 @@ class ModelConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True)
     """A Transformers configuration with its `model_type`: weights start at random."""
     tokenizer: str | None = None
     """A folder or hub id; default: the model's own. Needed with `config`."""
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    """The type the weights are held in; `auto`: as they were saved."""
 
 
 class DataConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -244,6 +246,8 @@ def _checked(config: TrainConfig) -> TrainConfig:
         for name, part in (("probe", config.probe), ("replay", config.replay)):
             if part is not None:
                 raise ConfigError(f"{name} is for causal_lm, not for classification.")
+    elif config.replay is not None and config.train.batch_size < 2:
+        raise ConfigError("replay needs a train.batch_size of at least 2.")
     elif "{input}" not in config.data.template:
         raise ConfigError("data.template must hold {input}, where the prompt goes.")
     if any(one.path is None for one in config.evaluate) and config.data.test is None:

@@ -52,6 +52,10 @@ class Client:
         answer: Json = self._transport.json("POST", API + path(*parts), json={} if body is None else body)
         return answer
 
+    def _bytes(self, route: str, **options: Any) -> bytes:
+        content: bytes = self._transport.send("GET", route, **options).content
+        return content
+
     def health(self) -> Json:
         """Is the service up? Raises `ConnectionFailed` if not."""
         answer: Json = self._transport.json("GET", "/healthz")
@@ -109,7 +113,8 @@ class Client:
     ) -> list[Json]:
         """Series of runs: `{run_id, key, count, sampled, steps, times, values}` each, values as floats.
 
-        Without `keys`, every metric of the runs. `max_points` thins each series to that many buckets, spikes kept; without it every point is returned.
+        Without `keys`, every metric of the runs. `max_points` thins each series to that many buckets, spikes kept;
+        without it every point is returned.
         """
         series: list[Json] = self.history_since(run_ids, keys, max_points=max_points)["series"]
         return series
@@ -122,7 +127,9 @@ class Client:
         max_points: int | None = None,
     ) -> Json:
         """`{"series", "cursor"}`: pass `cursor` back as `after` to read only what came since."""
-        answer = self._get("metrics", run_id=_list(run_ids), key=keys and _list(keys), max_points=max_points, after=after)
+        answer = self._get(
+            "metrics", run_id=_list(run_ids), key=keys and _list(keys), max_points=max_points, after=after
+        )
         for series in answer["series"]:
             series["values"] = [SPECIAL.get(v, v) if isinstance(v, str) else v for v in series["values"]]
         return answer
@@ -132,7 +139,7 @@ class Client:
     ) -> bytes:
         """The same as an Arrow IPC stream: run_id, key, segment, step, time, value. Needs no parsing to read."""
         params = {"run_id": _list(run_ids), "key": keys and _list(keys), "max_points": max_points}
-        return self._transport.send("GET", f"{API}/metrics", params=params, headers={"Accept": ARROW}).content
+        return self._bytes(f"{API}/metrics", params=params, headers={"Accept": ARROW})
 
     # --- artifacts ---
 
@@ -153,7 +160,7 @@ class Client:
         return self._get("runs", run_id, "artifacts")
 
     def download_artifact(self, run_id: str, path_: str) -> bytes:
-        return self._transport.send("GET", API + path("runs", run_id, "artifacts", *path_.split("/"))).content
+        return self._bytes(API + path("runs", run_id, "artifacts", *path_.split("/")))
 
     # --- models ---
 

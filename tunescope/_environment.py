@@ -19,7 +19,9 @@ from tunescope._system import gpu_names
 __all__ = ["capture", "mask"]
 
 MASK = "***"
-SECRET_NAME = re.compile(r"(^|[-_])(api[-_]?key|key|token|secret|password|passwd|credentials?)s?($|[-_=])", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"(^|[-_])(api[-_]?key|key|token|secret|password|passwd|credentials?)s?($|[-_=])", re.IGNORECASE
+)
 NOT_SECRET = re.compile(r"(max|new|num|pad|eos|bos|unk|special|per)[-_].*tokens?|tokens?[-_](per|id)", re.IGNORECASE)
 SECRET_VALUE = re.compile(
     r"\b(sk|pk|rk|hf|ghp|gho|github_pat|glpat|xox[abp]|AKIA|ts)[-_]?[A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"

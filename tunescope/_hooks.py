@@ -58,7 +58,7 @@ def _install() -> None:
     atexit.register(_finish_all)
     os.register_at_fork(after_in_child=_in_child)
     # multiprocessing's children leave without exit handlers, but they do run finalizers.
-    multiprocessing.util.register_after_fork(_finish_all, _finalize_in_child)  # type: ignore[attr-defined]
+    multiprocessing.util.register_after_fork(_finish_all, _finalize_in_child)
     _watch_exceptions()
     _watch_exit()
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
@@ -66,7 +66,7 @@ def _install() -> None:
 
 
 def _finish_all() -> None:
-    for run in list(_open):
+    for run in tuple(_open):
         if _ending is not None:
             run.ends(_ending)
         run.finish_here(AT_EXIT_TIMEOUT)
@@ -100,7 +100,7 @@ def _watch_exit() -> None:
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    for run in list(_open):
+    for run in tuple(_open):
         run.ends(("crashed", 128 + number, f"ended by {signal.Signals(number).name}"))
     # An exception, so that `finally` blocks and exit handlers run: the last checkpoint, the last points.
     raise SystemExit(128 + number)
@@ -109,7 +109,7 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 def _in_child() -> None:
     if signal.getsignal(signal.SIGTERM) is _terminated:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for run in list(_open):
+    for run in tuple(_open):
         run.after_fork()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tunescope._journal import Column, File, JournalWriter, Points, Record, Update, little_endian
 from tunescope._system import SystemMonitor
-from tunescope._values import PLAIN, flatten, freeze, metric_key, to_number
+from tunescope._values import PLAIN, flatten, freeze, to_number
 
 __all__ = ["Recorder"]
 
@@ -201,10 +201,10 @@ class Recorder:
                 what = getattr(leaf, "what", None) or type(leaf).__name__
                 self.report(f"metric {name}", f"'{name}' is not one number ({what}): it was not stored")
                 continue
-            if name not in self._columns:
-                self._columns[name] = (array("q"), array("d"), array("d"))
-            for column, item in zip(self._columns[name], (step, now, number), strict=True):
-                column.append(item)  # type: ignore[arg-type]
+            steps, times, numbers = self._columns.setdefault(name, (array("q"), array("d"), array("d")))
+            steps.append(step)
+            times.append(now)
+            numbers.append(number)
             self._values += 1
 
     def _sample(self) -> None:
@@ -214,7 +214,10 @@ class Recorder:
     def _cut(self) -> None:
         """End the record in progress."""
         if self._values:
-            packed = [Column(key, *map(little_endian, columns)) for key, columns in self._columns.items()]
+            packed = [
+                Column(key, little_endian(steps), little_endian(times), little_endian(numbers))
+                for key, (steps, times, numbers) in self._columns.items()
+            ]
             self._unwritten.append((Points(time.time(), packed), self._values))
             self._columns, self._values = {}, 0
 

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,11 @@ class Shipper:
             while (part := self._next()) is not None:
                 self._send(part)
             return True
+
+    def progress(self) -> Shipped:
+        """How far this journal has been shipped, by whomever."""
+        self.state = self._load()
+        return copy(self.state)
 
     @property
     def exhausted(self) -> bool:
@@ -175,12 +181,12 @@ class Shipper:
         self.state.stored = answer["points_stored"]
 
     def _upload(self, run_id: str, path: str, kind: str, stored: str) -> None:
-        copy = self.folder / "files" / stored
-        if copy.is_file():
-            self._client.upload_artifact(run_id, path, copy, kind)
-            copy.unlink()
+        file = self.folder / "files" / stored
+        if file.is_file():
+            self._client.upload_artifact(run_id, path, file, kind)
+            file.unlink()
         else:
-            log.warning("tunescope: the artifact '%s' is no longer in %s and was not uploaded.", path, copy.parent)
+            log.warning("tunescope: the artifact '%s' is no longer in %s and was not uploaded.", path, file.parent)
 
     def _load(self) -> Shipped:
         try:
@@ -188,7 +194,9 @@ class Shipper:
         except FileNotFoundError:
             return Shipped()
         except msgspec.DecodeError as error:
-            raise JournalError(f"{self._state_file} is damaged ({error}): what of it is stored cannot be told.") from error
+            raise JournalError(
+                f"{self._state_file} is damaged ({error}): what of it is stored cannot be told."
+            ) from error
 
     def _save(self) -> None:
         """Replace the file at once: a kill leaves the old state or the new one, never half of one."""

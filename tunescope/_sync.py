@@ -13,7 +13,7 @@ import psutil
 
 from tunescope._client import Client
 from tunescope._exceptions import ApiError, JournalError
-from tunescope._journal import Create, Points, Update, created, journals
+from tunescope._journal import Create, Points, created, journals
 from tunescope._shipper import Shipper
 
 __all__ = ["Synced", "sync"]
@@ -94,16 +94,17 @@ def _still_writing(create: Create) -> bool | None:
 
 def _tell_crash(client: Client, run_id: str, shipper: Shipper) -> None:
     """The process is gone and never said how it ended."""
-    last_seen, points, create = 0.0, 0, shipper.create
+    last_seen, points = shipper.create.at if shipper.create else None, 0
     for record, _ in shipper.reader.read(shipper.reader.start):
         if isinstance(record, Points):
             last_seen = record.at
             points += sum(len(column) for column in record.columns)
+    known = client.get_run(run_id)["points_sent"]
     client.update_run(
         run_id,
         status="crashed",
         error="The process ended without finishing the run: it was killed, or the machine went down.",
-        finished_at=last_seen or (create.at if create else None),
-        points_sent=points,
+        finished_at=last_seen,
+        points_sent=(known or 0) + points,
     )
     shipper.mark_finished()

@@ -13,6 +13,12 @@ import psutil
 __all__ = ["SystemMonitor", "gpu_names"]
 
 MIB = 1 << 20
+GPU_READINGS: dict[str, Callable[[Any, Any], float]] = {
+    "percent": lambda nvml, gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
+    "memory_mib": lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used / MIB,
+    "watts": lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000,
+    "celsius": lambda nvml, gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU),
+}
 
 
 class SystemMonitor:
@@ -77,16 +83,10 @@ class SystemMonitor:
     def _read_gpus(self) -> dict[str, float]:
         values: dict[str, float] = {}
         for index, (nvml, handle) in enumerate(self._gpus):
-            readings: dict[str, Callable[[], float]] = {
-                "percent": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
-                "memory_mib": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used / MIB,
-                "watts": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-                "celsius": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
-            }
-            for name, read in readings.items():
+            for name, read in GPU_READINGS.items():
                 # Which readings a card supports differs from card to card.
                 with suppress(nvml.NVMLError):
-                    values[f"gpu{index}_{name}"] = float(read())
+                    values[f"gpu{index}_{name}"] = float(read(nvml, handle))
         return values
 
 

@@ -63,9 +63,7 @@ class Transport:
             sent["Content-Type"] = JSON
         extra: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
         try:
-            response = self._http.request(
-                method, path, params=_query(params), content=content, headers=sent, **extra
-            )
+            response = self._http.request(method, path, params=_query(params), content=content, headers=sent, **extra)
         except httpx2.TimeoutException as error:
             raise ConnectionFailed(f"{self.url} did not answer in time ({method} {path}).") from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:

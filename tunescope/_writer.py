@@ -68,50 +68,45 @@ class Writer:
         self.main = main
         self.id = uuid.uuid4().hex
         self.folder = options.directory / options.body["id"] / self.id
+        client = Client(options.url, options.api_key) if options.url is not None else None
         journal = JournalWriter(self.folder)
         journal.append(_create(options.body, self.id, main))
-        self.run: Json = {}
-        self._client: Client | None = None
-        self._shipper: Shipper | None = None
-        self._sender: Sender | None = None
-        if options.url is not None:
-            try:
-                self._connect(options.url, options.api_key)
-            except BaseException:
-                self._disconnect()
-                journal.close()
-                shutil.rmtree(self.folder)
-                raise
-        steps = [summary["last_step"] for key, summary in self._metrics() if not key.startswith("system/")]
+        self._client = client
+        self._shipper = Shipper(self.folder, client) if client is not None else None
+        try:
+            away = not self._introduce()
+        except BaseException:
+            self._disconnect()
+            journal.close()
+            shutil.rmtree(self.folder)
+            raise
+        self.run: Json = (self._shipper and self._shipper.run) or {}
+        self._sender = Sender(self._shipper, away=away) if self._shipper is not None else None
+        metrics = self.run.get("metrics", {}).items()
+        after = [summary["last_step"] + 1 for key, summary in metrics if not key.startswith("system/")]
         interval = options.system_interval if main else None
         self.recorder = Recorder(
             journal,
-            next_step=max([next_step, *(step + 1 for step in steps)]),
+            next_step=max([next_step, *after]),
             points_before=self.run.get("points_sent") or self.run.get("points_stored") or 0,
             system=SystemMonitor(self.run.get("created_at", options.created_at), interval) if interval else None,
             written=self._sender.notify if self._sender else lambda: None,
         )
         self.recorder.start()
-        if self._sender:
+        if self._sender is not None:
             self._sender.start()
 
-    def _metrics(self) -> Any:
-        return self.run.get("metrics", {}).items()
-
-    def _connect(self, url: str, api_key: str | None) -> None:
-        self._client = Client(url, api_key)
-        self._shipper = Shipper(self.folder, self._client)
-        away = False
+    def _introduce(self) -> bool:
+        """Create the run at once, so that a refusal is the caller's to see; False if the service does not answer."""
+        if self._shipper is None or not self.main:
+            return True
         try:
-            if self.main:
-                self._shipper.ship()
+            return self._shipper.ship()
         except (ConnectionFailed, ApiError) as error:
             if isinstance(error, ApiError) and error.status < 500 and error.status != 429:
                 raise
-            away = True
             log.warning("%s", away_message(error, self._shipper))
-        self.run = self._shipper.run or {}
-        self._sender = Sender(self._shipper, away=away)
+            return False
 
     def _disconnect(self) -> None:
         if self._shipper is not None:
@@ -142,7 +137,7 @@ class Writer:
         if not written:
             log.warning("tunescope: not all that was logged could be written to %s in time.", self.folder)
         total = self.recorder.points
-        if self._shipper is None or self._sender is None or self._client is None:
+        if self._shipper is None or self._sender is None:
             return FinishReport(sent=0, stored=0, left=total, journal=self.folder)
         if self._sender.finish(max(0.1, deadline - time.monotonic())):
             self._disconnect()

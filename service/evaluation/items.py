@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from service.errors import Invalid
 from service.evaluation.schemas import (
     ClassScoreOut,
-    Confusion,
     ConfusedPair,
+    Confusion,
     EvaluationItem,
     EvaluationItemPage,
     SuiteItemOut,

@@ -168,7 +168,7 @@ class Confusion(BaseModel):
 
 
 class Slice(BaseModel):
-    slice: str | None = Field(description="Null: the items without a group, tag or label.")
+    slice: str = Field(description="'(none)': the items without a group, tag or label.")
     n: int
     value: float | None
     interval: tuple[float, float] | None

@@ -9,13 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from service.errors import Invalid
 from service.evaluation.predictions import Answers, align
 from service.evaluation.schemas import EvaluationCreate
+from service.evaluation.statistics import item_statistics
 from service.measure.metric import FloatArray
 from service.measure.metrics import METRICS
 from service.measure.score import score
-from service.measure.validation import MeasureError
 from service.store import evaluations, suites
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, Suite
@@ -23,18 +22,12 @@ from service.store.tables import Evaluation, Suite
 SEED = 0
 
 
-class CannotScore(Invalid):
-    """A metric cannot score an item (`details.item`) or the set."""
-
-    code = "cannot_score"
-
-
 def evaluate(suite: Suite, wanted: EvaluationCreate, blobs: BlobStore) -> Evaluation:
     """The scored evaluation with its answers stored, ready for `evaluations.add`. No session: this may take long."""
     items = suites.read_items(blobs, suite, ["id", "label", "references"])
     answers = align(suite, items.column("id").to_pylist(), wanted.predictions)
     metrics: list[str] = suite.definition["metrics"]
-    statistics = {name: _statistics(name, answers, references(items, name)) for name in metrics}
+    statistics = {name: item_statistics(name, items, answers.parsed) for name in metrics}
     columns: dict[str, Sequence[Any]] = {
         "id": answers.ids,
         "output": answers.outputs,
@@ -52,26 +45,6 @@ def evaluate(suite: Suite, wanted: EvaluationCreate, blobs: BlobStore) -> Evalua
         items_sha256=evaluations.write_answers(blobs, columns, statistics),
         created_at=time.time(),
     )
-
-
-def references(items: pa.Table, metric: str) -> list[list[str]]:
-    """What `metric` compares each item's answer with: its label, or its references (the label where it has none)."""
-    labels = items.column("label").to_pylist()
-    if METRICS[metric].reads == "label":
-        return [[label] for label in labels]
-    texts = items.column("references").to_pylist()
-    return [given or [label] for given, label in zip(texts, labels, strict=True)]
-
-
-def _statistics(name: str, answers: Answers, wanted: Sequence[Sequence[str]]) -> FloatArray:
-    try:
-        return METRICS[name].statistics(answers.parsed, wanted)
-    except MeasureError as error:
-        item = None if error.index is None else answers.ids[error.index]
-        place = "" if item is None else f" item '{item}'"
-        raise CannotScore(
-            f"The metric '{name}' cannot score{place}: {error}.", details={"item": item, "reason": error.code}
-        ) from error
 
 
 def _correct(suite: Suite, answers: Answers, items: pa.Table, statistics: dict[str, FloatArray]) -> list[bool | None]:

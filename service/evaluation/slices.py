@@ -20,7 +20,9 @@ from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, Suite
 
 By = Literal["group", "tag", "label", "length"]
-Members = Iterator[tuple[str | None, NDArray[np.int64]]]
+Members = Iterator[tuple[str, NDArray[np.int64]]]
+
+NONE = "(none)"
 
 
 def slices(evaluation: Evaluation, suite: Suite, blobs: BlobStore, by: By, metric: str | None) -> SliceList:
@@ -33,7 +35,7 @@ def slices(evaluation: Evaluation, suite: Suite, blobs: BlobStore, by: By, metri
         result = score(METRICS[name], statistics[rows])
         found.append(Slice(slice=value, n=result.n, value=result.value, interval=result.interval, reason=result.reason))
     sign = 1 if METRICS[name].higher_is_better else -1
-    found.sort(key=lambda one: (math.inf if one.value is None else sign * one.value, one.slice or ""))
+    found.sort(key=lambda one: (math.inf if one.value is None else sign * one.value, one.slice))
     return SliceList(metric=name, items=found)
 
 
@@ -52,7 +54,7 @@ def _by_value(values: pa.Array, rows: NDArray[np.int64]) -> Members:
     order = np.argsort(codes, kind="stable")
     bounds = np.searchsorted(codes[order], np.arange(len(encoded.dictionary) + 1))
     for place, value in enumerate(encoded.dictionary.to_pylist()):
-        yield value, rows[order[bounds[place] : bounds[place + 1]]]
+        yield NONE if value is None else value, rows[order[bounds[place] : bounds[place + 1]]]
 
 
 def _by_tag(tags: pa.Array) -> Members:
@@ -60,7 +62,7 @@ def _by_tag(tags: pa.Array) -> Members:
     yield from _by_value(pc.list_flatten(tags), pc.list_parent_indices(tags).to_numpy())
     untagged = np.flatnonzero(pc.list_value_length(tags).to_numpy() == 0)
     if len(untagged):
-        yield None, untagged
+        yield NONE, untagged
 
 
 def _by_length(texts: pa.Array) -> Members:

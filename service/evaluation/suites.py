@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from service.errors import Invalid, NotFound
 from service.evaluation.schemas import SuiteCreate, SuiteItem
+from service.evaluation.statistics import item_statistics
 from service.measure.metrics import METRICS
 from service.store import suites
 from service.store.blobs import BlobStore
@@ -36,6 +37,10 @@ def build(wanted: SuiteCreate, blobs: BlobStore) -> Suite:
     primary = wanted.primary_metric or next(iter(wanted.metrics), "")
     _check_definition(wanted, primary)
     _check_items(items, wanted.metrics, wanted.labels)
+    table = suites.items_table(items)
+    for metric in wanted.metrics:
+        # References no metric could ever read are refused now, and not when the first model has answered.
+        item_statistics(metric, table, [None] * len(items))
     definition = wanted.model_dump(include={"metrics", "template", "parser", "labels", "description"})
     definition["primary_metric"] = primary
     return Suite(
@@ -45,7 +50,7 @@ def build(wanted: SuiteCreate, blobs: BlobStore) -> Suite:
         task_type=wanted.task_type,
         n_items=len(items),
         definition=definition,
-        items_sha256=suites.write_items(blobs, items),
+        items_sha256=suites.write_items(blobs, table),
         created_at=time.time(),
     )
 

@@ -173,15 +173,17 @@ def create_upstream(session: Session, spec: UpstreamSpec) -> Upstream:
     return store.save_upstream(session, Upstream(**spec.model_dump(), created_at=time.time()))
 
 
-def replace_upstream(session: Session, spec: UpstreamSpec) -> Upstream:
+def replace_upstream(session: Session, name: str, spec: UpstreamSpec) -> Upstream:
     """Change an upstream; while an experiment runs on it, only its key and prices.
 
     Raises:
-        UpstreamNotFound, UpstreamInUse
+        UpstreamNotFound, UpstreamInUse, PlanImpossible: the body names another upstream.
     """
-    old = store.find_upstream(session, spec.name)
+    old = store.find_upstream(session, name)
     if old is None:
-        raise UpstreamNotFound(f"There is no upstream '{spec.name}'.")
+        raise UpstreamNotFound(f"There is no upstream '{name}'.")
+    if spec.name != name:
+        raise PlanImpossible(f"An upstream keeps its name: the path says '{name}', the body '{spec.name}'.")
     if (old.base_url, old.model) != (spec.base_url, spec.model):
         users = [e.key for e in store.everything(session) if e.status in {"running", "paused"} and _uses(e, old.name)]
         if users:

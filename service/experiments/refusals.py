@@ -1,17 +1,17 @@
 """Errors on the gateway's face: OpenAI's shape, so that OpenAI's clients raise their own exceptions.
 
-    {"error": {"message", "type", "code", "param"}}
+{"error": {"message", "type", "code", "param"}}
 
-    GatewayError
-    ├── BadRequest          400  what the caller sent cannot be read
-    ├── ModelNotFound       404  neither an experiment nor an upstream
-    └── UpstreamError       the model did not answer
-        ├── Unreachable        502  no connection, or it broke before the first byte
-        ├── TooSlow            504  a time-out
-        ├── Overloaded         429 or 5xx of the upstream, passed on
-        ├── Misconfigured      502  the upstream refuses the gateway itself, redirects, or its key is missing
-        ├── Garbled            502  the answer is not what the protocol says
-        └── Refused            4xx of the upstream about this request, passed on with its own words
+GatewayError
+├── BadRequest          400  what the caller sent cannot be read
+├── ModelNotFound       404  neither an experiment nor an upstream
+└── UpstreamError       the model did not answer
+    ├── Unreachable        502  no connection, or it broke before the first byte
+    ├── TooSlow            504  a time-out
+    ├── Overloaded         429 or 5xx of the upstream, passed on
+    ├── Misconfigured      502  the upstream refuses the gateway itself, redirects, or its key is missing
+    ├── Garbled            502  the answer is not what the protocol says
+    └── Refused            4xx of the upstream about this request, passed on with its own words
 """
 
 from __future__ import annotations

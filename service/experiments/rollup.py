@@ -138,5 +138,5 @@ def stretch_of(now: float, started_at: float) -> int:
     """The end of the stretch of time that `now` falls into: seconds at first, wider as the phase grows older,
     so that a phase of any length has a few hundred of them. Never goes back as `now` goes on."""
     age = max(now - started_at, 1.0)
-    width = max(1, 2 ** math.ceil(math.log2(age / 64)))
+    width = 1 << max(0, math.ceil(math.log2(age / 64)))
     return (int(now // width) + 1) * width

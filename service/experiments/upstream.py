@@ -10,7 +10,15 @@ from typing import Any
 import httpx2
 import orjson
 
-from service.experiments.refusals import Garbled, Misconfigured, Overloaded, Refused, TooSlow, Unreachable, UpstreamError
+from service.experiments.refusals import (
+    Garbled,
+    Misconfigured,
+    Overloaded,
+    Refused,
+    TooSlow,
+    Unreachable,
+    UpstreamError,
+)
 from service.experiments.snapshot import LiveUpstream
 from service.experiments.streaming import EventSplitter, first_data
 from service.settings import Settings
@@ -157,9 +165,7 @@ class Answer:
                 said = None
             return Refused(f"The upstream '{name}' refused the request with status {status}.", status, said)
         if status in _OVERLOADED or status >= 500:
-            return Overloaded(
-                f"The upstream '{name}' answered {status}.", status, response.headers.get("retry-after")
-            )
+            return Overloaded(f"The upstream '{name}' answered {status}.", status, response.headers.get("retry-after"))
         # 401, 403, 404 and redirects are between the gateway and its upstream; their words may hold a key.
         return Misconfigured(f"The upstream '{name}' answered {status}: check its URL, model name and key.")
 

@@ -15,8 +15,10 @@ _FULL = {"full", "full_finetune", "full-finetune", "none"}
 
 def advise(params: Mapping[str, str] | None, method: str | None, worst: TaskResult) -> list[Advice]:
     """Advice on the loss of `worst`; `params` is the run's flattened config, None when no run is linked."""
-    known = _Config(params or {}, "No run is linked to this audit." if params is None else "The run does not record it.")
-    method = method or known.find("method", "peft_method", "peft_type", "method.name")
+    known = _Config(
+        params or {}, "No run is linked to this audit." if params is None else "The run does not record it."
+    )
+    method = method or known.find("method.name", "method", "peft_method", "peft_type")
     return [
         _learning_rate(known, worst),
         _epochs(known),
@@ -59,12 +61,12 @@ def _learning_rate(config: _Config, worst: TaskResult) -> Advice:
 
 
 def _epochs(config: _Config) -> Advice:
-    epochs = config.number("num_train_epochs", "num_epochs", "epochs")
-    steps = config.number("max_steps", "num_steps", "steps")
-    if epochs is not None and epochs > 0:
-        evidence = f"This run made {epochs:g} epochs" + (f" ({steps:g} steps)." if steps and steps > 0 else ".")
-    elif steps is not None and steps > 0:
-        evidence = f"This run made {steps:g} steps."
+    epochs = config.number("num_train_epochs", "num_epochs", "epochs") or 0
+    steps = config.number("max_steps", "num_steps", "steps") or 0
+    if steps > 0:  # trainers let a number of steps override the epochs
+        evidence = f"This run was to make {steps:g} steps."
+    elif epochs > 0:
+        evidence = f"This run was to make {epochs:g} epochs."
     else:
         evidence = config.absent
     return Advice(text="Train for fewer epochs: stop where the target task stops improving.", evidence=evidence)

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from service.forgetting import pairing
 from service.forgetting.advice import advise
-from service.forgetting.pairing import Evidence, Pair
+from service.forgetting.pairing import Evidence, Mismatch, Pair
 from service.forgetting.policies import canonical_hash, existing
 from service.forgetting.schemas import (
     AuditCreate,
@@ -23,9 +23,8 @@ from service.forgetting.schemas import (
     TaskResult,
     Verdict,
 )
-from service.measure.comparison import item_changes
 from service.measure.forgetting import TaskVerdict, flips_by_group, judge, judge_task
-from service.measure.metric import MEASURE_VERSION
+from service.measure.metric import MEASURE_VERSION, FloatArray
 from service.measure.metrics import METRICS
 from service.store import evaluations, models, records, runs, suites
 from service.store.blobs import BlobStore
@@ -76,9 +75,9 @@ def _agreed(ids: Sequence[str | None]) -> str | None:
 def conduct(case: Case, blobs: BlobStore) -> Audit:
     """Judge the case. The record's hash covers the verdict and the hashes of everything behind it."""
     body = PolicyBody.model_validate(case.policy.body)
-    pairs, notes = pairing.match(body.protected, case.evidence, blobs)
-    verdict, tasks = _judge_all(pairs, body.alpha, blobs)
-    problems = [problem for pair in pairs for problem in pair.problems]
+    matched, notes = pairing.match(body.protected, case.evidence, blobs)
+    verdict, tasks = _judge_all(matched, body.alpha, blobs)
+    problems = [problem for one in matched if isinstance(one, Mismatch) for problem in one.problems]
     result = AuditResult(
         sentence=sentence(verdict, tasks, problems),
         tasks=tasks,
@@ -129,25 +128,20 @@ def _input(evaluation: Evaluation, evidence: Evidence) -> dict[str, str]:
     }
 
 
-def _judge_all(pairs: Sequence[Pair], alpha: float, blobs: BlobStore) -> tuple[Verdict, list[TaskResult]]:
+def _judge_all(matched: Sequence[Pair | Mismatch], alpha: float, blobs: BlobStore) -> tuple[Verdict, list[TaskResult]]:
     """The overall verdict and the tasks, worst first: FAIL before INVALID before INCONCLUSIVE before PASS."""
-    sound = [pair for pair in pairs if not pair.problems]
-    raw = [_judge_pair(pair, alpha, blobs) for pair in sound]
+    pairs = [one for one in matched if isinstance(one, Pair)]
+    raw = [_judge_pair(pair, alpha, blobs) for pair in pairs]
     judged = judge([verdict for verdict, _ in raw])[1] if raw else []
-    results = [
-        _result(pair, verdict, groups) for pair, verdict, (_, groups) in zip(sound, judged, raw, strict=True)
-    ]
-    results += [_invalid(pair) for pair in pairs if pair.problems]
+    results = [_result(pair, verdict, groups) for pair, verdict, (_, groups) in zip(pairs, judged, raw, strict=True)]
+    results += [_invalid(one) for one in matched if isinstance(one, Mismatch)]
     results.sort(key=lambda task: (_RANK[task.verdict], math.inf if task.difference is None else task.difference))
     return results[0].verdict, results
 
 
 def _judge_pair(pair: Pair, alpha: float, blobs: BlobStore) -> tuple[TaskVerdict, list[GroupResult]]:
-    assert pair.suite is not None and pair.before is not None and pair.after is not None  # noqa: PT018
-    metric = METRICS[pair.metric]
     both = evaluations.read_pair(blobs, pair.before, pair.after, ["id"], [pair.metric])
-    before, after = (metric.item_scores(evaluations.statistics(answers, pair.metric)) for answers in both)
-    assert before is not None and after is not None  # noqa: PT018
+    before, after = (_item_scores(evaluations.statistics(answers, pair.metric), pair.metric) for answers in both)
     items = suites.read_items(blobs, pair.suite, ["id", "group"])
     verdict = judge_task(
         before,
@@ -162,5 +156,70 @@ def _judge_pair(pair: Pair, alpha: float, blobs: BlobStore) -> tuple[TaskVerdict
     groups = items.column("group").to_pylist()
     if not any(groups):
         return verdict, []
-    flips = flips_by_group(before, after, ["(none)" if group is None else group for group in groups])
+    flips = flips_by_group(before, after, [group or "(none)" for group in groups])
     return verdict, [GroupResult.model_validate(one, from_attributes=True) for one in flips]
+
+
+def _item_scores(statistics: FloatArray, metric: str) -> FloatArray:
+    scores = METRICS[metric].item_scores(statistics)
+    if scores is None:
+        raise TypeError(f"{metric} is not of kind 'corpus' but has no item scores")
+    return scores
+
+
+def _result(pair: Pair, verdict: TaskVerdict, groups: list[GroupResult]) -> TaskResult:
+    fields = {name: getattr(verdict, name) for name in TaskResult.model_fields if hasattr(verdict, name)}
+    forgetting = {name: getattr(verdict.items, name, None) for name in ("F", "BT", "F_chance", "F_true")}
+    return TaskResult.model_validate(
+        {
+            **fields,
+            **forgetting,
+            "suite": pair.suite.name,
+            "metric": pair.metric,
+            "unparsed_before": pair.before.n_unparsed,
+            "unparsed_after": pair.after.n_unparsed,
+            "by_group": groups,
+            "before_evaluation_id": pair.before.id,
+            "after_evaluation_id": pair.after.id,
+        }
+    )
+
+
+def _invalid(one: Mismatch) -> TaskResult:
+    """Nothing is computed from answers that do not match."""
+    return TaskResult(
+        suite=one.task.suite,
+        metric=one.task.metric,
+        margin=one.task.margin,
+        unparsed_before=one.before.n_unparsed if one.before else 0,
+        unparsed_after=one.after.n_unparsed if one.after else 0,
+        verdict="INVALID",
+        reason="not_comparable",
+        before_evaluation_id=one.before.id if one.before else None,
+        after_evaluation_id=one.after.id if one.after else None,
+    )
+
+
+def sentence(verdict: Verdict, tasks: Sequence[TaskResult], problems: Sequence[str]) -> str:
+    """The verdict in plain words, by the worst task."""
+    worst = tasks[0]
+    if verdict == "INVALID":
+        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+        return f"Before and after cannot be compared: {problems[0]}{more}"
+    if worst.difference is None or worst.lower_bound is None:
+        return f"It cannot be told what '{worst.suite}' lost: {worst.reason}."
+    change = f"'{worst.suite}' went from {worst.before:.3f} to {worst.after:.3f} ({_points(worst.difference)}"
+    allowed = f"the policy allows a loss of {_points(worst.margin)}"
+    if verdict == "FAIL":
+        failed = f"{sum(task.verdict == 'FAIL' for task in tasks)} of {len(tasks)} protected tasks failed"
+        return f"{change}, adjusted p = {worst.p_adjusted:.2g}); {allowed}. {failed}."
+    if verdict == "PASS":
+        kept = f"All {len(tasks)} protected tasks are within their margins"
+        return f"{kept}. Worst: {change}, at worst {_points(worst.lower_bound)}); {allowed}."
+    needed = "" if worst.n_needed is None else f" About {worst.n_needed:,} items would settle it."
+    bound = f"at worst {_points(worst.lower_bound)}"
+    return f"It cannot be told whether too much was lost: {change}, {bound}); {allowed}.{needed}"
+
+
+def _points(value: float) -> str:
+    return f"{round(100 * value, 1) + 0.0:.1f} points"

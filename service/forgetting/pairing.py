@@ -17,23 +17,33 @@ from service.store.tables import Evaluation, Suite
 # model that would ship: a difference there is told, and does not invalidate.
 MUST_AGREE = frozenset(
     {
-        "chat_template", "do_sample", "few_shot", "fewshot", "instruction", "max_length", "max_new_tokens", "max_tokens",
-        "min_new_tokens", "num_beams", "num_fewshot", "parser", "prompt", "prompt_hash", "prompt_template",
-        "repetition_penalty", "shots", "stop", "system_prompt", "temperature", "template", "top_k", "top_p",
+        "chat_template", "do_sample", "few_shot", "fewshot", "instruction", "max_length", "max_new_tokens",
+        "max_tokens", "min_new_tokens", "num_beams", "num_fewshot", "parser", "prompt", "prompt_hash",
+        "prompt_template", "repetition_penalty", "shots", "stop", "system_prompt", "temperature", "template",
+        "top_k", "top_p",
     }
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One protected task with its two evaluations; not to be judged when `problems` has any."""
+    """One protected task with its two evaluations, fit to be judged."""
 
     task: ProtectedTask
     metric: str
-    suite: Suite | None
+    suite: Suite
+    before: Evaluation
+    after: Evaluation
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A protected task that cannot be judged, and why."""
+
+    task: ProtectedTask
     before: Evaluation | None
     after: Evaluation | None
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -47,23 +57,26 @@ class Evidence:
     after_version_id: str | None
 
 
-def match(tasks: Sequence[ProtectedTask], evidence: Evidence, blobs: BlobStore) -> tuple[list[Pair], list[str]]:
-    """A pair for each task, and notes on what a reader should know."""
-    pairs = [_pair(task, evidence, blobs) for task in tasks]
+def match(
+    tasks: Sequence[ProtectedTask], evidence: Evidence, blobs: BlobStore
+) -> tuple[list[Pair | Mismatch], list[str]]:
+    """What each task comes to, and notes on what a reader should know."""
+    matched = [_match_one(task, evidence, blobs) for task in tasks]
     protected = {task.suite for task in tasks}
     given = {evidence.suites[one.suite_id].name for one in (*evidence.before, *evidence.after)}
     notes = [f"'{name}' was evaluated but is not protected by the policy." for name in sorted(given - protected)]
-    for pair in pairs:
-        notes.extend(_notes(pair))
-    return pairs, notes
+    for one in matched:
+        if one.before is not None and one.after is not None:
+            notes.extend(_notes(one.task.suite, one.before, one.after))
+    return matched, notes
 
 
-def _pair(task: ProtectedTask, evidence: Evidence, blobs: BlobStore) -> Pair:
+def _match_one(task: ProtectedTask, evidence: Evidence, blobs: BlobStore) -> Pair | Mismatch:
     before, before_problem = _only(task.suite, "before", evidence.before, evidence.suites)
     after, after_problem = _only(task.suite, "after", evidence.after, evidence.suites)
     if before is None or after is None:
-        problems = tuple(problem for problem in (before_problem, after_problem) if problem)
-        return Pair(task, task.metric or "", None, before, after, problems)
+        absent = tuple(problem for problem in (before_problem, after_problem) if problem)
+        return Mismatch(task, before, after, absent)
     suite = evidence.suites[before.suite_id]
     metric = task.metric or str(suite.definition["primary_metric"])
     problems = (
@@ -72,7 +85,7 @@ def _pair(task: ProtectedTask, evidence: Evidence, blobs: BlobStore) -> Pair:
         *_setting_problems(task.suite, before, after),
         *_model_problems(task.suite, before, after, evidence),
     )
-    return Pair(task, metric, suite, before, after, problems)
+    return Mismatch(task, before, after, problems) if problems else Pair(task, metric, suite, before, after)
 
 
 def _only(
@@ -123,10 +136,7 @@ def _model_problems(suite: str, before: Evaluation, after: Evaluation, evidence:
             yield f"'{suite}': the `{side}` evaluation is of model version {actual}, the audit of {wanted}."
 
 
-def _notes(pair: Pair) -> Iterator[str]:
-    before, after, suite = pair.before, pair.after, pair.task.suite
-    if before is None or after is None:
-        return
+def _notes(suite: str, before: Evaluation, after: Evaluation) -> Iterator[str]:
     for side, evaluation in (("before", before), ("after", after)):
         if evaluation.n_missing:
             yield f"'{suite}': {evaluation.n_missing} items have no output {side}; they count as wrong."

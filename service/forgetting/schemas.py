@@ -79,28 +79,31 @@ class TaskResult(BaseModel):
     """One protected task. `F`, `BT`, `F_chance`, `F_true`: item forgetting after arXiv 2510.17776."""
 
     suite: str
-    metric: str
-    n: int
-    before: float | None
-    after: float | None
-    difference: float | None = Field(description="after − before")
-    interval: tuple[float, float] | None
-    lower_bound: float | None = Field(description="One-sided lower bound of the difference at the policy's alpha.")
+    metric: str | None
+    n: int = 0
+    before: float | None = None
+    after: float | None = None
+    difference: float | None = Field(None, description="after − before")
+    interval: tuple[float, float] | None = None
+    lower_bound: float | None = Field(
+        None, description="One-sided lower bound of the difference at the policy's alpha."
+    )
     margin: float
-    lost: int
-    gained: int
-    p_value: float | None
-    p_adjusted: float | None = Field(description="Holm over the protected tasks.")
-    F: float | None
-    BT: float | None
-    F_chance: float | None
-    F_true: float | None
+    lost: int = 0
+    gained: int = 0
+    p_value: float | None = None
+    p_adjusted: float | None = Field(None, description="Holm over the protected tasks.")
+    test: str | None = None
+    F: float | None = None
+    BT: float | None = None
+    F_chance: float | None = None
+    F_true: float | None = None
     unparsed_before: int
     unparsed_after: int
-    n_needed: int | None = Field(description="Items that would settle an inconclusive task.")
+    n_needed: int | None = Field(None, description="Items that would settle an inconclusive task.")
     verdict: Verdict
     reason: str | None
-    by_group: list[GroupResult]
+    by_group: list[GroupResult] = Field([], description="The group that lost most first.")
     before_evaluation_id: str | None
     after_evaluation_id: str | None
 

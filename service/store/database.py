@@ -13,11 +13,19 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
+import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from service.store.migrate import upgrade
+
+
+# orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
+_JSON: dict[str, Any] = {
+    "json_serializer": lambda value: orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode(),
+    "json_deserializer": orjson.loads,
+}
 
 
 class DatabaseBusy(RuntimeError):
@@ -34,7 +42,9 @@ class Database:
         self._file_lock: IO[bytes] | None = None
         if self.is_sqlite:
             self._file_lock = _lock_file(Path(self.url.database or "tunescope.db"))
-        self.engine = _sqlite_engine(url) if self.is_sqlite else create_engine(url, pool_size=10, pool_pre_ping=True)
+        self.engine = (
+            _sqlite_engine(url) if self.is_sqlite else create_engine(url, pool_size=10, pool_pre_ping=True, **_JSON)
+        )
         self._writing = self.engine.execution_options(write=True)
         upgrade(self.engine)
 
@@ -66,7 +76,7 @@ class Database:
 
 
 def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, pool_size=20)
+    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, pool_size=20, **_JSON)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy
 from sqlalchemy import func, insert, text, update
 from sqlmodel import Session, col, select
 
@@ -183,13 +184,11 @@ def add_latency_bins(session: Session, rows: Mapping[tuple[str, int, str, str, i
 
 def arm_sums(session: Session, experiment_id: str, phase: int) -> dict[tuple[str, str], Sums]:
     """(metric, variant) -> everything so far."""
-    sums = (func.sum(column) for column in _SUM_COLUMNS)
-    query = (
-        select(ArmSum.metric, ArmSum.variant, *sums)  # type: ignore[call-overload]
-        .where(col(ArmSum.experiment_id) == experiment_id, col(ArmSum.phase) == phase)
-        .group_by(col(ArmSum.metric), col(ArmSum.variant))
-    )
-    return {(row[0], row[1]): Sums(int(row[2]), *row[3:]) for row in session.exec(query)}
+    columns: list[Any] = [ArmSum.metric, ArmSum.variant, *(func.sum(column) for column in _SUM_COLUMNS)]
+    query = sqlalchemy.select(*columns).where(col(ArmSum.experiment_id) == experiment_id, col(ArmSum.phase) == phase)
+    query = query.group_by(col(ArmSum.metric), col(ArmSum.variant))
+    rows = session.connection().execute(query)
+    return {(metric, variant): Sums(int(n), *sums) for metric, variant, n, *sums in rows}
 
 
 def arm_sums_by_time(

@@ -44,9 +44,7 @@ def add(session: Session, experiment: Experiment) -> None:
 
 
 def log(session: Session, experiment: Experiment, actor: str, action: str, details: dict[str, Any]) -> None:
-    change = ExperimentChange(
-        experiment_id=experiment.id, at=time.time(), actor=actor, action=action, details=details
-    )
+    change = ExperimentChange(experiment_id=experiment.id, at=time.time(), actor=actor, action=action, details=details)
     session.add(change)
 
 
@@ -80,7 +78,7 @@ def model_versions(session: Session, ids: Collection[str]) -> dict[str, tuple[Mo
     return {version.id: (version, aliases.get(version.id, [])) for version in versions}
 
 
-def after_commit(session: Session, action: Callable[[], None]) -> None:
+def after_commit(session: Session, action: Callable[[], object]) -> None:
     """Run `action` once this transaction is stored; never, if it is rolled back."""
 
     def run(_: Session) -> None:

@@ -98,7 +98,7 @@ def _owner(field: Field) -> tuple[Any, ColumnElement[bool]]:
     return table, and_(table.run_id == Run.id, table.key == field.name)
 
 
-def order_column(field: Field) -> ColumnElement[Any]:
+def order_column(field: Field) -> Any:
     if field.kind == "param":
         return col(Param.number)
     if field.kind == "tag":
@@ -108,7 +108,7 @@ def order_column(field: Field) -> ColumnElement[Any]:
     return {"last": col(Series.last), "min": col(Series.min), "max": col(Series.max)}[field.aggregate]
 
 
-def attribute(name: str, silent_after: float) -> ColumnElement[Any]:
+def attribute(name: str, silent_after: float) -> Any:
     if name == "status":
         silent = and_(col(Run.status) == "running", col(Run.heartbeat_at) < time.time() - silent_after)
         return case((silent, "silent"), else_=col(Run.status))

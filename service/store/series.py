@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sql
 from sqlalchemy import delete, insert, update
 from sqlmodel import Session, col, select
 
@@ -126,6 +127,34 @@ def summaries(session: Session, run_ids: Sequence[str], keys: Sequence[str] | No
     if keys is not None:
         query = query.where(col(Series.key).in_(keys))
     return list(session.exec(query).all())
+
+
+def summary_table(
+    session: Session, run_ids: Sequence[str], keys: Sequence[str] | None = None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Run id → metric → its summary, as plain dictionaries: a page of runs may hold tens of thousands."""
+    query = sql.select(
+        *(col(c) for c in (Series.run_id, Series.key, Series.count, Series.first_step, Series.last_step)),
+        *(col(c) for c in (Series.last, Series.min, Series.max, Series.min_step, Series.max_step)),
+        *(col(c) for c in (Series.sum, Series.last_special)),
+    )
+    query = query.where(col(Series.run_id).in_(run_ids)).order_by(col(Series.run_id), col(Series.key))
+    if keys is not None:
+        query = query.where(col(Series.key).in_(keys))
+    table: dict[str, dict[str, dict[str, Any]]] = {run_id: {} for run_id in run_ids}
+    for run_id, key, count, first, end, last, low, high, low_step, high_step, total, special in session.execute(query):
+        table[run_id][key] = {
+            "count": count,
+            "first_step": first,
+            "last_step": end,
+            "last": special or last,
+            "min": low,
+            "max": high,
+            "min_step": low_step,
+            "max_step": high_step,
+            "mean": total / count if low is not None else None,
+        }
+    return table
 
 
 def read(session: Session, series: Series, *, after: int = 0, whole: bool = False) -> tuple[Points, np.ndarray]:

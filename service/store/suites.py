@@ -54,8 +54,12 @@ def page(session: Session, *, name: str | None, limit: int, cursor: str | None) 
     return records.page(session, query, col(Suite.id), limit, cursor)
 
 
-def write_items(blobs: BlobStore, items: Sequence[Mapping[str, Any]]) -> str:
-    return parquet.write(blobs, pa.Table.from_pylist(list(items), schema=ITEM_SCHEMA))
+def items_table(items: Sequence[Mapping[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(list(items), schema=ITEM_SCHEMA)
+
+
+def write_items(blobs: BlobStore, items: pa.Table) -> str:
+    return parquet.write(blobs, items)
 
 
 def read_items(blobs: BlobStore, suite: Suite, columns: Sequence[str] | None = None) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.auth import require
@@ -28,6 +29,11 @@ WRITE = [Depends(require("write"))]
 ARROW = "application/vnd.apache.arrow.stream"
 
 
+def _json(body: object, status: int = 200) -> Response:
+    """Runs are built in their wire shape; validating thousands of summaries again would cost more than reading them."""
+    return Response(orjson.dumps(body), status_code=status, media_type="application/json")
+
+
 @router.get("/projects", tags=["runs"], dependencies=READ)
 def list_projects(session: ReadSession) -> ProjectList:
     """All projects, by name."""
@@ -35,13 +41,13 @@ def list_projects(session: ReadSession) -> ProjectList:
     return ProjectList(items=[ProjectOut.model_validate(p, from_attributes=True) for p in found])
 
 
-@router.post("/runs", tags=["runs"], dependencies=WRITE, status_code=201)
-def create_run(given: RunCreate, session: WriteSession, settings: ServiceSettings) -> RunOut:
+@router.post("/runs", tags=["runs"], dependencies=WRITE, status_code=201, response_model=RunOut)
+def create_run(given: RunCreate, session: WriteSession, settings: ServiceSettings) -> Response:
     """Start a run, or continue one (`resume`)."""
-    return runs.show(session, [runs.create(session, given)], settings.silent_after_seconds)[0]
+    return _json(runs.show(session, [runs.create(session, given)], settings.silent_after_seconds)[0], 201)
 
 
-@router.get("/runs", tags=["runs"], dependencies=READ)
+@router.get("/runs", tags=["runs"], dependencies=READ, response_model=RunPage)
 def find_runs(
     session: ReadSession,
     settings: ServiceSettings,
@@ -55,9 +61,9 @@ def find_runs(
     metric: Annotated[list[str] | None, Query(description="Only these metrics' summaries; absent: all.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
-) -> RunPage:
+) -> Response:
     """Find runs. A wrong query answers 400 with the place and what was expected there."""
-    return runs.find(
+    page = runs.find(
         session,
         project=project,
         query=q,
@@ -67,19 +73,20 @@ def find_runs(
         metrics=metric,
         silent_after=settings.silent_after_seconds,
     )
+    return _json(page)
 
 
-@router.get("/runs/{run_id}", tags=["runs"], dependencies=READ)
-def get_run(run_id: str, session: ReadSession, settings: ServiceSettings) -> RunOut:
+@router.get("/runs/{run_id}", tags=["runs"], dependencies=READ, response_model=RunOut)
+def get_run(run_id: str, session: ReadSession, settings: ServiceSettings) -> Response:
     """One run with its config, environment and metric summaries."""
-    return runs.show(session, [runs.get(session, run_id)], settings.silent_after_seconds)[0]
+    return _json(runs.show(session, [runs.get(session, run_id)], settings.silent_after_seconds)[0])
 
 
-@router.patch("/runs/{run_id}", tags=["runs"], dependencies=WRITE)
-def update_run(run_id: str, given: RunUpdate, session: WriteSession, settings: ServiceSettings) -> RunOut:
+@router.patch("/runs/{run_id}", tags=["runs"], dependencies=WRITE, response_model=RunOut)
+def update_run(run_id: str, given: RunUpdate, session: WriteSession, settings: ServiceSettings) -> Response:
     """Change what is sent; everything else stays."""
     run = runs.change(session, runs.get(session, run_id), given)
-    return runs.show(session, [run], settings.silent_after_seconds)[0]
+    return _json(runs.show(session, [run], settings.silent_after_seconds)[0])
 
 
 @router.get("/runs/{run_id}/links", tags=["runs"], dependencies=READ)

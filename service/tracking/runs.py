@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
@@ -15,10 +15,10 @@ from service.errors import Conflict, Invalid, NotFound
 from service.store import runs as store
 from service.store import series as series_store
 from service.store.runs import Place
-from service.store.tables import Run, Series, new_id
+from service.store.tables import Run, new_id
 from service.tracking.flatten import flatten, merge
 from service.tracking.names import invent_name
-from service.tracking.schemas import MetricSummary, RunCreate, RunOut, RunPage, RunUpdate, Status
+from service.tracking.schemas import RunCreate, RunUpdate, Status
 from service.tracking.search import parse
 
 
@@ -118,8 +118,11 @@ def find(
     cursor: str | None,
     metrics: Sequence[str] | None,
     silent_after: float,
-) -> RunPage:
-    """One page of runs. `order_by` is the search language's order, for callers that keep it apart."""
+) -> dict[str, Any]:
+    """One page of runs, in the shape of `RunPage`.
+
+    `order_by` is the search language's order, for callers that keep it apart.
+    """
     condition, order = parse(query)
     if order_by:
         order = parse(f"order by {order_by}")[1]
@@ -135,7 +138,7 @@ def find(
     page = rows[:limit]
     next_cursor = _cursor(Place(page[-1][1], page[-1][0].id)) if len(rows) > limit else None
     items = show(session, [run for run, _ in page], silent_after, metrics=metrics, environment=False)
-    return RunPage(items=items, next_cursor=next_cursor)
+    return {"items": items, "next_cursor": next_cursor}
 
 
 def _cursor(place: Place) -> str:
@@ -157,45 +160,40 @@ def show(
     *,
     metrics: Sequence[str] | None = None,
     environment: bool = True,
-) -> list[RunOut]:
-    """Runs as the API gives them, with their metric summaries (all, or those named)."""
+) -> list[dict[str, Any]]:
+    """Runs in the shape of `RunOut`, with their metric summaries (all, or those named)."""
     ids = [run.id for run in found]
     tags = store.tags(session, ids)
     names = store.project_names(session, (run.project_id for run in found))
-    by_run: dict[str, list[Series]] = {}
-    for row in series_store.summaries(session, ids, metrics):
-        by_run.setdefault(row.run_id, []).append(row)
+    summaries = series_store.summary_table(session, ids, metrics)
     return [
-        RunOut(
-            **run.model_dump(exclude={"status", "environment"}),
-            project=names[run.project_id],
-            group=run.group_name,
-            status=status(run, silent_after),
-            tags=tags[run.id],
-            environment=run.environment if environment else {},
-            duration=_duration(run),
-            metrics=summaries(by_run.get(run.id, ())),
-        )
+        {
+            "id": run.id,
+            "project": names[run.project_id],
+            "name": run.name,
+            "status": status(run, silent_after),
+            "group": run.group_name,
+            "parent_run_id": run.parent_run_id,
+            "notes": run.notes,
+            "config": run.config,
+            "tags": tags[run.id],
+            "environment": run.environment if environment else {},
+            "data_hash": run.data_hash,
+            "created_at": run.created_at,
+            "heartbeat_at": run.heartbeat_at,
+            "finished_at": run.finished_at,
+            "duration": max((run.finished_at or run.heartbeat_at) - run.created_at, 0.0),
+            "exit_code": run.exit_code,
+            "error": run.error,
+            "points_stored": run.points_stored,
+            "points_sent": run.points_sent,
+            "metrics": summaries[run.id],
+        }
         for run in found
     ]
-
-
-def summaries(rows: Iterable[Series]) -> dict[str, MetricSummary]:
-    return {
-        row.key: MetricSummary(
-            **row.model_dump(include=set(MetricSummary.model_fields) - {"last", "mean"}),
-            last=row.last_special or row.last,
-            mean=row.sum / row.count if row.count and row.min is not None else None,
-        )
-        for row in rows
-    }
 
 
 def status(run: Run, silent_after: float) -> Status:
     if run.status == "running" and run.heartbeat_at < time.time() - silent_after:
         return "silent"
     return cast(Status, run.status)
-
-
-def _duration(run: Run) -> float:
-    return max((run.finished_at or run.heartbeat_at) - run.created_at, 0.0)

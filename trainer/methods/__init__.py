@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from torch import nn
+from transformers import PreTrainedModel
 
 from trainer.errors import ConfigError
 
@@ -27,9 +27,8 @@ class Method:
     options: msgspec.Struct
     module: Any
 
-    def prepare(self, model: nn.Module, *, task: str, seed: int) -> nn.Module:
-        prepared: nn.Module = self.module.prepare(model, self.options, task=task, seed=seed)
-        return prepared
+    def prepare(self, model: PreTrainedModel, *, task: str, seed: int) -> PreTrainedModel:
+        return self.module.prepare(model, self.options, task=task, seed=seed)
 
     def settings(self) -> dict[str, Any]:
         """The name and every option, defaults included: what a run's config records."""

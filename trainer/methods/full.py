@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import msgspec
-from torch import nn
+from transformers import PreTrainedModel
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     pass
 
 
-def prepare(model: nn.Module, options: Options, *, task: str, seed: int) -> nn.Module:
+def prepare(model: PreTrainedModel, options: Options, *, task: str, seed: int) -> PreTrainedModel:
     return model.requires_grad_(True)

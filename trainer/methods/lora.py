@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import nn
+from transformers import PreTrainedModel
 
 from trainer.errors import ConfigError
 from trainer.heads import head_names
@@ -33,7 +33,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     """Learn each column's magnitude apart from its direction."""
 
 
-def prepare(model: nn.Module, options: Options, *, task: str, seed: int) -> nn.Module:
+def prepare(model: PreTrainedModel, options: Options, *, task: str, seed: int) -> PreTrainedModel:
     """Wraps `model` (in place) with adapters initialised from `seed` alone."""
     heads = head_names(model) if task == "classification" else []
     everywhere = options.targets == "all-linear"
@@ -50,7 +50,6 @@ def prepare(model: nn.Module, options: Options, *, task: str, seed: int) -> nn.M
     )
     torch.manual_seed(seed)
     try:
-        adapted: nn.Module = get_peft_model(model, settings)
+        return get_peft_model(model, settings)
     except ValueError as error:
         raise ConfigError(f"method.targets = {options.targets!r}: {str(error).splitlines()[0]}") from error
-    return adapted

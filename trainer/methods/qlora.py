@@ -10,6 +10,7 @@ from typing import Literal
 import bitsandbytes
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trainer.errors import ModelError
@@ -23,13 +24,13 @@ class Options(lora.Options, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     double_quantisation: bool = True
 
 
-def prepare(model: nn.Module, options: Options, *, task: str, seed: int) -> nn.Module:
+def prepare(model: PreTrainedModel, options: Options, *, task: str, seed: int) -> PreTrainedModel:
     """Quantises `model` (in place), then adapts it as LoRA does. Raises `ModelError` if no layer can be quantised."""
     quantise(model, options, skip=head_names(model) if task == "classification" else [])
     return lora.prepare(model, options, task=task, seed=seed)
 
 
-def quantise(model: nn.Module, options: Options, *, skip: list[str]) -> None:
+def quantise(model: PreTrainedModel, options: Options, *, skip: list[str]) -> None:
     """Swaps every linear layer but the output layer and those under a name in `skip` for a 4-bit one."""
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     chosen = [
@@ -44,10 +45,10 @@ def quantise(model: nn.Module, options: Options, *, skip: list[str]) -> None:
         setattr(model.get_submodule(parent), last, four_bit(model.get_submodule(name), options))
     model.requires_grad_(False)
     # What PEFT asks to tell a 4-bit base from a plain one.
-    model.is_loaded_in_4bit = True  # type: ignore[assignment]
+    setattr(model, "is_loaded_in_4bit", True)  # noqa: B010 - not an attribute that the class declares
 
 
-def four_bit(layer: nn.Module, options: Options) -> nn.Module:
+def four_bit(layer: nn.Linear | Conv1D, options: Options) -> nn.Module:
     # GPT-2's Conv1D is a linear layer with its matrix transposed.
     weight = layer.weight.data.T if isinstance(layer, Conv1D) else layer.weight.data
     outputs, inputs = weight.shape

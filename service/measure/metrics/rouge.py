@@ -41,7 +41,7 @@ class Rouge:
 
     def signature(self) -> str:
         return (
-            f"{self.name}|measure:f1|stemmer:no|split:newline|references:best|missing:empty"
+            f"{self.name}|value:f1|stemmer:no|split:newline|references:best|missing:empty"
             f"|version:{version('rouge_score')}|measure:{MEASURE_VERSION}"
         )
 

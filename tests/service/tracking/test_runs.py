@@ -12,6 +12,7 @@ from service.settings import Settings
 from service.store.database import Database
 from service.tracking.flatten import flatten, merge
 from service.tracking.names import invent_name
+from service.tracking.schemas import RunOut, RunPage
 
 
 def test_a_run_keeps_what_it_was_given(client: TestClient) -> None:
@@ -147,3 +148,15 @@ def test_merge_goes_key_by_key() -> None:
     old = {"a": {"b": 1, "c": 2}, "d": 1}
     assert merge(old, {"a": {"c": 3}, "d": {"e": 4}}) == {"a": {"b": 1, "c": 3}, "d": {"e": 4}}
     assert old == {"a": {"b": 1, "c": 2}, "d": 1}
+
+
+def test_runs_have_the_documented_shape(client: TestClient) -> None:
+    run = client.post("/api/v1/runs", json={"project": "p", "config": {"a": 1}}).json()
+    batch = {"writer": "w", "batch": 1, "metrics": [{"key": "x", "step": [1], "time": [0], "value": ["Infinity"]}]}
+    client.post(f"/api/v1/runs/{run['id']}/batches", json=batch)
+    page = client.get("/api/v1/runs").json()
+    assert RunPage.model_validate(page).model_dump() == page
+    read = client.get(f"/api/v1/runs/{run['id']}").json()
+    assert RunOut.model_validate(read).model_dump() == read
+    assert read["metrics"]["x"]["last"] == "Infinity"
+    assert read["metrics"]["x"]["mean"] is None

@@ -1,0 +1,71 @@
+"""The dashboard's frame: navigation, theme and the service's state around the page that was asked for.
+
+    tunescope dashboard --url http://127.0.0.1:8000
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard import components, data
+from tunescope import ApiError, ConnectionFailed
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def main() -> None:
+    page = st.navigation(
+        {
+            "": [st.Page("pages/home.py", title="Home", icon=":material/home:", default=True)],
+            "Track": [
+                st.Page("pages/runs.py", title="Runs", icon=":material/table_rows:", url_path="runs"),
+                st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"),
+                st.Page(
+                    "pages/run.py", title="Run", icon=":material/timeline:", url_path="run", visibility="hidden"
+                ),
+            ],
+            "Evaluate": [
+                st.Page(
+                    "pages/evaluations.py", title="Evaluations", icon=":material/fact_check:", url_path="evaluations"
+                )
+            ],
+            "Audit": [
+                st.Page(
+                    "pages/forgetting.py", title="Forgetting", icon=":material/verified_user:", url_path="forgetting"
+                )
+            ],
+            "Serve": [
+                st.Page("pages/experiments.py", title="Experiments", icon=":material/call_split:",
+                        url_path="experiments"),
+                st.Page("pages/models.py", title="Models", icon=":material/deployed_code:", url_path="models"),
+            ],
+        }
+    )  # fmt: skip
+    st.set_page_config(
+        page_title=f"{page.title} · Tunescope",
+        page_icon=str(ASSETS / "favicon.svg"),
+        layout="wide",
+        menu_items={"About": "Tunescope: did it learn, is it better, what did it forget, do users prefer it."},
+    )
+    st.html(ASSETS / "style.css")
+    st.logo(str(ASSETS / "logo.svg"), icon_image=str(ASSETS / "favicon.svg"), size="large")
+    components.follow()
+    with components.guard():
+        page.run()
+    with st.sidebar:
+        connection()
+
+
+def connection() -> None:
+    """Which service this is, and whether it answers."""
+    try:
+        version = data.health().get("version")
+    except (ConnectionFailed, ApiError):
+        st.caption(f":red[:material/cloud_off:] {data.client().url}")
+        return
+    st.caption(f":green[:material/cloud_done:] {data.client().url}" + (f" · {version}" if version else ""))
+
+
+main()

@@ -1,0 +1,166 @@
+"""What runs where: model versions, what made them, how they were judged and which experiment they serve in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import components, data, formats, verdicts
+
+Json = dict[str, Any]
+
+
+def render() -> None:
+    name = st.query_params.get("name")
+    if name is None:
+        overview()
+    else:
+        model(name)
+
+
+def overview() -> None:
+    components.header("Models", "Every registered model, its newest version, and which version carries which alias.")
+    models = data.models()
+    if not models:
+        components.empty(
+            "No model yet", "Register what a run made:", 'client.register_model("support-intent", run_id=run.id, method="lora")',
+            icon="deployed_code", code="python",
+        )  # fmt: skip
+        return
+    newest = [entry["latest"] for entry in models]
+    rows = pd.DataFrame(
+        {
+            "Model": [entry["name"] for entry in models],
+            "Versions": [entry["n_versions"] for entry in models],
+            "Newest": [f"v{version['version']}" for version in newest],
+            "Method": [version["method"] for version in newest],
+            "Aliases of it": [version["aliases"] for version in newest],
+            "Made": pd.to_datetime([version["created_at"] for version in newest], unit="s", utc=True),
+        }
+    )
+    components.link_table(
+        rows,
+        key="models",
+        column="Model",
+        page="models",
+        targets=[{"name": entry["name"]} for entry in models],
+        columns={
+            "Aliases of it": st.column_config.ListColumn("Aliases"),
+            "Made": st.column_config.DatetimeColumn("Made", format="distance"),
+        },
+    )
+
+
+def model(name: str) -> None:
+    components.link("models", "All models", "arrow_back")
+    components.header(name, "The versions of a model: what made each, how it was judged, and where it serves.")
+    versions = data.model_versions(name)
+    wanted = st.query_params.get("version")
+    shown = next((version for version in versions if str(version["version"]) == wanted), versions[0])
+    rows = pd.DataFrame(
+        {
+            "Version": [f"v{version['version']}" + ("  ◂" if version is shown else "") for version in versions],
+            "Aliases": [version["aliases"] for version in versions],
+            "Method": [version["method"] for version in versions],
+            "Description": [version["description"] for version in versions],
+            "Made": pd.to_datetime([version["created_at"] for version in versions], unit="s", utc=True),
+        }
+    )
+    components.link_table(
+        rows,
+        key="versions",
+        column="Version",
+        page="models",
+        targets=[{"name": name, "version": str(version["version"])} for version in versions],
+        columns={
+            "Aliases": st.column_config.ListColumn("Aliases"),
+            "Made": st.column_config.DatetimeColumn("Made", format="distance"),
+        },
+        height="content" if len(versions) < 9 else 320,
+    )
+    detail(shown)
+
+
+def detail(version: Json) -> None:
+    links = data.model_version_links(version["id"])
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.subheader(f"{version['name']} v{version['version']}", anchor=False, width="content")
+        for alias in version["aliases"]:
+            st.badge(alias, color="violet", icon=":material/sell:")
+    verdicts.record(
+        key="version",
+        run=links["run"],
+        versions=[version],
+        evaluations=links["evaluations"],
+        audits=links["audits"],
+        experiments=links["experiments"],
+    )
+    facts = [
+        ("Method", version["method"] or formats.NONE),
+        ("Made", formats.ago(version["created_at"])),
+        ("Weights", version["source"] or formats.NONE),
+    ]
+    st.html(components.facts([fact for fact in facts if fact[1] != formats.NONE]))
+    if version["description"]:
+        st.markdown(version["description"])
+    left, right = st.columns(2, gap="medium")
+    with left:
+        origin(links)
+        experiments(links["experiments"])
+    with right:
+        evaluations(links["evaluations"])
+        audits(links["audits"])
+
+
+def origin(links: Json) -> None:
+    components.section("Made by")
+    run, base = links["run"], links["base"]
+    if run is None and base is None:
+        st.caption("Registered without a run or base.")
+    if run is not None:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            components.badge(run["status"])
+            components.link("run", run["name"], "timeline", id=run["id"])
+            st.caption(f"data {formats.short(run['data_hash'])}", width="content")
+    if base is not None:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption("tuned from", width="content")
+            verdicts.version_link(base)
+
+
+def evaluations(found: list[Json]) -> None:
+    components.section("Evaluations")
+    if not found:
+        st.caption("None yet.")
+    for evaluation in found:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            verdicts.evaluation_link(evaluation)
+            metric = evaluation["metric"] or ""
+            st.caption(f"{metric} {formats.interval(metric, evaluation['interval'])}", width="content")
+
+
+def audits(found: list[Json]) -> None:
+    components.section("Audits")
+    if not found:
+        st.caption("None yet.")
+    for audit in found:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            components.badge(audit["verdict"])
+            components.link("forgetting", f"policy {audit['policy']}", id=audit["id"])
+            st.caption(formats.ago(audit["created_at"]), width="content")
+
+
+def experiments(found: list[Json]) -> None:
+    components.section("Serves in")
+    if not found:
+        st.caption("No experiment.")
+    for experiment in found:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            components.badge(experiment["status"])
+            components.link("experiments", experiment["name"], "call_split", key=experiment["key"])
+            st.caption(f"arm {experiment['variant']}", width="content")
+
+
+render()

@@ -1,0 +1,318 @@
+"""One run: how it went, with what, where, and what came of it."""
+
+from __future__ import annotations
+
+import html
+import time
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import charts, components, data, formats, readings, verdicts
+from dashboard.components import Cell, number_head, numeric, text_cell
+
+Json = dict[str, Any]
+VIEWS = ["Curves", "System", "Config", "Results", "Artifacts", "Environment"]
+CHARTS_AT_ONCE = 24
+
+
+def render() -> None:
+    run_id = st.query_params.get("id")
+    if not run_id:
+        components.header("Run", "How one run went, with what, and what came of it.")
+        components.empty("No run chosen", "Open one from the Runs page.", icon="timeline")
+        components.link("runs", "All runs", "table_rows")
+        return
+    on = data.run(run_id)["status"] in {"running", "silent"}
+    st.fragment(show, run_every=2.0 if on else None)(run_id)
+
+
+def show(run_id: str) -> None:
+    with components.guard():
+        run = data.run(run_id)
+        head(run)
+        links = data.run_links(run_id)
+        verdicts.record(
+            key="run",
+            run=run,
+            versions=links["model_versions"],
+            evaluations=links["evaluations"],
+            audits=links["audits"],
+            experiments=links["experiments"],
+        )
+        curves_tab, system_tab, config_tab, results_tab, artifacts_tab, environment_tab = st.tabs(
+            VIEWS, key="view", on_change="rerun", bind="query-params"
+        )
+        for tab, draw in (
+            (curves_tab, curves),
+            (system_tab, system),
+            (config_tab, config),
+            (artifacts_tab, artifacts),
+            (environment_tab, environment),
+        ):
+            if tab.open:
+                with tab:
+                    draw(run)
+        if results_tab.open:
+            with results_tab:
+                results(run, links)
+
+
+def head(run: Json) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.title(run["name"], anchor=False, width="content")
+        components.badge(run["status"])
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+        st.caption("How one run went, with what, and what came of it. Project", width="content")
+        components.link("runs", run["project"], "folder", project=run["project"])
+        if run["group"]:
+            st.caption(f"group {run['group']}", width="content")
+        if run["parent_run_id"]:
+            components.link("run", "parent run", "account_tree", id=run["parent_run_id"])
+    progress = readings.progress(run, time.time())
+    if progress is not None and run["status"] in {"running", "silent"}:
+        left = f", about {formats.duration(progress.seconds_left)} left" if progress.seconds_left else ""
+        st.progress(progress.share, text=f"step {progress.done:,} of {progress.total:,}{left}")
+    sent = run["points_sent"]
+    waiting = f", {sent - run['points_stored']:,} on the way" if sent and sent > run["points_stored"] else ""
+    pairs = [
+        ("Started", formats.ago(run["created_at"])),
+        ("Took" if run["finished_at"] else "On for", formats.duration(run["duration"])),
+        ("Steps", f"{max((s['last_step'] for s in run['metrics'].values()), default=0):,}"),
+        ("Points stored", formats.count(run["points_stored"]) + waiting),
+        ("Peak memory", formats.size(readings.peak_memory(run))),
+        ("Trainable parameters", formats.count(readings.trainable_parameters(run))),
+        ("Data", formats.short(run["data_hash"])),
+        ("Id", run["id"]),
+    ]
+    st.html(components.facts([pair for pair in pairs if pair[1] != formats.NONE]) + components.tags(run["tags"]))
+    if run["notes"]:
+        st.markdown(run["notes"])
+    if run["error"] or run["exit_code"]:
+        code = f"Exit code {run['exit_code']}. " if run["exit_code"] else ""
+        trace = (run["error"] or "").strip()
+        st.error(f"{code}{trace.splitlines()[-1] if trace else ''}", icon=":material/bolt:")
+        if "\n" in trace:
+            with st.expander("Traceback and last lines"):
+                st.code(trace, language=None)
+
+
+# --- curves ---
+
+
+def curve_controls() -> tuple[charts.Axis, float, bool]:
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        x = st.segmented_control(
+            "Across", ["step", "time"], default="step", required=True, key="x", bind="query-params",
+            label_visibility="collapsed",
+        )  # fmt: skip
+        smoothing = st.slider(
+            "Smoothing", 0.0, 0.99, 0.0, 0.01, key="smooth", bind="query-params", width=220,
+            help="Exponential moving average; the measured values stay behind as a faint line.",
+        )  # fmt: skip
+        log_y = st.toggle("Log axis", key="log", bind="query-params")
+    return x, float(smoothing), log_y
+
+
+def curves(run: Json) -> None:
+    groups = readings.chart_groups(list(run["metrics"]))
+    probes = [key for key in run["metrics"] if charts.is_probe(key)]
+    if not groups and not probes:
+        components.empty(
+            "No metric yet", "A curve begins with the first number logged:", 'run.log({"loss": loss}, step=step)',
+            icon="show_chart", code="python",
+        )  # fmt: skip
+        return
+    x, smoothing, log_y = curve_controls()
+    drawn = {name: keys for name, keys in groups.items() if max(run["metrics"][key]["count"] for key in keys) > 1}
+    frame = history(run, [key for keys in list(drawn.values())[:CHARTS_AT_ONCE] for key in keys])
+    unfit = charts.not_finite(frame)
+    if unfit:
+        st.warning(
+            f"{formats.plural(unfit, 'point')} on this page cannot be drawn: NaN or infinite.", icon=":material/warning:"
+        )
+    with st.container(key="curve-grid"):
+        grid = st.columns(2, gap="small")
+        for index, (name, keys) in enumerate(list(drawn.items())[:CHARTS_AT_ONCE]):
+            part = frame[frame["key"].isin(keys)]
+            with grid[index % 2]:
+                figure = charts.curves(part, names={}, x=x, smoothing=smoothing, log_y=log_y)
+                components.chart(figure, part, title=name, key=f"curve-{name}")
+    if len(drawn) > CHARTS_AT_ONCE:
+        st.caption(f"The first {CHARTS_AT_ONCE} of {len(drawn)} charts are shown.")
+    singles(run, [key for name, keys in groups.items() if name not in drawn for key in keys])
+    if probes:
+        components.section("Forgetting probe", "General abilities, measured while the run was learning something else.")
+        part = history(run, probes)
+        figure = charts.curves(part, names={}, x=x, height=300)
+        components.chart(figure, part, title="Probe scores over steps", key="probe")
+
+
+def singles(run: Json, keys: list[str]) -> None:
+    """Metrics logged once are numbers, not curves."""
+    if keys:
+        rows: list[list[str | Cell]] = [
+            [text_cell(key, "key"), numeric(formats.number(run["metrics"][key]["last"]))] for key in sorted(keys)
+        ]
+        components.table(["Logged once", number_head("Value")], rows)
+
+
+def history(run: Json, keys: list[str]) -> pd.DataFrame:
+    counts = [run["metrics"][key]["count"] for key in keys]
+    return data.history([run["id"]], keys, counts)
+
+
+def system(run: Json) -> None:
+    keys = sorted(key for key in run["metrics"] if charts.is_system(key))
+    if not keys:
+        components.empty(
+            "Nothing measured", "The client samples processor, memory and GPU while a run is on, unless it is told not to.",
+            icon="memory",
+        )  # fmt: skip
+        return
+    frame = history(run, keys)
+    grid = st.columns(3, gap="small")
+    for index, key in enumerate(keys):
+        part = frame[frame["key"] == key]
+        name = key.split("/", 1)[-1].replace("_", " ")
+        unit = readings.unit(key)
+        with grid[index % 3]:
+            figure = charts.curves(part, names={}, x="time", height=170)
+            components.chart(figure, part, title=f"{name.removesuffix(' percent')}, {unit}" if unit else name,
+                             key=f"system-{key}")  # fmt: skip
+
+
+# --- what it was made of ---
+
+
+def config(run: Json) -> None:
+    flat = formats.flatten(run["config"])
+    if not flat:
+        components.empty("No config", "Give it to tunescope.init(config={…}).", icon="tune")
+    else:
+        wanted = st.text_input("Filter", key="find", placeholder="learning_rate", icon=":material/search:", width=320,
+                               label_visibility="collapsed")  # fmt: skip
+        rows: list[list[str | Cell]] = [
+            [text_cell(key, "key ts-mono"), text_cell(value, "text ts-mono")]
+            for key, value in flat.items()
+            if not wanted or wanted.lower() in f"{key} {value}".lower()
+        ]
+        components.table(["Setting", "Value"], rows)
+        st.download_button(
+            "Download as JSON", readings.config_json(run), f"{run['name']}.json", "application/json",
+            icon=":material/download:", type="tertiary", on_click="ignore",
+        )  # fmt: skip
+    components.section("Data")
+    if run["data_hash"]:
+        st.html(f'<span class="ts-dim">The hash of the training data:</span> '
+                f'<span class="ts-mono">{html.escape(run["data_hash"])}</span>')  # fmt: skip
+    else:
+        st.caption("No data hash was recorded.")
+
+
+def environment(run: Json) -> None:
+    again = readings.reproduce(run)
+    if again:
+        components.section("Run it again")
+        st.code(again, language="bash")
+    rows = readings.environment(run)
+    if not rows:
+        components.empty("Nothing recorded", "The Python client records git, host, packages and GPUs by itself.", icon="dns")
+        return
+    components.section("Recorded")
+    components.table(["What", "Value"], [[text_cell(k, "key"), text_cell(v, "text ts-mono")] for k, v in rows])
+    found = readings.packages(run)
+    if found:
+        with st.expander(f"{formats.plural(len(found), 'package')}"):
+            components.table(["Package", "Version"], [[name, text_cell(v, "ts-mono")] for name, v in found])
+
+
+def artifacts(run: Json) -> None:
+    found = data.artifacts(run["id"])
+    if not found:
+        components.empty(
+            "No artifact", "Keep a file with the run:", 'run.log_artifact("checkpoint-1200", kind="checkpoint")',
+            icon="inventory_2", code="python",
+        )  # fmt: skip
+        return
+    rows: list[list[str | Cell]] = [
+        [
+            text_cell(artifact["path"], "key"),
+            artifact["kind"],
+            numeric(formats.size(artifact["size"])),
+            text_cell(formats.short(artifact["sha256"]), "ts-mono"),
+            formats.ago(artifact["created_at"]),
+        ]
+        for artifact in found
+    ]
+    components.table(["Path", "Kind", number_head("Size"), "SHA-256", "Stored"], rows)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        path = st.selectbox("Download", [artifact["path"] for artifact in found], width=420)
+        if path is not None:
+            st.download_button(
+                "Get file", lambda: data.artifact(run["id"], path), path.rsplit("/", 1)[-1],
+                icon=":material/download:", on_click="ignore",
+            )  # fmt: skip
+
+
+# --- what came of it ---
+
+
+def results(run: Json, links: Json) -> None:
+    if not any(links.values()):
+        components.empty(
+            "Not judged yet", "Evaluations, audits and model versions of this run appear here.",
+            f'client.create_evaluation(suite_id=…, run_id="{run["id"]}", predictions=[…])', icon="fact_check",
+            code="python",
+        )  # fmt: skip
+        return
+    if links["evaluations"]:
+        components.section("Evaluations")
+        evaluation_links_table(links["evaluations"])
+    if links["audits"]:
+        components.section("Audits")
+        for audit in links["audits"]:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                components.badge(audit["verdict"])
+                components.link("forgetting", f"policy {audit['policy']}", id=audit["id"])
+                st.caption(formats.ago(audit["created_at"]), width="content")
+    if links["model_versions"]:
+        components.section("Model versions")
+        for version in links["model_versions"]:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                verdicts.version_link(version)
+                for alias in version["aliases"]:
+                    st.badge(alias, color="violet", icon=":material/sell:")
+    if links["experiments"]:
+        components.section("Experiments")
+        for experiment in links["experiments"]:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                components.badge(experiment["status"])
+                components.link("experiments", experiment["name"], key=experiment["key"])
+                st.caption(f"arm {experiment['variant']}", width="content")
+
+
+def evaluation_links_table(evaluations: list[Json]) -> None:
+    rows = pd.DataFrame(
+        {
+            "Suite": [f"{e['suite']} v{e['suite_version']}" for e in evaluations],
+            "Name": [e["name"] or "" for e in evaluations],
+            "Metric": [e["metric"] for e in evaluations],
+            "Score": [formats.measured(e["metric"] or "", e["value"]) for e in evaluations],
+            "95 % interval": [formats.interval(e["metric"] or "", e["interval"]) for e in evaluations],
+            "Step": [e["step"] for e in evaluations],
+            "When": pd.to_datetime([e["created_at"] for e in evaluations], unit="s", utc=True),
+        }
+    )
+    components.link_table(
+        rows,
+        key="evaluation-links",
+        column="Suite",
+        page="evaluations",
+        targets=[{"id": e["id"]} for e in evaluations],
+        columns={"When": st.column_config.DatetimeColumn("When", format="distance")},
+    )
+
+
+render()

@@ -1,0 +1,161 @@
+"""What a page says about a run, read out of its record. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from dashboard import charts, formats
+
+Json = dict[str, Any]
+
+TOTAL_STEPS = ("max_steps", "total_steps", "num_training_steps", "train_steps")
+PREFERRED = ("accuracy", "f1_macro", "f1", "exact_match", "rougeL", "bleu", "loss")
+UNITS = {
+    "_percent": "%", "_mib": "MiB", "_mib_s": "MiB/s", "_watts": "W", "_celsius": "°C", "_seconds": "s", "_bytes": "B",
+}  # fmt: skip
+
+
+class Progress(NamedTuple):
+    share: float
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+def progress(run: Json, now: float) -> Progress | None:
+    """How far a run has come, if its config says how far it goes."""
+    flat = formats.flatten(run["config"])
+    total = next((flat[key] for key in flat if key.rsplit(".", 1)[-1] in TOTAL_STEPS), None)
+    if total is None or not total.isdigit() or int(total) == 0:
+        return None
+    done = max((summary["last_step"] for summary in run["metrics"].values()), default=0)
+    share = min(1.0, done / int(total))
+    passed = now - run["created_at"]
+    return Progress(share, done, int(total), passed * (1 - share) / share if share > 0 else None)
+
+
+def metric_keys(runs: Iterable[Json]) -> list[str]:
+    """Every metric of some runs: evaluation before training, the preferred ones first, system metrics last."""
+    keys = {key for run in runs for key in run["metrics"]}
+
+    def rank(key: str) -> tuple[int, int, int, str]:
+        name = charts.family(key)
+        preferred = PREFERRED.index(name) if name in PREFERRED else len(PREFERRED)
+        return (
+            2 if charts.is_system(key) else 1 if charts.is_probe(key) else 0,
+            preferred,
+            0 if charts.is_evaluation(key) else 1,
+            key,
+        )
+
+    return sorted(keys, key=rank)
+
+
+def default_metrics(keys: Sequence[str]) -> list[str]:
+    """Columns to begin with: what the ranking puts first, at most three."""
+    return [key for key in keys if charts.family(key) in PREFERRED and not charts.is_probe(key)][:3]
+
+
+def chart_groups(keys: Sequence[str]) -> dict[str, list[str]]:
+    """Metric keys by what they measure: train and eval loss share a chart. System and probe metrics left out."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        if not charts.is_system(key) and not charts.is_probe(key):
+            groups.setdefault(charts.family(key), []).append(key)
+    order = sorted(groups, key=lambda name: (name != "loss", -len(groups[name]), name))
+    return {name: sorted(groups[name]) for name in order}
+
+
+def unit(key: str) -> str | None:
+    return next((unit for suffix, unit in sorted(UNITS.items(), key=lambda u: -len(u[0])) if key.endswith(suffix)), None)
+
+
+def last(run: Json, *names: str) -> float | None:
+    """The last value of the first metric whose own name (its prefix aside) is one of `names`."""
+    for name in names:
+        for key, summary in run["metrics"].items():
+            if key.rsplit("/", 1)[-1] == name and isinstance(summary["last"], int | float):
+                return float(summary["last"])
+    return None
+
+
+def peak_memory(run: Json) -> float | None:
+    """Bytes at the peak: what training reported, else the most the monitor saw on a GPU, else of the process."""
+    reported = last(run, "peak_memory_bytes", "max_memory_bytes", "gpu_peak_memory_bytes")
+    if reported is not None:
+        return reported
+    in_mib = last(run, "peak_memory_mib")
+    if in_mib is not None:
+        return in_mib * 2**20
+    for wanted in (("gpu", "_memory_mib"), ("process", "_memory_mib")):
+        seen = [
+            summary["max"]
+            for key, summary in run["metrics"].items()
+            if key.startswith(f"system/{wanted[0]}") and key.endswith(wanted[1]) and summary["max"] is not None
+        ]
+        if seen:
+            return float(max(seen)) * 2**20
+    return None
+
+
+def trainable_parameters(run: Json) -> float | None:
+    names = ("trainable_parameters", "trainable_params", "n_trainable_parameters")
+    found = last(run, *names)
+    if found is not None:
+        return found
+    flat = formats.flatten(run["config"])
+    text = next((flat[key] for key in flat if key.rsplit(".", 1)[-1] in names), None)
+    return float(text) if text is not None and text.isdigit() else None
+
+
+def differences(runs: Sequence[Json]) -> list[tuple[str, list[str]]]:
+    """The config entries that are not the same in all runs, a value a run."""
+    flats = [formats.flatten(run["config"]) for run in runs]
+    keys = list(dict.fromkeys(key for flat in flats for key in flat))
+    rows = [(key, [flat.get(key, "") for flat in flats]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def best_seen(summary: Mapping[str, Any], *, higher: bool) -> tuple[float | None, int | None]:
+    side = "max" if higher else "min"
+    return summary[side], summary[f"{side}_step"]
+
+
+def environment(run: Json) -> list[tuple[str, str]]:
+    """What the client recorded of the machine and the code, flat, packages aside."""
+    recorded = {key: value for key, value in run["environment"].items() if key != "packages" and value not in (None, {})}
+    return [(key, value) for key, value in formats.flatten(recorded).items() if "\n" not in value]
+
+
+def packages(run: Json) -> list[tuple[str, str]]:
+    found = run["environment"].get("packages") or {}
+    if isinstance(found, Mapping):
+        return [(str(name), str(version)) for name, version in found.items()]
+    return [(name, version) for name, _, version in (str(entry).partition("==") for entry in found)]
+
+
+def reproduce(run: Json) -> str | None:
+    """The commands that run this again: the commit, then the command line. None when neither was recorded."""
+    recorded = run["environment"]
+    git = recorded.get("git") or {}
+    commit = git.get("commit") or recorded.get("git_commit")
+    command = recorded.get("command") or recorded.get("command_line")
+    lines = [f"git checkout {commit}"] if commit else []
+    if command:
+        lines.append(" ".join(command) if isinstance(command, list) else str(command))
+    return "\n".join(lines) or None
+
+
+def config_json(run: Json) -> str:
+    return json.dumps(run["config"], indent=2, ensure_ascii=False)
+
+
+def items_frame(items: Sequence[Json]) -> pd.DataFrame:
+    """Items as a frame for its CSV: lists joined."""
+    return pd.DataFrame(
+        [{k: "; ".join(map(str, v)) if isinstance(v, list) else v for k, v in item.items()} for item in items]
+    )

@@ -1,0 +1,170 @@
+"""The OpenAI-compatible face: a caller changes its base URL and asks for the model `exp:<key>`.
+
+No validation models and no SQL on the way to the model: the snapshot is in memory, and a key that was good a
+moment ago is good now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from service.auth import require
+from service.dependencies import get_settings
+from service.errors import ServiceError, Unauthorized
+from service.experiments.assignment import LiveExperiment, assign
+from service.experiments.recorder import DATABASE_AWAY
+from service.experiments.refusals import BadRequest, GatewayError, ModelNotFound, error_body
+from service.experiments.relay import Call, Relay
+from service.experiments.snapshot import Snapshot
+from service.experiments.traffic import LiveTraffic, get_traffic
+from service.store.tables import new_id
+
+PREFIX = "exp:"
+KEY_TRUSTED_SECONDS = 30.0
+MOST_KEYS = 10_000
+
+_check = require("evaluate")
+
+
+class OpenAIRoute(APIRoute):
+    """Every error of these routes in OpenAI's shape."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def respond(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except GatewayError as error:
+                return JSONResponse(error.body, error.status, headers=error.headers)
+            except ServiceError as error:
+                kind = "authentication_error" if isinstance(error, Unauthorized) else "invalid_request_error"
+                return JSONResponse(error_body(error.message, kind, error.code), error.status)
+
+        return respond
+
+
+router = APIRouter(tags=["gateway"], route_class=OpenAIRoute)
+
+
+async def admit(request: Request) -> None:
+    """The scope `evaluate`, asked of the database at most twice a minute for a key, and never needed while
+    the database is away and the key was good before."""
+    if not get_settings(request).auth_required:
+        return
+    presented = request.headers.get("authorization") or request.headers.get("x-api-key") or ""
+    trusted = get_traffic(request).trusted_keys
+    checked_at = trusted.get(presented)
+    if checked_at is not None and time.monotonic() - checked_at < KEY_TRUSTED_SECONDS:
+        return
+    try:
+        await run_in_threadpool(_check, request)
+    except DATABASE_AWAY:
+        if checked_at is None:
+            raise
+        return
+    except ServiceError:
+        trusted.pop(presented, None)
+        raise
+    if len(trusted) >= MOST_KEYS:
+        trusted.clear()
+    trusted[presented] = time.monotonic()
+
+
+Admitted = Annotated[None, Depends(admit)]
+
+
+@router.post("/v1/chat/completions", response_class=Response)
+async def chat_completions(request: Request, traffic: LiveTraffic, _: Admitted) -> Response:
+    """OpenAI's chat completions, streamed or whole, by the arm that the caller's unit is in."""
+    body = read_body(await request.body())
+    call = route(body, request.headers, traffic.snapshots.current)
+    return Relay(call, traffic.upstreams, traffic.recorder)
+
+
+@router.get("/v1/models", response_class=Response)
+async def models(traffic: LiveTraffic, _: Admitted) -> Response:
+    """Experiments as `exp:<key>`, and the upstreams by name."""
+    snapshot = traffic.snapshots.current
+    names = [(f"{PREFIX}{key}", 0.0) for key in snapshot.experiments]
+    names += [(upstream.name, upstream.created_at) for upstream in snapshot.upstreams.values()]
+    data = [{"id": name, "object": "model", "created": int(at), "owned_by": "tunescope"} for name, at in names]
+    return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
+
+
+def read_body(raw: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"The body is no JSON: {error}.") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The body must be a JSON object.")
+    if not isinstance(body.get("model"), str):
+        raise BadRequest("'model' must be 'exp:<experiment>' or the name of an upstream.", param="model")
+    if not isinstance(body.get("messages"), list):
+        raise BadRequest("'messages' must be a list.", param="messages")
+    return body
+
+
+def route(body: dict[str, Any], headers: Mapping[str, str], snapshot: Snapshot) -> Call:
+    """Who answers this body.
+
+    Raises:
+        ModelNotFound, BadRequest
+    """
+    model, stream = body["model"], body.get("stream") is True
+    options = body.get("stream_options") if isinstance(body.get("stream_options"), dict) else {}
+    strip_usage = stream and not (options or {}).get("include_usage")
+    if strip_usage:
+        body = body | {"stream_options": {**(options or {}), "include_usage": True}}
+    request_id, unit_id = new_id(), unit_of(body, headers)
+    if not model.startswith(PREFIX):
+        upstream = snapshot.upstreams.get(model)
+        if upstream is None:
+            raise _unknown(model)
+        return Call(request_id, body, stream, strip_usage, upstream, unit_id=unit_id)
+    experiment = snapshot.experiments.get(model.removeprefix(PREFIX))
+    if experiment is None:
+        raise _unknown(model)
+    assignment = assign(experiment, unit_id, attributes_of(body, unit_id))
+    upstream = snapshot.upstreams.get(assignment.variant.upstream or "")
+    if upstream is None:
+        raise _no_upstream(experiment, assignment.variant.key)
+    fallback = snapshot.upstreams.get(experiment.fallback_upstream or "")
+    return Call(request_id, body, stream, strip_usage, upstream, fallback, experiment, assignment, unit_id)
+
+
+def unit_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
+    """The `X-Unit-Id` header, else `user`, else `metadata.session_id`."""
+    metadata = body.get("metadata")
+    session = metadata.get("session_id") if isinstance(metadata, dict) else None
+    for unit in (headers.get("x-unit-id"), body.get("user"), session):
+        if isinstance(unit, str) and unit:
+            if len(unit) > 256 or "\x00" in unit:
+                raise BadRequest("A unit id has at most 256 characters and no NUL.", param="user")
+            return unit
+    return None
+
+
+def attributes_of(body: Mapping[str, Any], unit_id: str | None) -> dict[str, Any]:
+    metadata = body.get("metadata")
+    return {**(metadata if isinstance(metadata, dict) else {}), "unit_id": unit_id}
+
+
+def _unknown(model: str) -> ModelNotFound:
+    return ModelNotFound(f"There is no model '{model}': see GET /v1/models.", param="model")
+
+
+def _no_upstream(experiment: LiveExperiment, variant: str) -> BadRequest:
+    return BadRequest(
+        f"The variant '{variant}' of '{experiment.key}' names no upstream: clients decide it, not the gateway.",
+        param="model",
+    )

@@ -1,0 +1,58 @@
+"""Events from callers: names turned into ids, and what cannot be true refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from service.errors import Invalid
+from service.experiments.assignment import LiveExperiment
+from service.experiments.events import Event, Exposed, OutcomeGiven, Requested
+from service.experiments.rollup import BINARY_OUTCOMES, BUILT_IN, CROSSED, UNITS
+from service.experiments.schemas import ExposureIn, OutcomeIn, RequestIn
+from service.experiments.snapshot import Snapshots
+
+MEASURED = (BUILT_IN.keys() | {UNITS, CROSSED}) - BINARY_OUTCOMES
+
+
+class EventRefused(Invalid):
+    code = "event_refused"
+
+
+def read(given: Sequence[OutcomeIn | ExposureIn | RequestIn], snapshots: Snapshots) -> list[Event]:
+    """The events, ready to be stored; all or none.
+
+    Raises:
+        EventRefused: names the first event that cannot be stored, and why.
+    """
+    now = time.time()
+    return [_read(index, event, snapshots, now) for index, event in enumerate(given)]
+
+
+def _read(index: int, event: OutcomeIn | ExposureIn | RequestIn, snapshots: Snapshots, now: float) -> Event:
+    at = now if event.at is None else event.at
+    if isinstance(event, OutcomeIn):
+        if event.metric in MEASURED:
+            raise EventRefused(f"events[{index}]: '{event.metric}' is measured by the service, not reported.")
+        if event.metric in BINARY_OUTCOMES and event.value not in (0, 1):
+            raise EventRefused(f"events[{index}]: {event.metric} is 1 (yes) or 0 (no), got {event.value:g}.")
+        return OutcomeGiven(event.request_id, event.metric, event.value, at)
+    experiment = _experiment(index, event.experiment, snapshots)
+    if event.variant not in experiment.by_key:
+        known = ", ".join(experiment.by_key)
+        raise EventRefused(f"events[{index}]: '{event.experiment}' has no variant '{event.variant}' (it has {known}).")
+    phase = event.phase or experiment.phase
+    if phase > experiment.phase:
+        raise EventRefused(f"events[{index}]: '{event.experiment}' has not reached phase {phase} yet.")
+    if isinstance(event, ExposureIn):
+        return Exposed(experiment.id, phase, event.unit_id, event.variant, at)
+    fields = event.model_dump(exclude={"type", "experiment", "phase", "at"})
+    return Requested(experiment_id=experiment.id, phase=phase, counted=True, at=at, **fields)
+
+
+def _experiment(index: int, key: str, snapshots: Snapshots) -> LiveExperiment:
+    # An experiment made a moment ago in another replica is not in the snapshot yet.
+    found = snapshots.current.experiments.get(key) or snapshots.refresh().experiments.get(key)
+    if found is None or found.status == "draft":
+        raise EventRefused(f"events[{index}]: there is no started experiment '{key}'.")
+    return found

@@ -1,0 +1,106 @@
+"""What a readout says: the wire's words, without the arithmetic. 'Cannot tell' is a reason, never NaN."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from service.experiments.schemas import ExperimentView, Status
+
+EffectVerdict = Literal["better", "worse", "not_worse", "no_difference", "inconclusive", "too_little_data"]
+Decision = Literal["broken", "too_little_data", "better", "worse", "not_worse", "no_difference", "inconclusive"]
+Role = Literal["primary", "secondary", "guardrail"]
+Interval = tuple[float | None, float | None]
+
+
+class Reason(BaseModel):
+    code: str
+    message: str
+
+
+class OverallVerdict(BaseModel):
+    decision: Decision
+    sentence: str
+    variant: str | None = Field(description="The variant the decision is about; null when about the experiment.")
+    n_more_units: int | None = Field(description="How many more units would likely settle it; null when unknown.")
+    reasons: list[Reason]
+
+
+class Split(BaseModel):
+    observed: dict[str, int]
+    expected: dict[str, float] = Field(description="Planned shares.")
+    p_value: float | None
+    ok: bool
+    crossed_units: int = Field(description="Units seen in two arms; they stay with the first.")
+
+
+class ModelVersionView(BaseModel):
+    id: str
+    name: str
+    version: int
+    run_id: str | None
+    base_version_id: str | None
+    source: str | None
+    method: str | None
+    description: str | None
+    aliases: list[str]
+    created_at: float
+
+
+class MetricValue(BaseModel):
+    value: float | None
+    interval: Interval | None
+    count: float = Field(description="The denominator: mostly, how many values.")
+
+
+class ArmReport(BaseModel):
+    variant: str
+    is_control: bool
+    model_version: ModelVersionView | None
+    units: int
+    requests: int
+    metrics: dict[str, MetricValue]
+
+
+class EffectReport(BaseModel):
+    """A variant against the control. Intervals of guardrails are one-sided: null is no bound."""
+
+    metric: str
+    variant: str
+    role: Role
+    direction: Literal["higher", "lower"]
+    margin: float | None
+    control_value: float | None
+    variant_value: float | None
+    absolute: float | None
+    absolute_interval: Interval | None
+    relative: float | None
+    relative_interval: Interval | None
+    p_value: float | None
+    p_adjusted: float | None = Field(description="Holm over primary metrics, Benjamini-Hochberg over secondary ones.")
+    verdict: EffectVerdict
+    sentence: str
+    method: str
+    n_more_units: int | None
+    reason: str | None = Field(description="Why there is no number: a code.")
+
+
+class TimelinePoint(BaseModel):
+    at: float
+    variant: str
+    metric: str
+    absolute: float | None
+    interval: Interval | None
+
+
+class Readout(BaseModel):
+    experiment: ExperimentView
+    phase: int
+    status: Status
+    computed_at: float
+    verdict: OverallVerdict
+    split: Split
+    arms: list[ArmReport]
+    effects: list[EffectReport]
+    timeline: list[TimelinePoint]

@@ -1,0 +1,192 @@
+"""Text metrics against sacrebleu, rouge_score and the SQuAD script's numbers."""
+
+from __future__ import annotations
+
+import os
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.significance import PairedTest
+
+from service.measure.comparison import compare
+from service.measure.metrics import METRICS
+from service.measure.validation import UnreadableTextError
+
+from .cases import Case, parametrised
+
+PIECES = st.sampled_from(
+    ["the ", "cat ", "cats ", "sat. ", "on ", "mat, ", "3.5 ", "-", "'s ", "&amp; ", "\n", "東京 ", "é", "Ü ", "İ", "😀 "]
+)
+TEXTS = st.lists(PIECES, max_size=18).map("".join)
+READABLE = TEXTS.map(lambda text: "a " + text)
+SETS = st.lists(st.tuples(TEXTS, st.lists(READABLE, min_size=1, max_size=3)), min_size=1, max_size=8)
+ROUGES = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+
+
+def streams(references: list[list[str]]) -> list[list[str | None]]:
+    """sacrebleu's orientation: one list for each place in the lists of references."""
+    return [list(stream) for stream in zip_longest(*references)]
+
+
+def split(items: list[tuple[str, list[str]]]) -> tuple[list[str], list[list[str]]]:
+    return [output for output, _ in items], [references for _, references in items]
+
+
+@settings(max_examples=80, deadline=None)
+@given(items=SETS)
+def test_bleu_is_sacrebleus_for_the_corpus_and_for_each_item(items: list[tuple[str, list[str]]]) -> None:
+    outputs, references = split(items)
+    metric = METRICS["bleu"]
+    statistics = metric.statistics(outputs, references)
+    expected = BLEU(force=True).corpus_score(outputs, streams(references)).score
+    assert metric.aggregate(statistics)[0] == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    sentence = BLEU(effective_order=True)
+    item_scores = metric.item_scores(statistics)
+    assert item_scores is not None
+    assert [100 * score for score in item_scores] == pytest.approx(
+        [sentence.sentence_score(*item).score for item in items], rel=1e-12, abs=1e-12
+    )
+
+
+@settings(max_examples=80, deadline=None)
+@given(items=SETS)
+def test_chrf_is_sacrebleus_for_the_corpus_and_for_each_item(items: list[tuple[str, list[str]]]) -> None:
+    outputs, references = split(items)
+    metric = METRICS["chrf"]
+    statistics = metric.statistics(outputs, references)
+    expected = CHRF().corpus_score(outputs, streams(references)).score
+    assert metric.aggregate(statistics)[0] == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    item_scores = metric.item_scores(statistics)
+    assert item_scores is not None
+    assert [100 * score for score in item_scores] == pytest.approx(
+        [CHRF().sentence_score(*item).score for item in items], rel=1e-12, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", ROUGES)
+@settings(max_examples=80, deadline=None)
+@given(items=SETS)
+def test_rouge_has_the_same_bits_as_rouge_score(name: str, items: list[tuple[str, list[str]]]) -> None:
+    outputs, references = split(items)
+    scorer = RougeScorer([name])
+    expected = [scorer.score_multi(several, output)[name] for output, several in items]
+    metric = METRICS[name]
+    statistics = metric.statistics(outputs, references)
+    assert statistics.tolist() == [[one.precision, one.recall, one.fmeasure] for one in expected]
+    assert metric.aggregate(statistics)[0] == pytest.approx(np.mean([one.fmeasure for one in expected]), rel=1e-15)
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf", "rougeL", "token_f1", "exact_match"])
+def test_a_weighted_resample_scores_as_its_items_written_out(name: str) -> None:
+    metric = METRICS[name]
+    outputs = ["the cat sat on the mat", "a dog", "no idea at all today", ""]
+    references = [["the cat sat on a mat"], ["the dog", "dogs"], ["none at all today really"], ["something"]]
+    statistics = metric.statistics(outputs, references)
+    weights = np.array([[2, 0, 1, 1], [1, 3, 0, 0]])
+    scores = metric.aggregate(statistics, weights.astype(np.float64))
+    for row, score in zip(weights, scores, strict=True):
+        chosen = np.repeat(np.arange(4), row)
+        written_out = metric.statistics([outputs[i] for i in chosen], [references[i] for i in chosen])
+        assert score == pytest.approx(metric.aggregate(written_out)[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf", *ROUGES, "exact_match", "token_f1"])
+def test_a_missing_output_scores_zero(name: str) -> None:
+    metric = METRICS[name]
+    assert metric.aggregate(metric.statistics([None], [["the answer"]]))[0] == 0.0
+
+
+def test_a_missing_answer_is_wrong_even_when_the_reference_normalises_to_nothing() -> None:
+    assert METRICS["exact_match"].statistics([None, "..."], [["the"], ["the"]]).tolist() == [[0.0], [1.0]]
+
+
+@pytest.mark.parametrize("name", ROUGES)
+def test_rouge_refuses_a_reference_it_cannot_read(name: str) -> None:
+    with pytest.raises(UnreadableTextError, match="item 1") as refused:
+        METRICS[name].statistics(["ok", "東京は日本の首都です"], [["ok"], ["東京は日本の首都です"]])
+    assert refused.value.index == 1
+    chrf = METRICS["chrf"]
+    assert chrf.aggregate(chrf.statistics(["東京は日本"], [["東京は日本"]]))[0] == 100.0
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_signature_names_the_metric_and_the_library_behind_the_number(name: str) -> None:
+    parts = METRICS[name].signature().split("|")
+    keys = [part.split(":")[0] for part in parts[1:]]
+    assert parts[0].startswith(name)
+    assert len(keys) == len(set(keys))
+    assert "measure" in keys
+    assert ("version" in keys) == (name in {"bleu", "chrf", *ROUGES})
+
+
+def test_the_bleu_signature_agrees_with_sacrebleus() -> None:
+    scorer = BLEU()
+    scorer.corpus_score(["a b", "c"], [["a b", "c"], ["b", None]])
+    theirs = str(scorer.get_signature()).split("|")
+    assert set(theirs) <= set(METRICS["bleu"].signature().split("|"))
+
+
+@parametrised("metrics", lambda case: case["metric"] == "sacrebleu_corpus_bleu" and "tokenize" not in case["params"])
+def test_published_corpus_bleu(case: Case) -> None:
+    references = [list(item) for item in zip(*case["input"]["reference_streams"], strict=True)]
+    metric = METRICS["bleu"]
+    statistics = metric.statistics(case["input"]["predictions"], references)
+    assert metric.aggregate(statistics)[0] == pytest.approx(case["expected"]["score"], abs=case["tolerance"])
+    sums = statistics.sum(axis=0)
+    if "counts" in case["expected"]:
+        assert sums[2:6].tolist() == case["expected"]["counts"]
+        assert sums[6:].tolist() == case["expected"]["totals"]
+        assert sums[:2].tolist() == [case["expected"]["sys_len"], case["expected"]["ref_len"]]
+
+
+@parametrised("metrics", lambda case: case["metric"] == "sacrebleu_sentence_bleu")
+def test_published_sentence_bleu(case: Case) -> None:
+    metric = METRICS["bleu"]
+    scores = metric.item_scores(metric.statistics([case["input"]["prediction"]], [case["input"]["references"]]))
+    assert scores is not None
+    assert 100 * scores[0] == pytest.approx(case["expected"]["score"], abs=case["tolerance"])
+
+
+@parametrised("metrics", lambda case: case["metric"].startswith("rouge") and not case["params"].get("use_stemmer"))
+def test_published_rouge(case: Case) -> None:
+    metric = METRICS[case["params"]["rouge_type"]]
+    row = metric.statistics([case["input"]["prediction"]], [[case["input"]["target"]]])[0]
+    expected = [case["expected"][key] for key in ("precision", "recall", "fmeasure")]
+    assert row.tolist() == pytest.approx(expected, abs=case["tolerance"])
+
+
+@parametrised("metrics", lambda case: case["metric"] == "squad_em_f1")
+def test_published_squad_scores(case: Case) -> None:
+    for name, key in (("exact_match", "em"), ("token_f1", "f1")):
+        row = METRICS[name].statistics([case["input"]["prediction"]], [case["input"]["answers"]])[0]
+        assert row[0] == pytest.approx(case["expected"][key], abs=case["tolerance"])
+
+
+def test_paired_bootstrap_of_bleu_is_sacrebleus_for_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "SACREBLEU_SEED", "12345")
+    generator = np.random.default_rng(3)
+    words = np.array("the a cat dog sat ran on under mat tree today".split())
+    references = [" ".join(generator.choice(words, 12)) for _ in range(80)]
+
+    def system(keep: float) -> list[str]:
+        return [
+            " ".join(word if generator.random() < keep else generator.choice(words) for word in text.split())
+            for text in references
+        ]
+
+    baseline, candidate = system(0.70), system(0.76)
+    metric = METRICS["bleu"]
+    items: list[Any] = [[text] for text in references]
+    ours = compare(metric, metric.statistics(baseline, items), metric.statistics(candidate, items), seed=12345)
+    systems = [("baseline", baseline), ("candidate", candidate)]
+    _, scores = PairedTest(systems, {"BLEU": BLEU()}, [references], test_type="bs")()
+    theirs = scores["BLEU"]
+    assert ours.p_value == theirs[1].p_value
+    assert (ours.baseline_value, ours.candidate_value) == pytest.approx((theirs[0].score, theirs[1].score))
+    assert ours.test == "paired bootstrap (sacrebleu)"

@@ -1,0 +1,279 @@
+"""One run from its config to its scores: read, load, prepare, fit, save, register, evaluate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from transformers import PreTrainedModel, TrainerCallback
+from tunescope.transformers import TunescopeCallback
+
+import tunescope
+from trainer.config import TrainConfig
+from trainer.data import Tokenizer
+from trainer.fitting import Fit, fit
+from trainer.material import Material, domain_answers, encode, gather
+from trainer.memory import MemoryPeak
+from trainer.methods import Method, choose
+from trainer.models import Card, count_parameters, load_base, save
+from trainer.predict import Prediction, predict, share_right, write_predictions
+from trainer.probe import ForgettingProbe
+from trainer.publish import publish, score_values
+from trainer.suite import Suite
+
+Json = dict[str, Any]
+Mode = Literal["online", "offline", "disabled"]
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A suite's answers before (where asked for) and after training; evaluations where there was a service."""
+
+    suite: Suite
+    share_right: float
+    evaluation: Json | None = None
+    share_right_before: float | None = None
+    evaluation_before: Json | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What became of a run."""
+
+    name: str
+    run_id: str | None
+    output: Path
+    """The folder of the trained model."""
+    steps: int
+    loss: float
+    """The mean over the steps made."""
+    seconds: float
+    """Of fitting alone."""
+    peak_memory_bytes: int
+    """Of fitting alone; see `MemoryPeak`."""
+    trainable_parameters: int
+    total_parameters: int
+    scored: list[Scored]
+    model_version: Json | None
+    probe: ForgettingProbe | None
+    model: PreTrainedModel = field(repr=False)
+    tokenizer: Tokenizer = field(repr=False)
+
+
+def train(
+    config: TrainConfig,
+    *,
+    client: tunescope.Client | None = None,
+    mode: Mode | None = None,
+    resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+    tags: dict[str, str] | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> TrainResult:
+    """Trains what `config` describes and, given a `client`, tracks, registers and evaluates it on the service.
+
+    `mode` is the tracking's (`tunescope.init`): online with a client, else disabled. With `resume` an interrupted run
+    goes on from its newest checkpoint, under its own id. Same config, data and machine: same losses.
+    Raises `TrainerError` for what the user can put right, before any step is made.
+    """
+    method = choose(config.method)
+    material = gather(config)
+    say("loading the model")
+    model, tokenizer = load_base(config.model, config.task, material.labels, config.train.seed)
+    examples = encode(material, config, tokenizer)
+    output = Path(config.output)
+    card = make_card(config, material, method, output, model)
+    output.mkdir(parents=True, exist_ok=True)
+    run = start_run(config, material, method, client, mode, resume, tags)
+    with run:
+        before = [None] * len(material.suites) if resume else score_before(config, material, model, tokenizer, say)
+        model = method.prepare(model, task=config.task, seed=config.train.seed)
+        trainable, total = count_parameters(model)
+        run.config.update({"parameters": {"trainable": trainable, "total": total}})
+        probe = make_probe(config, material, tokenizer, run)
+        watchers = [TunescopeCallback(run=run), *([probe] if probe else []), *callbacks]
+        with MemoryPeak() as peak:
+            done = fit(
+                model,
+                examples,
+                config.train,
+                folder=output,
+                pad_id=tokenizer.pad_token_id or 0,
+                callbacks=watchers,
+                resume=resume,
+            )
+        say("saving")
+        save(output / "model", model, tokenizer, card)
+        run.log({"train/peak_memory_bytes": peak.bytes, "train/seconds": done.seconds}, step=done.steps)
+        version = register(client, config, method, run.id, output / "model") if client is not None else None
+        scored = score_after(config, material, model, tokenizer, done, before, client, run.id, version, say)
+        for one in scored:
+            values = score_values(one.evaluation) if one.evaluation else {f"{one.suite.name}/right": one.share_right}
+            run.log(values, step=done.steps)
+    return TrainResult(
+        name=config.name or run.name,
+        run_id=run.id if client is not None or mode == "offline" else None,
+        output=output / "model",
+        steps=done.steps,
+        loss=done.loss,
+        seconds=done.seconds,
+        peak_memory_bytes=peak.bytes,
+        trainable_parameters=trainable,
+        total_parameters=total,
+        scored=scored,
+        model_version=version,
+        probe=probe,
+        model=model.eval(),
+        tokenizer=tokenizer,
+    )
+
+
+def start_run(
+    config: TrainConfig,
+    material: Material,
+    method: Method,
+    client: tunescope.Client | None,
+    mode: Mode | None,
+    resume: bool,
+    tags: dict[str, str] | None,
+) -> tunescope.Run:
+    """A new run, or with `resume` the one that `output` remembers."""
+    record = Path(config.output) / RUN_FILE
+    known = None
+    if resume:
+        with suppress(OSError, ValueError, KeyError):
+            known = str(json.loads(record.read_text("utf-8"))["run_id"])
+    settings = msgspec.to_builtins(config) | {"method": method.settings()}
+    del settings["service"], settings["tags"]
+    settings["data"] |= {"rows": len(material.train.records), "hash": material.data_hash}
+    run = tunescope.init(
+        project=config.project,
+        name=config.name,
+        config=settings,
+        tags=config.tags | (tags or {}),
+        data_hash=material.data_hash,
+        url=client.url if client is not None else None,
+        mode=mode or ("online" if client is not None else "disabled"),
+        resume=known,
+        quiet=True,
+    )
+    record.write_text(json.dumps({"run_id": run.id}), "utf-8")
+    return run
+
+
+def make_card(config: TrainConfig, material: Material, method: Method, output: Path, model: PreTrainedModel) -> Card:
+    """What is saved beside the weights. An adapter needs its base: one built in memory is saved beside it."""
+    base = config.model
+    if base.config is not None and method.name != "full":
+        model.save_pretrained(output / "base")
+        base = msgspec.structs.replace(base, config=None, path=str((output / "base").absolute()))
+    elif base.path is not None and Path(base.path).expanduser().is_dir():
+        base = msgspec.structs.replace(base, path=str(Path(base.path).expanduser().absolute()))
+    return Card(
+        task=config.task,
+        method=method.settings(),
+        base=base,
+        labels=material.labels,
+        prompt_template=config.data.template if config.task == "causal_lm" else None,
+        max_length=config.data.max_length,
+    )
+
+
+def make_probe(
+    config: TrainConfig, material: Material, tokenizer: Tokenizer, run: tunescope.Run
+) -> ForgettingProbe | None:
+    if config.probe is None:
+        return None
+    return ForgettingProbe(
+        config.probe,
+        material.probe,
+        config.data.template,
+        tokenizer,
+        run.log,
+        domain_answers(material, config),
+    )
+
+
+def ask(
+    config: TrainConfig, number: int, suite: Suite, model: PreTrainedModel, tokenizer: Tokenizer
+) -> list[Prediction]:
+    return predict(
+        suite,
+        model,
+        tokenizer,
+        max_length=config.data.max_length,
+        max_new_tokens=config.evaluate[number].max_new_tokens,
+    )
+
+
+def score_before(
+    config: TrainConfig, material: Material, model: PreTrainedModel, tokenizer: Tokenizer, say: Callable[[str], None]
+) -> list[list[Prediction] | None]:
+    """The base's answers to the suites that ask for them."""
+    answers: list[list[Prediction] | None] = []
+    for number, suite in enumerate(material.suites):
+        if config.evaluate[number].before:
+            say(f"asking the base {suite.name}")
+            answers.append(ask(config, number, suite, model, tokenizer))
+        else:
+            answers.append(None)
+    return answers
+
+
+def score_after(
+    config: TrainConfig,
+    material: Material,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    done: Fit,
+    before: Sequence[list[Prediction] | None],
+    client: tunescope.Client | None,
+    run_id: str,
+    version: Json | None,
+    say: Callable[[str], None],
+) -> list[Scored]:
+    """Asks every suite, keeps the answers beside the model and, given a client, has the service score them."""
+    scored = []
+    settings = {"max_length": config.data.max_length, "seed": config.train.seed}
+    for number, suite in enumerate(material.suites):
+        say(f"asking {suite.name}")
+        after = ask(config, number, suite, model, tokenizer)
+        write_predictions(Path(config.output) / f"predictions-{suite.name}.jsonl", suite, after)
+        earlier = before[number]
+        first = last = None
+        if client is not None:
+            say(f"scoring {suite.name}")
+            if earlier is not None:
+                name = f"{config.name or config.project} before"
+                first = publish(client, suite, earlier, run_id=run_id, step=0, name=name, settings=settings)
+            last = publish(
+                client,
+                suite,
+                after,
+                run_id=run_id,
+                model_version_id=version["id"] if version else None,
+                step=done.steps,
+                name=config.name or config.project,
+                settings=settings,
+            )
+        scored.append(
+            Scored(
+                suite=suite,
+                share_right=share_right(suite, after),
+                evaluation=last,
+                share_right_before=None if earlier is None else share_right(suite, earlier),
+                evaluation_before=first,
+            )
+        )
+    return scored
+
+
+def register(client: tunescope.Client, config: TrainConfig, method: Method, run_id: str, folder: Path) -> Json:
+    name = config.service.model_name or config.project
+    return client.register_model(name, run_id=run_id, source=str(folder.absolute()), method=method.name)

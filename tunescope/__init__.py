@@ -1,0 +1,33 @@
+"""Tunescope: log a training run, ask what the service knows, assign a user to an arm of an experiment.
+
+import tunescope
+
+run = tunescope.init(project="intents", config={"lr": 2e-4})
+run.log({"train/loss": 0.31}, step=10)
+run.finish()
+"""
+
+from importlib.metadata import version
+
+from tunescope._assign import Assigner, Assignment, assign
+from tunescope._client import Client
+from tunescope._exceptions import ApiError, ConnectionFailed, JournalError, TunescopeError
+from tunescope._run import Run, init
+from tunescope._writer import FinishReport
+
+__version__ = version("tunescope")
+
+__all__ = [
+    "ApiError",
+    "Assigner",
+    "Assignment",
+    "Client",
+    "ConnectionFailed",
+    "FinishReport",
+    "JournalError",
+    "Run",
+    "TunescopeError",
+    "__version__",
+    "assign",
+    "init",
+]
