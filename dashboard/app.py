@@ -1,6 +1,6 @@
 """The dashboard's frame: navigation, theme and the service's state around the page that was asked for.
 
-    tunescope dashboard --url http://127.0.0.1:8000
+tunescope dashboard --url http://127.0.0.1:8000
 """
 
 from __future__ import annotations
@@ -12,41 +12,43 @@ import streamlit as st
 from dashboard import components, data
 from tunescope import ApiError, ConnectionFailed
 
+# The pages' folder is not called pages/: Streamlit serves such a folder by itself, without this frame, to whoever
+# comes first by a deep link.
 ASSETS = Path(__file__).parent / "assets"
 
 
 def main() -> None:
+    # Before the navigation: a page's icon would become the favicon otherwise, fetched from a public server.
+    st.set_page_config(page_icon=str(ASSETS / "favicon.svg"), layout="wide")
     page = st.navigation(
         {
-            "": [st.Page("pages/home.py", title="Home", icon=":material/home:", default=True)],
+            "": [st.Page("views/home.py", title="Home", icon=":material/home:", default=True)],
             "Track": [
-                st.Page("pages/runs.py", title="Runs", icon=":material/table_rows:", url_path="runs"),
-                st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"),
+                st.Page("views/runs.py", title="Runs", icon=":material/table_rows:", url_path="runs"),
+                st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"),
                 st.Page(
-                    "pages/run.py", title="Run", icon=":material/timeline:", url_path="run", visibility="hidden"
+                    "views/run.py", title="Run", icon=":material/timeline:", url_path="run", visibility="hidden"
                 ),
             ],
             "Evaluate": [
                 st.Page(
-                    "pages/evaluations.py", title="Evaluations", icon=":material/fact_check:", url_path="evaluations"
+                    "views/evaluations.py", title="Evaluations", icon=":material/fact_check:", url_path="evaluations"
                 )
             ],
             "Audit": [
                 st.Page(
-                    "pages/forgetting.py", title="Forgetting", icon=":material/verified_user:", url_path="forgetting"
+                    "views/forgetting.py", title="Forgetting", icon=":material/verified_user:", url_path="forgetting"
                 )
             ],
             "Serve": [
-                st.Page("pages/experiments.py", title="Experiments", icon=":material/call_split:",
+                st.Page("views/experiments.py", title="Experiments", icon=":material/call_split:",
                         url_path="experiments"),
-                st.Page("pages/models.py", title="Models", icon=":material/deployed_code:", url_path="models"),
+                st.Page("views/models.py", title="Models", icon=":material/deployed_code:", url_path="models"),
             ],
         }
     )  # fmt: skip
     st.set_page_config(
         page_title=f"{page.title} · Tunescope",
-        page_icon=str(ASSETS / "favicon.svg"),
-        layout="wide",
         menu_items={"About": "Tunescope: did it learn, is it better, what did it forget, do users prefer it."},
     )
     st.html(ASSETS / "style.css")

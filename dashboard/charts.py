@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from dashboard import formats
 
 # Okabe and Ito's colours, evened out to stand on white and on near-black; the same as in .streamlit/config.toml.
-PALETTE = ("#1F7FC4", "#E08E0B", "#0E9F74", "#D55E00", "#C568A0", "#3FA7DB", "#8F9130", "#7C8797")
+PALETTE = ("#1F7FC4", "#E08E0B", "#0E9F74", "#D55E00", "#C568A0", "#3FA7DB", "#8F9130")
 DASHES = ("solid", "dash", "dot", "dashdot")
 GOOD, BAD, UNSURE, NEUTRAL = "#0E9F74", "#D14343", "#E08E0B", "#7C8797"
 VERDICT_COLORS = {
@@ -27,7 +27,6 @@ VERDICT_COLORS = {
 TRAIN = ("train/", "train_", "train.")
 EVAL = ("eval/", "eval_", "eval.", "validation/", "val/", "val_", "test/", "test_")
 WEBGL_FROM = 20_000
-Axis = Literal["step", "time"]
 
 
 class Style(NamedTuple):
@@ -107,19 +106,20 @@ def curves(
     frame: pd.DataFrame,
     *,
     names: Mapping[str, str],
-    x: Axis = "step",
+    x: str = "step",
     smoothing: float = 0.0,
     log_y: bool = False,
     height: int = 260,
 ) -> go.Figure:
     """One line a (run, key). With smoothing, the measured values stay behind as a faint line.
 
-    Several keys of one run are told apart by dash: what is measured on held-out data is dashed.
+    Of one run, keys have colours of their own; of several, what is measured on held-out data is dashed.
     """
     frame = newest(frame)
     run_ids = list(dict.fromkeys(frame["run_id"]))
     look = styles(run_ids)
-    several_keys = frame["key"].nunique() > 1
+    keys = sorted(frame["key"].unique(), key=is_evaluation)
+    several_keys = len(keys) > 1
     figure = go.Figure()
     kind = go.Scattergl if len(frame) > WEBGL_FROM else go.Scatter
     unit, divisor = _time_unit(frame) if x == "time" else ("step", 1.0)
@@ -128,7 +128,7 @@ def curves(
         measured_on_held_out = several_keys and is_evaluation(key)
         color = look[run_id].color
         if len(run_ids) == 1:
-            color = PALETTE[1] if measured_on_held_out else PALETTE[0]
+            color = PALETTE[keys.index(key) % len(PALETTE)]
         dash = "dash" if measured_on_held_out and len(run_ids) > 1 else look[run_id].dash
         across = series["step"] if x == "step" else (series["time"] - series["time"].iloc[0]) / divisor
         label = key if len(run_ids) == 1 else names.get(run_id, run_id)
@@ -153,7 +153,7 @@ def curves(
             )
         )
     _frame_layout(figure, height, legend=len(frame.groupby(["run_id", "key"])) > 1)
-    figure.update_xaxes(title_text=unit, tickformat="~s" if x == "step" else None)
+    figure.update_xaxes(title={"text": unit, "standoff": 8}, tickformat="~s" if x == "step" else None)
     figure.update_yaxes(type="log" if log_y else "linear", tickformat=None if log_y else "~g")
     return figure
 
@@ -176,7 +176,9 @@ def most_confused(labels: Sequence[str], counts: Sequence[Sequence[int]], keep: 
     matrix = np.asarray(counts, dtype=float)
     errors = matrix - np.diag(np.diag(matrix))
     weight = errors.sum(axis=0) + errors.sum(axis=1)
-    return sorted(np.argsort(-weight, kind="stable")[:keep].tolist()) if len(labels) > keep else list(range(len(labels)))
+    if len(labels) <= keep:
+        return list(range(len(labels)))
+    return sorted(np.argsort(-weight, kind="stable")[:keep].tolist())
 
 
 def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]], *, share: bool = False) -> go.Figure:
@@ -259,7 +261,9 @@ def intervals(
     _frame_layout(figure, height or 70 + 30 * max(1, len(frame)), legend=False)
     figure.update_layout(hovermode="closest")
     order = list(frame["label"])
-    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=order, automargin=True, title_text="")
+    figure.update_yaxes(
+        autorange="reversed", categoryorder="array", categoryarray=order, automargin=True, title_text=""
+    )
     figure.update_xaxes(ticksuffix=" %" if share else "", title_text="")
     return figure
 
@@ -377,7 +381,7 @@ def translucent(color: str, opacity: float) -> str:
 def _frame_layout(figure: go.Figure, height: int, *, legend: bool) -> None:
     figure.update_layout(
         height=height,
-        margin={"l": 8, "r": 12, "t": 28 if legend else 10, "b": 8},
+        margin={"l": 8, "r": 12, "t": 28 if legend else 10, "b": 4},
         showlegend=legend,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": {"text": ""}},
         hovermode="x unified",

@@ -88,7 +88,7 @@ def state_column(label: str, states: Sequence[str]) -> Any:
 
 
 def page_path(page: PageName) -> str:
-    return f"pages/{page}.py"
+    return f"views/{page}.py"
 
 
 def link(page: PageName, label: str, icon: str | None = None, help: str | None = None, **params: str | None) -> None:
@@ -170,9 +170,9 @@ def section(title: str, sentence: str | None = None) -> None:
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """Label over value, side by side."""
     cells = "".join(
-        f"<div><dt>{html.escape(label)}</dt><dd>{html.escape(value)}</dd></div>" for label, value in pairs
+        f"<div><span>{html.escape(label)}</span><b>{html.escape(value)}</b></div>" for label, value in pairs
     )
-    return f'<dl class="ts-facts">{cells}</dl>'
+    return f'<div class="ts-facts">{cells}</div>'
 
 
 def tags(values: Mapping[str, str]) -> str:
@@ -214,6 +214,24 @@ def numeric(value: str, kind: str = "") -> Cell:
 
 
 # --- charts ---
+
+
+def data_table(
+    title: str,
+    head: Sequence[str | Cell],
+    rows: Sequence[Sequence[str | Cell]],
+    frame: pd.DataFrame,
+    *,
+    key: str,
+    sentence: str | None = None,
+) -> None:
+    """A section that is a table, with its data as CSV."""
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        st.subheader(title, anchor=False, width="content")
+        csv_popover(frame, key, key)
+    if sentence:
+        st.caption(sentence)
+    table(head, rows)
 
 
 def csv_popover(frame: pd.DataFrame, name: str, key: str) -> None:
@@ -281,7 +299,9 @@ def guard() -> Iterator[None]:
 
 
 def service_away() -> None:
-    header("The service is away", f"The dashboard asks {data.client().url} for everything it shows, and nobody answers.")
+    header(
+        "The service is away", f"The dashboard asks {data.client().url} for everything it shows, and nobody answers."
+    )
     empty(
         "Start the service, or point the dashboard at it",
         "This page comes back by itself as soon as the service answers.",

@@ -71,7 +71,9 @@ def chart_groups(keys: Sequence[str]) -> dict[str, list[str]]:
 
 
 def unit(key: str) -> str | None:
-    return next((unit for suffix, unit in sorted(UNITS.items(), key=lambda u: -len(u[0])) if key.endswith(suffix)), None)
+    return next(
+        (unit for suffix, unit in sorted(UNITS.items(), key=lambda u: -len(u[0])) if key.endswith(suffix)), None
+    )
 
 
 def last(run: Json, *names: str) -> float | None:
@@ -127,7 +129,9 @@ def best_seen(summary: Mapping[str, Any], *, higher: bool) -> tuple[float | None
 
 def environment(run: Json) -> list[tuple[str, str]]:
     """What the client recorded of the machine and the code, flat, packages aside."""
-    recorded = {key: value for key, value in run["environment"].items() if key != "packages" and value not in (None, {})}
+    recorded = {
+        key: value for key, value in run["environment"].items() if key != "packages" and value not in (None, {})
+    }
     return [(key, value) for key, value in formats.flatten(recorded).items() if "\n" not in value]
 
 

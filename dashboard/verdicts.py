@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -146,16 +147,12 @@ def record(
     steps: list[tuple[str, Callable[[], None]]] = []
     if run is not None:
         if run.get("data_hash"):
-            steps.append(("data", lambda: _data_step(run)))
-        steps.append(("run", lambda: components.link("run", run["name"], "timeline", id=run["id"])))
-    for version in versions[:2]:
-        steps.append(("version", lambda v=version: version_link(v)))  # type: ignore[misc]
-    for evaluation in evaluations[:3]:
-        steps.append(("evaluation", lambda e=evaluation: evaluation_link(e)))  # type: ignore[misc]
-    for audit in audits[:2]:
-        steps.append(("audit", lambda a=audit: audit_link(a)))  # type: ignore[misc]
-    for experiment in experiments[:2]:
-        steps.append(("experiment", lambda e=experiment: experiment_link(e)))  # type: ignore[misc]
+            steps.append(("data", partial(_data_step, run)))
+        steps.append(("run", partial(components.link, "run", run["name"], "timeline", id=run["id"])))
+    steps.extend(("version", partial(version_link, version)) for version in versions[:2])
+    steps.extend(("evaluation", partial(evaluation_link, evaluation)) for evaluation in evaluations[:3])
+    steps.extend(("audit", partial(audit_link, audit)) for audit in audits[:2])
+    steps.extend(("experiment", partial(experiment_link, experiment)) for experiment in experiments[:2])
     if len(steps) < 2:
         return
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center", key=f"record-{key}"):

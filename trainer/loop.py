@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from transformers import PreTrainedModel, TrainerCallback
-from tunescope.transformers import TunescopeCallback
 
 import tunescope
 from trainer.config import TrainConfig
@@ -25,31 +23,32 @@ from trainer.predict import Prediction, predict, share_right, write_predictions
 from trainer.probe import ForgettingProbe
 from trainer.publish import publish, score_values
 from trainer.suite import Suite
+from tunescope.transformers import TunescopeCallback
 
 Json = dict[str, Any]
 Mode = Literal["online", "offline", "disabled"]
 RUN_FILE = "run.json"
+RESULT_FILE = "result.json"
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A suite's answers before (where asked for) and after training; evaluations where there was a service."""
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """A suite's answers after training and, where asked for, before; evaluations where there was a service."""
 
-    suite: Suite
+    suite: str
+    primary: str
+    n: int
     share_right: float
     evaluation: Json | None = None
     share_right_before: float | None = None
     evaluation_before: Json | None = None
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """What became of a run."""
+class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a run; also kept as `result.json` in its output folder."""
 
     name: str
     run_id: str | None
-    output: Path
-    """The folder of the trained model."""
+    model_folder: str
     steps: int
     loss: float
     """The mean over the steps made."""
@@ -60,10 +59,17 @@ class TrainResult:
     trainable_parameters: int
     total_parameters: int
     scored: list[Scored]
-    model_version: Json | None
-    probe: ForgettingProbe | None
-    model: PreTrainedModel = field(repr=False)
-    tokenizer: Tokenizer = field(repr=False)
+    model_version: Json | None = None
+    probe: list[tuple[int, float]] = []
+    """(step, share of the general questions still answered)."""
+    stopped_at: int | None = None
+    """The step at which the probe ended the training, if it did."""
+
+
+class Trained(NamedTuple):
+    result: TrainResult
+    model: PreTrainedModel
+    tokenizer: Tokenizer
 
 
 def train(
@@ -75,7 +81,7 @@ def train(
     callbacks: Sequence[TrainerCallback] = (),
     tags: dict[str, str] | None = None,
     say: Callable[[str], None] = lambda sentence: None,
-) -> TrainResult:
+) -> Trained:
     """Trains what `config` describes and, given a `client`, tracks, registers and evaluates it on the service.
 
     `mode` is the tracking's (`tunescope.init`): online with a client, else disabled. With `resume` an interrupted run
@@ -95,7 +101,6 @@ def train(
         before = [None] * len(material.suites) if resume else score_before(config, material, model, tokenizer, say)
         model = method.prepare(model, task=config.task, seed=config.train.seed)
         trainable, total = count_parameters(model)
-        run.config.update({"parameters": {"trainable": trainable, "total": total}})
         probe = make_probe(config, material, tokenizer, run)
         watchers = [TunescopeCallback(run=run), *([probe] if probe else []), *callbacks]
         with MemoryPeak() as peak:
@@ -108,18 +113,20 @@ def train(
                 callbacks=watchers,
                 resume=resume,
             )
+        # After the callback, which counts a 4-bit weight as it is stored: two in a byte.
+        run.config.update({"parameters": {"trainable": trainable, "total": total}})
         say("saving")
         save(output / "model", model, tokenizer, card)
         run.log({"train/peak_memory_bytes": peak.bytes, "train/seconds": done.seconds}, step=done.steps)
         version = register(client, config, method, run.id, output / "model") if client is not None else None
         scored = score_after(config, material, model, tokenizer, done, before, client, run.id, version, say)
         for one in scored:
-            values = score_values(one.evaluation) if one.evaluation else {f"{one.suite.name}/right": one.share_right}
+            values = score_values(one.evaluation) if one.evaluation else {f"{one.suite}/right": one.share_right}
             run.log(values, step=done.steps)
-    return TrainResult(
+    result = TrainResult(
         name=config.name or run.name,
-        run_id=run.id if client is not None or mode == "offline" else None,
-        output=output / "model",
+        run_id=None if run.url is None and mode != "offline" else run.id,
+        model_folder=str(output / "model"),
         steps=done.steps,
         loss=done.loss,
         seconds=done.seconds,
@@ -128,10 +135,18 @@ def train(
         total_parameters=total,
         scored=scored,
         model_version=version,
-        probe=probe,
-        model=model.eval(),
-        tokenizer=tokenizer,
+        probe=probe.history if probe else [],
+        stopped_at=probe.stopped_at if probe else None,
     )
+    (output / RESULT_FILE).write_bytes(msgspec.json.encode(result))
+    return Trained(result, model.eval(), tokenizer)
+
+
+def finished(config: TrainConfig) -> TrainResult | None:
+    """What an earlier run of `config` came to, if it came to its end."""
+    with suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode((Path(config.output) / RESULT_FILE).read_bytes(), type=TrainResult)
+    return None
 
 
 def start_run(
@@ -163,6 +178,7 @@ def start_run(
         resume=known,
         quiet=True,
     )
+    (record.parent / RESULT_FILE).unlink(missing_ok=True)
     record.write_text(json.dumps({"run_id": run.id}), "utf-8")
     return run
 
@@ -264,7 +280,9 @@ def score_after(
             )
         scored.append(
             Scored(
-                suite=suite,
+                suite=suite.name,
+                primary=suite.primary,
+                n=len(suite.items),
                 share_right=share_right(suite, after),
                 evaluation=last,
                 share_right_before=None if earlier is None else share_right(suite, earlier),

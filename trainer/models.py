@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import peft
 import torch
 from transformers import (
     AutoConfig,
@@ -23,6 +22,7 @@ from transformers import (
 )
 
 from trainer import methods
+from trainer.adapters import attach
 from trainer.config import ModelConfig
 from trainer.data import Tokenizer
 from trainer.errors import ModelError
@@ -127,7 +127,7 @@ def load(folder: Path) -> Checkpoint:
         if card.method["name"] == "qlora":
             chosen = methods.choose(card.method)
             chosen.module.quantise(model, chosen.options, skip=head_names(model) if card.labels else [])
-        model = peft.PeftModel.from_pretrained(model, str(folder))
+        model = attach(model, folder)
     return Checkpoint(model.eval(), tokenizer, card)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from typing import Any
+from typing import Any, Self
 
 import transformers
 from rich.console import Console
@@ -13,37 +11,46 @@ from transformers import TrainerCallback
 
 
 class ProgressBar(TrainerCallback):  # type: ignore[misc]
-    """Epoch, step, loss and time left."""
+    """What is being done and, while the model trains, the step, the epoch, the loss and the time left."""
 
     def __init__(self, console: Console, title: str) -> None:
+        self.title = title
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("epoch {task.fields[epoch]:.1f}  loss {task.fields[loss]}"),
+            TextColumn("{task.fields[detail]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
         )
-        self.job = self.bar.add_task(title, total=None, epoch=0.0, loss="–")
+        self.job = self.bar.add_task(title, total=None, detail="")
+        self.loss = ""
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def say(self, sentence: str) -> None:
+        self.bar.update(self.job, description=f"{self.title}: {sentence}")
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.update(self.job, total=state.max_steps, completed=state.global_step)
-        self.bar.start()
+        self.say("training")
+        # The clock of the time left starts here, not at the loading.
+        self.bar.reset(self.job, total=state.max_steps, completed=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.update(self.job, completed=state.global_step, epoch=state.epoch or 0.0)
+        detail = f"epoch {state.epoch or 0:.1f}{self.loss}"
+        self.bar.update(self.job, completed=state.global_step, detail=detail)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs and "loss" in logs:
-            self.bar.update(self.job, loss=f"{logs['loss']:.4f}")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.stop()
+            self.loss = f"  loss {logs['loss']:.4f}"
 
 
 def quiet() -> None:
     """Keeps the libraries' bars and remarks off the terminal. For a program; a library has no business doing it."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)

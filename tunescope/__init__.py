@@ -7,7 +7,7 @@ run.log({"train/loss": 0.31}, step=10)
 run.finish()
 """
 
-from importlib.metadata import version
+from importlib.metadata import version as _version
 
 from tunescope._assign import Assigner, Assignment, assign
 from tunescope._client import Client
@@ -15,7 +15,7 @@ from tunescope._exceptions import ApiError, ConnectionFailed, JournalError, Tune
 from tunescope._run import Run, init
 from tunescope._writer import FinishReport
 
-__version__ = version("tunescope")
+__version__ = _version("tunescope")
 
 __all__ = [
     "ApiError",

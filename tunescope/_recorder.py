@@ -98,7 +98,9 @@ class Recorder:
         except TypeError:
             if isinstance(step, float) and step.is_integer():
                 return int(step)
-            self.report("step", f"the step {step!r} is not a whole number; the next step was used instead")
+            self.report(
+                "a step of another type", f"the step {step!r} is not a whole number; the next step was used instead"
+            )
             return None
 
     def _hurry(self) -> None:
@@ -178,7 +180,7 @@ class Recorder:
     def _take(self, step: int, now: float, values: Mapping[Any, Any]) -> None:
         """Append one call's values to the columns."""
         if step not in INT64:
-            self.report("step", f"the step {step} does not fit in 64 bits; what was logged at it is lost")
+            self.report("a step too large", f"the step {step} does not fit in 64 bits; what was logged at it is lost")
             return
         columns = self._columns
         try:

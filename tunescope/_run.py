@@ -98,7 +98,7 @@ def init(
     service = (url or _settings.url()).rstrip("/") if mode == "online" else None
     key = api_key or _settings.api_key()
     options = WriterOptions(directory, body, now, service, key, system_interval)
-    return Run(body, settings, options, url=service, quiet=quiet)
+    return Run(body, settings, options, url=_link(service, body["id"]), quiet=quiet)
 
 
 class Run:
@@ -121,7 +121,7 @@ class Run:
         self._put = self._writer.put if self._writer else _nothing
         answer = self._writer.run if self._writer else {}
         self.name: str = answer.get("name") or body["name"] or self.id
-        self.url: str | None = f"{url}/api/v1/runs/{self.id}" if url is not None else None
+        self.url: str | None = url
         if answer.get("config"):
             self.config.replace(answer["config"])
         self.config.changed = self._update_config
@@ -244,6 +244,11 @@ class Run:
             self._warned = True
             log.warning("tunescope: the run %s is finished; what is logged now is not recorded.", self.name)
 
+    @property
+    def finished(self) -> bool:
+        """Whether `finish` has been called: nothing is recorded any more."""
+        return self._report is not None
+
     def __enter__(self) -> Self:
         return self
 
@@ -298,6 +303,14 @@ def new_id() -> str:
     random = int.from_bytes(os.urandom(10), "big")
     value = time.time_ns() // 1_000_000 << 80 | 0x7 << 76 | (random >> 68) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
     return f"{value:032x}"
+
+
+def _link(service: str | None, run_id: str) -> str | None:
+    """Where a person can look at the run: its page, if it is known where the dashboard is."""
+    dashboard = _settings.dashboard_url()
+    if service is None:
+        return None
+    return f"{dashboard}/run?id={run_id}" if dashboard else f"{service}/api/v1/runs/{run_id}"
 
 
 def _mode(text: str) -> Any:

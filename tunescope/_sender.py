@@ -7,6 +7,7 @@ import random
 import threading
 import time
 
+from tunescope._client import Client
 from tunescope._exceptions import ApiError, ConnectionFailed, JournalError
 from tunescope._shipper import Shipper
 
@@ -22,10 +23,12 @@ PATIENCE_AT_THE_END = 5.0
 class Sender:
     """Ships when there is something new; after a failure pauses, twice as long each time, with jitter."""
 
-    def __init__(self, shipper: Shipper, *, away: bool = False) -> None:
-        """`away`: the service is known not to answer, and that has been said."""
+    def __init__(self, shipper: Shipper, client: Client, *, away: bool = False) -> None:
+        """`away`: the service is known not to answer, and that has been said. Both are closed at the end."""
         self._shipper = shipper
+        self._client = client
         self._failing = away
+        self._complete = False
         self._pause = SHORTEST_PAUSE
         self._new = threading.Event()
         self._new.set()
@@ -40,31 +43,36 @@ class Sender:
         """There is something new in the journal."""
         self._new.set()
 
-    def finish(self, timeout: float) -> bool:
-        """Ship what is left: for at most `timeout` seconds, and five if the service does not answer.
-
-        Returns whether the thread has ended: nothing is under way any more.
-        """
+    def finish(self, timeout: float) -> None:
+        """Ship what is left: for at most `timeout` seconds, and five if the service does not answer."""
         self._ending_since = time.monotonic()
         self._deadline = self._ending_since + timeout
         self._ending.set()
         self._new.set()
         self._thread.join(timeout)
-        return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._done():
-            if self._attempt():
+        try:
+            while not self._done():
+                self._work()
+        finally:
+            self._shipper.close()
+            self._client.close()
+
+    def _work(self) -> None:
+        if self._attempt():
+            if not self._complete:
                 self._new.wait()
                 self._new.clear()
-            elif self._ending.is_set():
-                time.sleep(SHORTEST_PAUSE / 2)
-            else:
-                # Only the end of the run cuts a pause short, not every new record.
-                self._ending.wait(self._pause * random.uniform(0.5, 1.0))
-                self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+        elif self._ending.is_set():
+            time.sleep(SHORTEST_PAUSE / 2)
+        else:
+            # Only the end of the run cuts a pause short, not every new record.
+            self._ending.wait(self._pause * random.uniform(0.5, 1.0))
+            self._pause = min(LONGEST_PAUSE, 2 * self._pause)
 
     def _attempt(self) -> bool:
+        ending = self._ending.is_set()
         try:
             shipped = self._shipper.ship()
         except (ConnectionFailed, ApiError, JournalError, OSError) as error:
@@ -74,6 +82,8 @@ class Sender:
             return False
         if shipped:
             self._failing, self._pause = False, SHORTEST_PAUSE
+            # Nothing is written after the end is announced: what was shipped since then is all.
+            self._complete = ending
         return shipped
 
     def _done(self) -> bool:
@@ -82,7 +92,7 @@ class Sender:
         now = time.monotonic()
         if self._failing and now > self._ending_since + PATIENCE_AT_THE_END:
             return True
-        return now > self._deadline or (not self._failing and self._shipper.exhausted)
+        return self._complete or now > self._deadline
 
 
 def away_message(error: Exception, shipper: Shipper) -> str:

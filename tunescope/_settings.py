@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["api_key", "directory", "mode", "url"]
+__all__ = ["api_key", "dashboard_url", "directory", "mode", "project", "url"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -13,6 +13,11 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 def url() -> str:
     """`TUNESCOPE_URL`: where the service is."""
     return os.environ.get("TUNESCOPE_URL") or DEFAULT_URL
+
+
+def dashboard_url() -> str | None:
+    """`TUNESCOPE_DASHBOARD_URL`: where people look at runs; links to runs then go there."""
+    return (os.environ.get("TUNESCOPE_DASHBOARD_URL") or "").rstrip("/") or None
 
 
 def api_key() -> str | None:

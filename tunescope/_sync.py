@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,6 +81,8 @@ def _sync_one(folder: Path, create: Create, client: Client, is_last: bool, clean
         shipper.close()
         if clean and complete:
             shutil.rmtree(folder)
+            with suppress(OSError):  # other processes of the run may still have something here
+                folder.parent.rmdir()
 
 
 def _still_writing(create: Create) -> bool | None:

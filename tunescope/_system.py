@@ -13,6 +13,7 @@ import psutil
 __all__ = ["SystemMonitor", "gpu_names"]
 
 MIB = 1 << 20
+SHORTEST_SPAN = 0.1
 GPU_READINGS: dict[str, Callable[[Any, Any], float]] = {
     "percent": lambda nvml, gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
     "memory_mib": lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used / MIB,
@@ -35,6 +36,7 @@ class SystemMonitor:
         self._gpus = _gpus()
         self._due = 0.0
         self._io: tuple[float, dict[str, float]] | None = None
+        self._cpu_since = time.monotonic()
         psutil.cpu_percent()  # the first call starts the measurement
         self._process.cpu_percent()
 
@@ -48,34 +50,37 @@ class SystemMonitor:
         """All readings that this machine gives. A reading that fails is left out."""
         self._due = time.monotonic() + self._interval
         values: dict[str, float] = {}
-        for read in (self._read_machine, self._read_process, self._read_traffic, self._read_gpus):
+        for read in (self._read_cpu, self._read_memory, self._read_traffic, self._read_gpus):
             try:
                 values |= read()
             except (psutil.Error, OSError, RuntimeError):
                 continue
         return {f"system/{name}": value for name, value in values.items()}
 
-    def _read_machine(self) -> dict[str, float]:
-        memory = psutil.virtual_memory()
+    def _read_cpu(self) -> dict[str, float]:
+        """Since the last reading; two that follow at once have nothing to say."""
+        now = time.monotonic()
+        if now - self._cpu_since < SHORTEST_SPAN:
+            return {}
+        self._cpu_since = now
+        return {"cpu_percent": psutil.cpu_percent(), "process_cpu_percent": self._process.cpu_percent()}
+
+    def _read_memory(self) -> dict[str, float]:
         return {
-            "cpu_percent": psutil.cpu_percent(),
-            "memory_percent": memory.percent,
+            "memory_percent": psutil.virtual_memory().percent,
+            "process_memory_mib": self._process.memory_info().rss / MIB,
+            "process_threads": float(self._process.num_threads()),
             "disk_percent": psutil.disk_usage(os.getcwd()).percent,  # noqa: PTH109
         }
-
-    def _read_process(self) -> dict[str, float]:
-        with self._process.oneshot():
-            return {
-                "process_cpu_percent": self._process.cpu_percent(),
-                "process_memory_mib": self._process.memory_info().rss / MIB,
-                "process_threads": float(self._process.num_threads()),
-            }
 
     def _read_traffic(self) -> dict[str, float]:
         """MiB per second since the last sample."""
         now, totals = time.monotonic(), _traffic()
-        previous, self._io = self._io, (now, totals)
-        if previous is None or now <= previous[0]:
+        previous = self._io
+        if previous is not None and now - previous[0] < SHORTEST_SPAN:
+            return {}
+        self._io = (now, totals)
+        if previous is None:
             return {}
         seconds = now - previous[0]
         return {name: max(0.0, total - previous[1].get(name, total)) / MIB / seconds for name, total in totals.items()}

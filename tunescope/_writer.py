@@ -71,17 +71,19 @@ class Writer:
         client = Client(options.url, options.api_key) if options.url is not None else None
         journal = JournalWriter(self.folder)
         journal.append(_create(options.body, self.id, main))
-        self._client = client
         self._shipper = Shipper(self.folder, client) if client is not None else None
-        try:
-            away = not self._introduce()
-        except BaseException:
-            self._disconnect()
-            journal.close()
-            shutil.rmtree(self.folder)
-            raise
+        self._sender: Sender | None = None
+        if client is not None and self._shipper is not None:
+            try:
+                away = main and not self._introduce(self._shipper)
+            except BaseException:
+                self._shipper.close()
+                client.close()
+                journal.close()
+                shutil.rmtree(self.folder)
+                raise
+            self._sender = Sender(self._shipper, client, away=away)
         self.run: Json = (self._shipper and self._shipper.run) or {}
-        self._sender = Sender(self._shipper, away=away) if self._shipper is not None else None
         metrics = self.run.get("metrics", {}).items()
         after = [summary["last_step"] + 1 for key, summary in metrics if not key.startswith("system/")]
         interval = options.system_interval if main else None
@@ -96,23 +98,15 @@ class Writer:
         if self._sender is not None:
             self._sender.start()
 
-    def _introduce(self) -> bool:
+    def _introduce(self, shipper: Shipper) -> bool:
         """Create the run at once, so that a refusal is the caller's to see; False if the service does not answer."""
-        if self._shipper is None or not self.main:
-            return True
         try:
-            return self._shipper.ship()
+            return shipper.ship()
         except (ConnectionFailed, ApiError) as error:
             if isinstance(error, ApiError) and error.status < 500 and error.status != 429:
                 raise
-            log.warning("%s", away_message(error, self._shipper))
+            log.warning("%s", away_message(error, shipper))
             return False
-
-    def _disconnect(self) -> None:
-        if self._shipper is not None:
-            self._shipper.close()
-        if self._client is not None:
-            self._client.close()
 
     def put(self, values: Mapping[Any, Any], step: int | None) -> None:
         self.recorder.put(values, step)
@@ -139,8 +133,7 @@ class Writer:
         total = self.recorder.points
         if self._shipper is None or self._sender is None:
             return FinishReport(sent=0, stored=0, left=total, journal=self.folder)
-        if self._sender.finish(max(0.1, deadline - time.monotonic())):
-            self._disconnect()
+        self._sender.finish(max(0.1, deadline - time.monotonic()))
         state = self._shipper.state
         return FinishReport(sent=state.sent, stored=state.stored, left=total - state.sent, journal=self.folder)
 

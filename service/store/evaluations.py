@@ -122,7 +122,7 @@ def read_pair(
 def statistics(answers: pa.Table, metric: str) -> Floats:
     """The (n, k) statistics of one metric out of a table of `read_answers`."""
     column = answers.column(_column(metric)).combine_chunks()
-    return cast(Floats, column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1))
+    return cast(Floats, column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size))
 
 
 def _column(metric: str) -> str:

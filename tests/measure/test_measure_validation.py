@@ -95,7 +95,7 @@ def test_confusion_matrix_refuses_what_the_metrics_refuse() -> None:
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
-    errors = [MeasureError, *_below(MeasureError)]
+    errors: list[type[MeasureError]] = [MeasureError, *_below(MeasureError)]
     assert len({error.code for error in errors}) == len(errors)
 
 

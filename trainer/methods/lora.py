@@ -11,9 +11,10 @@ from typing import Annotated
 
 import msgspec
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig
 from transformers import PreTrainedModel
 
+from trainer.adapters import wrap
 from trainer.errors import ConfigError
 from trainer.heads import head_names
 
@@ -50,6 +51,6 @@ def prepare(model: PreTrainedModel, options: Options, *, task: str, seed: int) -
     )
     torch.manual_seed(seed)
     try:
-        return get_peft_model(model, settings)
+        return wrap(model, settings)
     except ValueError as error:
         raise ConfigError(f"method.targets = {options.targets!r}: {str(error).splitlines()[0]}") from error

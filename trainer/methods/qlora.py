@@ -5,7 +5,7 @@ The model is quantised where it stands, a layer at a time, whether it was just l
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import bitsandbytes
 import torch
@@ -45,14 +45,15 @@ def quantise(model: PreTrainedModel, options: Options, *, skip: list[str]) -> No
         setattr(model.get_submodule(parent), last, four_bit(model.get_submodule(name), options))
     model.requires_grad_(False)
     # What PEFT asks to tell a 4-bit base from a plain one.
-    setattr(model, "is_loaded_in_4bit", True)  # noqa: B010 - not an attribute that the class declares
+    marked: Any = model
+    marked.is_loaded_in_4bit = True
 
 
-def four_bit(layer: nn.Linear | Conv1D, options: Options) -> nn.Module:
+def four_bit(layer: nn.Linear | Conv1D, options: Options) -> Any:
     # GPT-2's Conv1D is a linear layer with its matrix transposed.
     weight = layer.weight.data.T if isinstance(layer, Conv1D) else layer.weight.data
     outputs, inputs = weight.shape
-    swapped: nn.Module = bitsandbytes.nn.Linear4bit(
+    swapped: Any = bitsandbytes.nn.Linear4bit(
         inputs,
         outputs,
         bias=layer.bias is not None,
@@ -72,4 +73,4 @@ def four_bit(layer: nn.Linear | Conv1D, options: Options) -> nn.Module:
     # With AVX512-BF16 the first evaluation re-packs the weights for speed, and from then on no gradient passes
     # through them: training goes on with a right loss and a wrong gradient.
     swapped.support_avx512bf16_for_cpu = False
-    return swapped.to(layer.weight.device)
+    return swapped.to(layer.weight.device)  # quantises

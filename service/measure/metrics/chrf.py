@@ -39,7 +39,7 @@ class Chrf:
         texts, reference_texts = check_texts(outputs, references)
         from sacrebleu.metrics import CHRF  # slow to import, and only needed here
 
-        # sacrebleu gives chrF's counts only through its extension points for metrics, which 2.x keeps.
+        # A scorer of our own for each call, and its counts through sacrebleu's extension points, as in `bleu`.
         scorer = CHRF(char_order=ORDER, word_order=0, beta=BETA)
         counts = np.empty((len(texts), 3 * ORDER))
         for index, (text, item) in enumerate(zip(texts, reference_texts, strict=True)):

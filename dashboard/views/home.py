@@ -64,10 +64,13 @@ def notices(running: list[Json], broken: list[Json], audits: list[Json], readout
     found = [run_notice(run) for run in running if run["status"] == "silent"]
     found += [run_notice(run) for run in broken if run["created_at"] > time.time() - RECENT]
     for audit in audits:
-        if audit["verdict"] in {"FAIL", "INVALID"} and audit["created_at"] > time.time() - RECENT:
+        at = audit["created_at"]
+        if audit["verdict"] in {"FAIL", "INVALID"} and at > time.time() - RECENT:
             title = verdicts.run_name(audit["run_id"]) or audit["policy"]["name"]
             found.append(
-                Notice(audit["verdict"], title, audit["sentence"], audit["created_at"], "forgetting", {"id": audit["id"]})
+                Notice(
+                    audit["verdict"], title, audit["sentence"], audit["created_at"], "forgetting", {"id": audit["id"]}
+                )
             )
     for key, readout in readouts.items():
         decision = readout["verdict"]["decision"]
@@ -84,14 +87,16 @@ def run_notice(run: Json) -> Notice:
         error = (run["error"] or "").strip().splitlines()
         code = run["exit_code"]
         detail = error[-1] if error else f"Ended with exit code {code}." if code is not None else "Ended early."
-    return Notice(run["status"], run["name"], detail, run["finished_at"] or run["heartbeat_at"], "run", {"id": run["id"]})
+    return Notice(
+        run["status"], run["name"], detail, run["finished_at"] or run["heartbeat_at"], "run", {"id": run["id"]}
+    )
 
 
 def attention(found: list[Notice]) -> None:
     components.section("Needs attention")
     if not found:
         with st.container(border=True):
-            st.markdown(":green[:material/check_circle:] Nothing: no crashed or silent run, no failed audit, no decision due.")
+            st.markdown(":green[:material/check_circle:] Nothing: no crashed run, no failed audit, no decision due.")
         return
     with st.container(border=True, key="list-attention", gap="xsmall"):
         for index, notice in enumerate(found[:10]):
@@ -125,11 +130,13 @@ def going(live: list[Json]) -> None:
 def last_verdicts(audits: list[Json]) -> None:
     components.section("Last verdicts")
     if not audits:
-        components.empty("No audit yet", "An audit says what a fine-tune forgot.", "tunescope demo", icon="verified_user")
+        components.empty(
+            "No audit yet", "An audit says what a fine-tune forgot.", "tunescope demo", icon="verified_user"
+        )
         return
     with st.container(border=True, key="list-verdicts", gap="xsmall"):
         for index, audit in enumerate(audits[:5]):
-            with st.container(key=f"verdict-row-{index}", gap=None):
+            with st.container(key=f"judged-{index}", gap=None):
                 with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
                     components.badge(audit["verdict"])
                     name = verdicts.run_name(audit["run_id"]) or f"audit {formats.short(audit['id'][-8:])}"
@@ -142,7 +149,10 @@ def traffic(experiments: list[Json], readouts: dict[str, Json]) -> None:
     components.section("Experiments")
     if not experiments:
         components.empty(
-            "No experiment yet", "An experiment sends users to one model or another.", "tunescope demo", icon="call_split"
+            "No experiment yet",
+            "An experiment sends users to one model or another.",
+            "tunescope demo",
+            icon="call_split",
         )
         return
     with st.container(border=True, key="list-experiments", gap="xsmall"):

@@ -17,7 +17,9 @@ MOST_CHARTS = 12
 
 
 def render() -> None:
-    components.header("Compare", "Decide between fine-tunes: what is better, what it cost, and what was set differently.")
+    components.header(
+        "Compare", "Decide between fine-tunes: what is better, what it cost, and what was set differently."
+    )
     ids = [run_id for run_id in st.query_params.get("ids", "").split(",") if run_id][:MOST_RUNS]
     if len(ids) < 2:
         components.empty(
@@ -71,7 +73,9 @@ def newest_by_suite(run_id: str) -> dict[str, Json]:
 
 
 def verdicts_part(runs: list[Json], baseline: Json) -> None:
-    components.section("Verdicts", "The newest evaluation of each run against the baseline's, on every suite both answered.")
+    components.section(
+        "Verdicts", "The newest evaluation of each run against the baseline's, on the suites both answered."
+    )
     of_baseline = newest_by_suite(baseline["id"])
     cards: list[tuple[str, Json | str, Json]] = []
     for run in runs:
@@ -88,9 +92,9 @@ def verdicts_part(runs: list[Json], baseline: Json) -> None:
             code="python",
         )  # fmt: skip
         return
-    grid = st.columns(2, gap="small")
-    for index, (suite, card, run) in enumerate(cards):
-        with grid[index % 2]:
+    grid = st.grid(2, min_column_width=340)
+    for suite, card, run in cards:
+        with grid:
             if isinstance(card, str):
                 st.warning(f"{run['name']} on {suite}: {card}", icon=":material/block:")
             else:
@@ -104,7 +108,6 @@ def verdicts_part(runs: list[Json], baseline: Json) -> None:
 
 
 def cost_part(runs: list[Json], baseline: Json) -> None:
-    components.section("Cost", "What each run took, beside what it reached.")
     suites = list(dict.fromkeys(suite for run in runs for suite in newest_by_suite(run["id"])))
     rows: list[list[str | Cell]] = []
     export: list[Json] = []
@@ -126,8 +129,10 @@ def cost_part(runs: list[Json], baseline: Json) -> None:
             | {suite: value for suite, (value, _) in zip(suites, scores, strict=True)}
         )
     heads = ("Run", number_head("Time"), number_head("Peak memory"), number_head("Trainable parameters"))
-    components.table([*heads, *(number_head(suite) for suite in suites)], rows)
-    components.csv_popover(pd.DataFrame(export), "cost", "cost")
+    components.data_table(
+        "Cost", [*heads, *(number_head(suite) for suite in suites)], rows, pd.DataFrame(export), key="cost",
+        sentence="What each run took, beside what it reached.",
+    )  # fmt: skip
 
 
 def primary(evaluation: Json | None) -> tuple[float | None, str]:
@@ -161,10 +166,10 @@ def curves_part(runs: list[Json]) -> None:
     frame = data.history([run["id"] for run in runs], chosen, counts)
     names = {run["id"]: run["name"] for run in runs}
     frame = in_order(frame, [run["id"] for run in runs])
-    grid = st.columns(2, gap="small")
-    for index, key in enumerate(chosen):
+    grid = st.grid(2, min_column_width=340)
+    for key in chosen:
         part = frame[frame["key"] == key]
-        with grid[index % 2]:
+        with grid:
             figure = charts.curves(part, names=names, x=x, smoothing=float(smoothing), log_y=log_y, height=290)
             figure.update_layout(showlegend=False, margin_t=10)
             components.chart(figure, part, title=key, key=f"compare-{key}")

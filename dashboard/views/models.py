@@ -25,7 +25,7 @@ def overview() -> None:
     models = data.models()
     if not models:
         components.empty(
-            "No model yet", "Register what a run made:", 'client.register_model("support-intent", run_id=run.id, method="lora")',
+            "No model yet", "Register what a run made:", 'client.register_model("support-intent", run_id=run.id)',
             icon="deployed_code", code="python",
         )  # fmt: skip
         return

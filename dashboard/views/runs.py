@@ -25,8 +25,7 @@ def render() -> None:
         components.empty(
             "No runs yet",
             "A run appears here as soon as its first call reaches the service:",
-            'run = tunescope.init(project="demo", config={"lr": 2e-4})\n'
-            'run.log({"loss": 0.42}, step=1)\nrun.finish()',
+            'run = tunescope.init(project="demo", config={"lr": 2e-4})\nrun.log({"loss": 0.42}, step=1)\nrun.finish()',
             icon="timeline",
             code="python",
         )
@@ -36,7 +35,7 @@ def render() -> None:
 
 
 def filters(projects: list[str]) -> tuple[str | None, str | None, str]:
-    left, middle, right = st.columns([2, 5, 4], vertical_alignment="bottom")
+    left, middle, right = st.columns([2, 4, 5], vertical_alignment="bottom")
     with left:
         project = st.selectbox(
             "Project", projects, index=None, key="project", bind="query-params", placeholder="All projects"
@@ -78,7 +77,9 @@ def table(project: str | None, query: str | None) -> None:
         return
     runs = page["items"]
     if not runs:
-        components.empty("No run matches", "Nothing in this project is like that. Take a filter away.", icon="search_off")
+        components.empty(
+            "No run matches", "Nothing in this project is like that. Take a filter away.", icon="search_off"
+        )
         return
     bar = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
     keys = readings.metric_keys(runs)
@@ -102,7 +103,12 @@ def cursor_of(question: tuple[str | None, ...]) -> str | None:
 def columns_and_order(keys: list[str]) -> list[str]:
     with st.popover("Columns", icon=":material/view_column:"):
         shown = st.multiselect(
-            "Metrics", keys, default=readings.default_metrics(keys), key="metrics", bind="query-params", max_selections=8
+            "Metrics",
+            keys,
+            default=readings.default_metrics(keys),
+            key="metrics",
+            bind="query-params",
+            max_selections=8,
         )
         orders = [f"metrics.`{key}` {direction}" for key in shown for direction in ("asc", "desc")]
         st.selectbox(
@@ -131,17 +137,16 @@ def run_table(runs: list[Json], shown: list[str], *, every_project: bool) -> lis
     for key in shown:
         rows[key] = [last_value(run, key) for run in runs]
         config[key] = st.column_config.NumberColumn(key, format="%.4g", help=f"Last value of {key}")
+    rows["Started"] = pd.to_datetime([run["created_at"] for run in runs], unit="s", utc=True)
+    config["Started"] = st.column_config.DatetimeColumn("Started", format="distance")
+    rows["Took"] = [formats.duration(run["duration"]) for run in runs]
     if every_project:
         rows["Project"] = [run["project"] for run in runs]
     rows["Group"] = [run["group"] for run in runs]
     rows["Tags"] = [[f"{key}: {value}" for key, value in run["tags"].items()] for run in runs]
     config["Tags"] = st.column_config.ListColumn("Tags", width="medium")
-    rows["Started"] = pd.to_datetime([run["created_at"] for run in runs], unit="s", utc=True)
-    config["Started"] = st.column_config.DatetimeColumn("Started", format="distance")
-    rows["Time"] = [formats.duration(run["duration"]) for run in runs]
-    for column in ("Group",):
-        if rows[column].isna().all():
-            rows = rows.drop(columns=column)
+    if rows["Group"].isna().all():
+        rows = rows.drop(columns="Group")
     if not any(run["tags"] for run in runs):
         rows = rows.drop(columns="Tags")
     return components.link_table(

@@ -101,11 +101,10 @@ def head(run: Json) -> None:
 # --- curves ---
 
 
-def curve_controls() -> tuple[charts.Axis, float, bool]:
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+def curve_controls() -> tuple[str, float, bool]:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         x = st.segmented_control(
-            "Across", ["step", "time"], default="step", required=True, key="x", bind="query-params",
-            label_visibility="collapsed",
+            "Across", ["step", "time"], default="step", required=True, key="x", bind="query-params"
         )  # fmt: skip
         smoothing = st.slider(
             "Smoothing", 0.0, 0.99, 0.0, 0.01, key="smooth", bind="query-params", width=220,
@@ -130,15 +129,15 @@ def curves(run: Json) -> None:
     unfit = charts.not_finite(frame)
     if unfit:
         st.warning(
-            f"{formats.plural(unfit, 'point')} on this page cannot be drawn: NaN or infinite.", icon=":material/warning:"
+            f"{formats.plural(unfit, 'point')} on this page cannot be drawn: NaN or infinite.",
+            icon=":material/warning:",
         )
-    with st.container(key="curve-grid"):
-        grid = st.columns(2, gap="small")
-        for index, (name, keys) in enumerate(list(drawn.items())[:CHARTS_AT_ONCE]):
-            part = frame[frame["key"].isin(keys)]
-            with grid[index % 2]:
-                figure = charts.curves(part, names={}, x=x, smoothing=smoothing, log_y=log_y)
-                components.chart(figure, part, title=name, key=f"curve-{name}")
+    grid = st.grid(2, min_column_width=340)
+    for name, keys in list(drawn.items())[:CHARTS_AT_ONCE]:
+        part = frame[frame["key"].isin(keys)]
+        with grid:
+            figure = charts.curves(part, names={}, x=x, smoothing=smoothing, log_y=log_y)
+            components.chart(figure, part, title=name, key=f"curve-{name}")
     if len(drawn) > CHARTS_AT_ONCE:
         st.caption(f"The first {CHARTS_AT_ONCE} of {len(drawn)} charts are shown.")
     singles(run, [key for name, keys in groups.items() if name not in drawn for key in keys])
@@ -167,17 +166,17 @@ def system(run: Json) -> None:
     keys = sorted(key for key in run["metrics"] if charts.is_system(key))
     if not keys:
         components.empty(
-            "Nothing measured", "The client samples processor, memory and GPU while a run is on, unless it is told not to.",
+            "Nothing measured", "The client samples processor, memory and GPU while a run is on, unless told not to.",
             icon="memory",
         )  # fmt: skip
         return
     frame = history(run, keys)
-    grid = st.columns(3, gap="small")
-    for index, key in enumerate(keys):
+    grid = st.grid(3, min_column_width=260)
+    for key in keys:
         part = frame[frame["key"] == key]
         name = key.split("/", 1)[-1].replace("_", " ")
         unit = readings.unit(key)
-        with grid[index % 3]:
+        with grid:
             figure = charts.curves(part, names={}, x="time", height=170)
             components.chart(figure, part, title=f"{name.removesuffix(' percent')}, {unit}" if unit else name,
                              key=f"system-{key}")  # fmt: skip
@@ -218,7 +217,7 @@ def environment(run: Json) -> None:
         st.code(again, language="bash")
     rows = readings.environment(run)
     if not rows:
-        components.empty("Nothing recorded", "The Python client records git, host, packages and GPUs by itself.", icon="dns")
+        components.empty("Nothing recorded", "The Python client records git, host, packages and GPUs.", icon="dns")
         return
     components.section("Recorded")
     components.table(["What", "Value"], [[text_cell(k, "key"), text_cell(v, "text ts-mono")] for k, v in rows])

@@ -1,0 +1,121 @@
+"""The peers' environment, and servers started fresh, timed to their first answer, and stopped."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+# FastTrackML declares the MLflow 2 client; its server is a program of its own and needs none of it,
+# so it goes in without dependencies beside the MLflow of today.
+MLFLOW = "mlflow==3.17.2"
+FASTTRACKML = "fasttrackml==0.6.0"
+PATIENCE = 120.0  # seconds for a server's first answer: MLflow migrates its database first
+
+
+class ServerFailed(RuntimeError):
+    """A server did not come up; the end of its log is in the message."""
+
+
+def peers_environment(folder: Path, console: Console) -> Path:
+    """The `bin` folder of a virtual environment that holds both peers, made on first use."""
+    wanted = f"{MLFLOW} {FASTTRACKML} {sys.version.split()[0]}"
+    marker = folder / "installed"
+    if marker.is_file() and marker.read_text() == wanted:
+        return folder / "bin"
+    console.print(f"Installing {MLFLOW} and {FASTTRACKML} into {folder} (once; about 1 GB) ...")
+    if folder.exists():
+        shutil.rmtree(folder)
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    install = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, MLFLOW], check=True)
+    subprocess.run([*install, "--no-deps", FASTTRACKML], check=True)
+    marker.write_text(wanted)
+    return folder / "bin"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and how long it took to its first answer."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    folder: Path
+    seconds_to_answer: float
+
+    def memory(self) -> int:
+        """Resident bytes of the process and its children."""
+        process = psutil.Process(self.process.pid)
+        return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)])
+
+
+@contextmanager
+def running(name: str, command: list[str], folder: Path, ready: str, **environment: str) -> Iterator[Server]:
+    """Start `command` ('{port}' filled in) in `folder`, wait for GET `ready`, and stop it at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("TUNESCOPE_", "MLFLOW_", "FML_"))}
+    log = folder / "server.log"
+    begun = time.perf_counter()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [part.replace("{port}", str(port)) for part in command],
+            cwd=folder,
+            env=kept | {"DO_NOT_TRACK": "true"} | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait(name, process, port, ready, log)
+        yield Server(name, port, process, folder, time.perf_counter() - begun)
+    finally:
+        _stop(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait(name: str, process: subprocess.Popen[bytes], port: int, ready: str, log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerFailed(f"{name} ended with {process.returncode}:\n{log.read_text()[-2000:]}")
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", ready)
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.01)
+    raise ServerFailed(f"{name} did not answer GET {ready} within {PATIENCE:g} s:\n{log.read_text()[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the process group that was started here: MLflow's workers are children of its own."""
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, ending)
+            process.wait(timeout=15)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,0 +1,47 @@
+"""What users may import, held still."""
+
+from __future__ import annotations
+
+import inspect
+
+import tunescope
+from tunescope import Client, Run
+
+
+def test_exported_names() -> None:
+    assert tunescope.__all__ == [
+        "ApiError",
+        "Assigner",
+        "Assignment",
+        "Client",
+        "ConnectionFailed",
+        "FinishReport",
+        "JournalError",
+        "Run",
+        "TunescopeError",
+        "__version__",
+        "assign",
+        "init",
+    ]
+    assert all(hasattr(tunescope, name) for name in tunescope.__all__)
+
+
+def test_modules_are_private_but_for_the_faces() -> None:
+    public = {name for name in vars(tunescope) if not name.startswith("_")} - set(tunescope.__all__)
+    assert public <= {"cli", "commands", "transformers"}
+
+
+def test_methods_of_a_run() -> None:
+    public = {name for name in vars(Run) if not name.startswith("_")}
+    assert public >= {"log", "log_artifact", "set_tags", "set_notes", "finish", "finished"}
+
+
+def test_every_client_method_is_typed() -> None:
+    methods = [f for name, f in vars(Client).items() if inspect.isfunction(f) and not name.startswith("_")]
+    assert len(methods) > 50
+    assert [f.__name__ for f in methods if inspect.signature(f).return_annotation is inspect.Signature.empty] == []
+
+
+def test_errors_are_one_tree() -> None:
+    for error in (tunescope.ApiError, tunescope.ConnectionFailed, tunescope.JournalError):
+        assert issubclass(error, tunescope.TunescopeError)

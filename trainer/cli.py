@@ -1,0 +1,80 @@
+"""`tunescope train` and `tunescope serve-model`.
+
+PyTorch and Transformers take seconds to import. `tunescope --help` imports this module, so what needs them is loaded
+by name when a command runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from trainer.config import load_config
+from trainer.errors import TrainerError
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="The YAML file; see examples/.", show_default=False)],
+    url: Annotated[str | None, typer.Option(help="The service; default: the file's, else TUNESCOPE_URL.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only read everything, make a few steps, and estimate time and memory.")
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Train without a service; `tunescope sync` sends the runs later.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint (train.save_every writes them).")
+    ] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set train.epochs=1.")
+    ] = None,
+) -> None:
+    """Train what a YAML file describes: track it, score it on the service, compare its variants."""
+    try:
+        configs = load_config(config, set_ or [])
+        program = _load("trainer.program")
+        if check:
+            program.check(configs)
+        else:
+            program.train_all(configs, url=url, offline=offline, resume=resume)
+    except TrainerError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        again = "; --resume goes on from the last checkpoint" if any(one.train.save_every for one in configs) else ""
+        typer.echo(f"stopped{again}", err=True)
+        raise typer.Exit(130) from None
+
+
+def serve_model(
+    checkpoint: Annotated[list[Path], typer.Argument(help="Folders of causal LMs: whole models or adapters.")],
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="What requests call them, one for each; default: the folders' names."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)] = 8100,
+    max_batch: Annotated[int, typer.Option(help="The most requests answered together.", min=1)] = 32,
+    wait_ms: Annotated[float, typer.Option(help="How long a request waits for others to join it.", min=0)] = 4.0,
+) -> None:
+    """Serve causal LMs behind an OpenAI-compatible /v1/chat/completions."""
+    try:
+        _load("trainer.serve_model").serve(checkpoint, name or [], host, port, max_batch, wait_ms / 1000)
+    except TrainerError as error:
+        _fail(error)
+
+
+def _load(module: str) -> Any:
+    # bitsandbytes remarks, while it is imported, on a kernel that it can do without.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return importlib.import_module(module)
+
+
+def _fail(error: TrainerError) -> NoReturn:
+    typer.echo(f"tunescope: {error}", err=True)
+    raise typer.Exit(2) from None

@@ -1,0 +1,141 @@
+"""`tunescope train`: every variant of a file, one after the other, then the verdict between them."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import torch
+from rich.console import Console
+
+import tunescope
+from trainer import report
+from trainer.config import TrainConfig
+from trainer.errors import TrainerError
+from trainer.fitting import fit
+from trainer.loop import TrainResult, finished, train
+from trainer.material import Examples, encode, gather
+from trainer.memory import MemoryPeak
+from trainer.methods import choose
+from trainer.models import count_parameters, load_base
+from trainer.predict import predict
+from trainer.progress import ProgressBar, quiet
+
+
+class ServiceUnreachable(TrainerError):
+    pass
+
+
+class OutOfMemory(TrainerError):
+    pass
+
+
+class Refused(TrainerError):
+    """The service answered, with an error."""
+
+
+def train_all(configs: Sequence[TrainConfig], *, url: str | None, offline: bool, resume: bool) -> list[TrainResult]:
+    """Trains each config in turn, prints what came of it and, for several, how they compare with the first.
+
+    Data and methods of all of them are checked before the first is trained.
+    """
+    quiet()
+    console = Console(highlight=False, soft_wrap=True)
+    for config in configs:
+        choose(config.method)
+        gather(config)
+    client = None if offline else connect(configs[0], url)
+    results = []
+    try:
+        for config in configs:
+            results.append(train_one(config, client, console, resume=resume))
+            report.print_result(console, results[-1], client)
+        if client is not None:
+            report.print_comparisons(console, results, client, configs[0].service.margin)
+    except tunescope.ApiError as error:
+        raise Refused(f"the service refused: {error}") from error
+    except tunescope.ConnectionFailed as error:
+        raise ServiceUnreachable(f"the service went away: {error}") from error
+    return results
+
+
+def connect(config: TrainConfig, url: str | None) -> tunescope.Client:
+    """Raises `ServiceUnreachable` if no service answers."""
+    client = tunescope.Client(url or config.service.url)
+    try:
+        client.health()
+    except tunescope.TunescopeError as error:
+        raise ServiceUnreachable(
+            f"no service answers at {client.url}: start one with `tunescope serve`, name another with --url, "
+            "or train without one with --offline."
+        ) from error
+    return client
+
+
+def train_one(config: TrainConfig, client: tunescope.Client | None, console: Console, *, resume: bool) -> TrainResult:
+    """One run behind a progress bar; with `resume`, one that came to its end is not made again."""
+    known = finished(config) if resume else None
+    if known is not None:
+        return known
+    with ProgressBar(console, config.name or config.project) as bar, memory_advice(config):
+        trained = train(
+            config,
+            client=client,
+            mode=None if client is not None else "offline",
+            resume=resume,
+            callbacks=[bar],
+            say=bar.say,
+        )
+    return trained.result
+
+
+@contextmanager
+def memory_advice(config: TrainConfig) -> Iterator[None]:
+    """Turns running out of memory into `OutOfMemory`, which says what to change."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        size = config.train.batch_size
+        advice = f"halve train.batch_size ({size}) and double train.accumulation" if size > 1 else "use method: qlora"
+        raise OutOfMemory(
+            f"out of memory: {advice}, or lower data.max_length ({config.data.max_length}); "
+            "--check shows what a config needs."
+        ) from error
+
+
+def check(configs: Sequence[TrainConfig]) -> None:
+    """Reads everything, makes a few steps, asks each suite a batch of items, and prints what a whole run would take.
+
+    The longest rows come first, for the memory; then three batches of usual ones, for the time.
+    """
+    quiet()
+    console = Console(highlight=False, soft_wrap=True)
+    for config in configs:
+        method = choose(config.method)
+        material = gather(config)
+        with console.status(f"{config.name or config.project}: a few steps"), memory_advice(config):
+            model, tokenizer = load_base(config.model, config.task, material.labels, config.train.seed)
+            examples = encode(material, config, tokenizer)
+            model = method.prepare(model, task=config.task, seed=config.train.seed)
+            size = config.train.batch_size * config.train.accumulation
+            longest = sorted(examples.train, key=lambda example: len(example["input_ids"]))[-size:]
+            with tempfile.TemporaryDirectory() as folder:
+                pad = tokenizer.pad_token_id or 0
+                one_step = msgspec.structs.replace(config.train, max_steps=1, save_every=None)
+                three = msgspec.structs.replace(config.train, max_steps=3, save_every=None)
+                with MemoryPeak() as peak:
+                    fit(model, Examples(longest), one_step, folder=Path(folder), pad_id=pad)
+                done = fit(model, examples, three, folder=Path(folder), pad_id=pad)
+            for number, suite in enumerate(material.suites):
+                few = msgspec.structs.replace(suite, items=suite.items[:16])
+                tokens = config.evaluate[number].max_new_tokens
+                predict(few, model, tokenizer, max_length=config.data.max_length, max_new_tokens=tokens)
+        steps = config.train.max_steps or math.ceil(len(examples.train) / size * config.train.epochs)
+        trainable, total = count_parameters(model)
+        report.print_check(console, config, len(examples.train), steps, done.seconds / 3, peak.bytes, trainable, total)

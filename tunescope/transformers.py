@@ -1,0 +1,187 @@
+"""A callback for the Transformers Trainer (and those built on it, such as TRL's):
+
+    from tunescope.transformers import TunescopeCallback
+
+    trainer = Trainer(model, args, ..., callbacks=[TunescopeCallback(project="intents")])
+
+The only module of this package that imports transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from tunescope._exceptions import TunescopeError
+from tunescope._run import Run, init
+
+__all__ = ["TunescopeCallback"]
+
+LARGEST_HASHED = 1 << 30
+
+
+class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
+    """Records a training: arguments, model config, parameter counts, every log, throughput, memory and checkpoints.
+
+    Give it a `run`, which stays yours to finish; or what `tunescope.init` takes, and it opens a run when training
+    begins, finishes it when training ends, and continues it for an evaluation after that. With several processes,
+    only the first records.
+
+    `log_checkpoints=True` uploads checkpoints; otherwise their place, sizes and hashes are kept.
+    """
+
+    def __init__(self, run: Run | None = None, *, log_checkpoints: bool = False, **init_arguments: Any) -> None:
+        if run is not None and init_arguments:
+            raise TunescopeError("Give TunescopeCallback a run or the arguments of tunescope.init, not both.")
+        self.run = run
+        self._own = run is None
+        self._arguments = init_arguments
+        self._log_checkpoints = log_checkpoints
+        self._training = False
+        self._began = 0.0
+        self._reset_clock(0, 0)
+
+    # --- events of the Trainer ---
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        if self._own and state.is_hyper_param_search:
+            self._close()
+            self.run = None
+        run = self._open(args, state)
+        run.config.update(describe(args, state, model))
+        self._training = True
+        self._reset_clock(state.global_step, state.num_input_tokens_seen)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # Only the steps are timed: an evaluation between two logs says nothing about throughput.
+        self._busy += time.perf_counter() - self._began
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+        if not state.is_world_process_zero or not logs:
+            return
+        values = renamed(logs)
+        if self._training and "loss" in logs:
+            values |= self._throughput(args, state) | peak_memory()
+            if state.max_steps > 0:
+                values["train/progress"] = state.global_step / state.max_steps
+        self._open(args, state).log(values, step=state.global_step)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if not state.is_world_process_zero or not folder.is_dir():
+            return
+        run = self._open(args, state)
+        if self._log_checkpoints:
+            run.log_artifact(folder, f"checkpoints/{folder.name}", kind="checkpoint")
+        else:
+            content = json.dumps(inventory(folder), indent=2).encode()
+            run.log_artifact(content, f"checkpoints/{folder.name}.json", kind="checkpoint")
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not self._training:
+            self._close()
+
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        if metrics:
+            self._open(args, state).log(renamed(metrics), step=state.global_step)
+        if not self._training:
+            self._close()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._training = False
+        if state.is_world_process_zero:
+            best = {"metric": state.best_metric, "checkpoint": state.best_model_checkpoint}
+            if state.best_metric is not None:
+                self._open(args, state).config.update({"best": best})
+            self._close()
+
+    # --- the run ---
+
+    def _open(self, args: Any, state: Any) -> Run:
+        """The run to record into: opened the first time, continued if it was finished."""
+        if self.run is None:
+            named = {"name": state.trial_name or args.run_name or None, **self._arguments}
+            self.run = init(**named)
+        elif self._own and self.run.finished:
+            self.run = init(**{**self._arguments, "resume": self.run.id})
+        return self.run
+
+    def _close(self) -> None:
+        if self._own and self.run is not None:
+            self.run.finish()
+
+    # --- measurements ---
+
+    def _reset_clock(self, step: int, tokens: int) -> None:
+        self._busy, self._step, self._tokens = 0.0, step, tokens
+
+    def _throughput(self, args: Any, state: Any) -> dict[str, float]:
+        """Per second of training since the last log."""
+        steps, tokens, busy = state.global_step - self._step, state.num_input_tokens_seen - self._tokens, self._busy
+        self._reset_clock(state.global_step, state.num_input_tokens_seen)
+        if steps <= 0 or busy <= 0:
+            return {}
+        samples = steps * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        values = {"train/steps_per_second": steps / busy, "train/samples_per_second": samples / busy}
+        return values | ({"train/tokens_per_second": tokens / busy} if tokens > 0 else {})
+
+
+def describe(args: Any, state: Any, model: Any) -> dict[str, Any]:
+    """What a training is, for the run's config."""
+    config: dict[str, Any] = {**args.to_dict(), "max_steps": state.max_steps, "world_size": args.world_size}
+    model_config = getattr(model, "config", None)
+    if model_config is not None:
+        config["model"] = model_config if isinstance(model_config, dict) else model_config.to_dict()
+    if adapters := getattr(model, "peft_config", None):
+        config["peft"] = {name: adapter.to_dict() for name, adapter in adapters.items()}
+    if hasattr(model, "parameters"):
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+        total, trainable = sum(n for n, _ in sizes), sum(n for n, learns in sizes if learns)
+        config["parameters"] = {"total": total, "trainable": trainable}
+    return config
+
+
+def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """The Trainer's names as groups: `eval_loss` is `eval/loss`, `loss` is `train/loss`."""
+    values = {}
+    for name, value in logs.items():
+        group, _, rest = name.partition("_")
+        values[f"{group}/{rest}" if group in ("eval", "test") and rest else f"train/{name}"] = value
+    return values
+
+
+def peak_memory() -> dict[str, float]:
+    """Most memory held so far, in MiB: of this process, and of its GPU if it uses one."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+    values = {"train/peak_memory_mib": kilobytes / 1024}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        values["train/peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated() / (1 << 20)
+    return values
+
+
+def inventory(folder: Path) -> dict[str, Any]:
+    """Where a checkpoint is and what it is made of. Files above 1 GiB are not hashed: training would wait for it."""
+    files = []
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        size, digest = file.stat().st_size, None
+        if size <= LARGEST_HASHED:
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        files.append({"path": file.relative_to(folder).as_posix(), "size": size, "sha256": digest})
+    return {"path": str(folder.absolute()), "files": files}
