@@ -141,7 +141,12 @@ class Bench:
 
     def more_runs(self, held: int, wanted: int) -> None:
         """Bring the fast systems from `held` runs to `wanted`; the pace at the end is a row of its own."""
-        row = Row("create-run-late", f"the same at {wanted:,} runs", "runs/s", times_of=(2, FAST))
+        row = Row(
+            f"create-run-{wanted}",
+            f"create a run + 20 params + 20 metrics, at {wanted:,} runs",
+            "runs/s",
+            times_of=(2, FAST),
+        )
         self.say(f"{wanted:,} runs for search")
         figures = Figures(row)
         share = 50

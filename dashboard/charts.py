@@ -153,7 +153,7 @@ def curves(
             )
         )
     _frame_layout(figure, height, legend=len(frame.groupby(["run_id", "key"])) > 1)
-    figure.update_xaxes(title={"text": unit, "standoff": 8}, tickformat="~s" if x == "step" else None)
+    figure.update_xaxes(title=titled(unit), tickformat="~s" if x == "step" else None)
     figure.update_yaxes(type="log" if log_y else "linear", tickformat=None if log_y else "~g")
     return figure
 
@@ -187,16 +187,12 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]], *, share: 
     matrix = np.asarray(counts, dtype=float)
     rows = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, rows, out=np.zeros_like(matrix), where=rows > 0)
-    shown = shares if share else matrix
     small = len(labels) <= 15
-    text = np.where(matrix > 0, np.vectorize(lambda v: f"{v * 100:.0f} %" if share else f"{v:,.0f}")(shown), "")
     figure = go.Figure(
         go.Heatmap(
             z=np.sqrt(shares),
             x=list(labels),
             y=list(labels),
-            text=text if small else None,
-            texttemplate="%{text}" if small else None,
             colorscale=[[0, "rgba(53,80,208,0.03)"], [1, "rgba(53,80,208,0.75)"]],
             zmin=0,
             zmax=1,
@@ -211,7 +207,9 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]], *, share: 
         go.Scatter(
             x=[labels[j] for _, j in cells],
             y=[labels[i] for i, _ in cells],
-            mode="markers",
+            mode="markers+text" if small else "markers",
+            text=[f"{shares[i, j]:.0%}" if share else f"{matrix[i, j]:,.0f}" for i, j in cells] if small else None,
+            textfont={"color": ["#FFFFFF" if shares[i, j] > 0.4 else "#7C8797" for i, j in cells]},
             marker={"symbol": "square", "size": 18 if small else 8, "color": "rgba(0,0,0,0)"},
             selected={"marker": {"color": "rgba(224,142,11,0.55)"}},
             unselected={"marker": {"color": "rgba(0,0,0,0)"}},
@@ -223,8 +221,8 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]], *, share: 
     )
     _frame_layout(figure, max(320, min(900, 120 + 26 * len(labels))), legend=False)
     figure.update_layout(hovermode="closest", clickmode="event+select", dragmode=False)
-    figure.update_yaxes(autorange="reversed", title_text="true", showgrid=False, ticks="", automargin=True)
-    figure.update_xaxes(title_text="predicted", showgrid=False, ticks="", automargin=True, tickangle=-40)
+    figure.update_yaxes(autorange="reversed", title=titled("true"), showgrid=False, ticks="")
+    figure.update_xaxes(title=titled("predicted"), showgrid=False, ticks="", tickangle=-40)
     return figure
 
 
@@ -264,7 +262,7 @@ def intervals(
     figure.update_yaxes(
         autorange="reversed", categoryorder="array", categoryarray=order, automargin=True, title_text=""
     )
-    figure.update_xaxes(ticksuffix=" %" if share else "", title_text="")
+    figure.update_xaxes(ticksuffix=" %" if share else "")
     return figure
 
 
@@ -305,8 +303,8 @@ def plane(frame: pd.DataFrame, *, x_title: str, y_title: str) -> go.Figure:
         )
     _frame_layout(figure, 340, legend=True)
     figure.update_layout(hovermode="closest")
-    figure.update_xaxes(title_text=x_title, zeroline=False)
-    figure.update_yaxes(title_text=y_title, zeroline=False)
+    figure.update_xaxes(title=titled(x_title), zeroline=False)
+    figure.update_yaxes(title=titled(y_title), zeroline=False)
     if len(frame):
         reach = max(1.0, float(frame["lost"].max() - frame["lost"].min()))
         figure.update_xaxes(range=[frame["lost"].min() - 0.18 * reach, frame["lost"].max() + 0.18 * reach])
@@ -335,13 +333,15 @@ def by_category(frame: pd.DataFrame) -> go.Figure:
                 orientation="h",
                 marker={"color": color},
                 customdata=frame[column],
+                text=[f"{n:,}" if n else "" for n in frame[column]],
+                textposition="auto",
                 hovertemplate="%{customdata:,} " + column + "<extra>%{y}</extra>",
             )
         )
     _frame_layout(figure, 90 + 28 * max(1, len(frame)), legend=True)
     figure.update_layout(barmode="relative", hovermode="closest", bargap=0.35)
-    figure.update_yaxes(autorange="reversed", automargin=True, title_text="")
-    figure.update_xaxes(title_text="items")
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(showticklabels=False, showgrid=False)
     return figure
 
 
@@ -368,9 +368,13 @@ def timeline(frame: pd.DataFrame, *, share: bool) -> go.Figure:
         )  # fmt: skip
     figure.add_hline(y=0, line={"width": 1, "dash": "dot", "color": NEUTRAL})
     _frame_layout(figure, 280, legend=frame["variant"].nunique() > 1)
-    figure.update_yaxes(title_text="points" if share else "difference", zeroline=False)
-    figure.update_xaxes(title_text="")
+    figure.update_yaxes(title=titled("points" if share else "difference"), zeroline=False)
     return figure
+
+
+def titled(text: str) -> dict[str, Any]:
+    """An axis title close to its axis."""
+    return {"text": text, "standoff": 14, "font": {"size": 12}}
 
 
 def translucent(color: str, opacity: float) -> str:
@@ -387,5 +391,6 @@ def _frame_layout(figure: go.Figure, height: int, *, legend: bool) -> None:
         hovermode="x unified",
         uirevision="keep",
     )
-    figure.update_xaxes(automargin=True)
-    figure.update_yaxes(automargin=True, title_text="")
+    untitled = {"text": "", "standoff": 0, "font": {"size": 1}}
+    figure.update_xaxes(automargin=True, title=untitled)
+    figure.update_yaxes(automargin=True, title=untitled)

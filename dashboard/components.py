@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -18,6 +19,8 @@ Json = dict[str, Any]
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
 PageName = Literal["home", "runs", "run", "compare", "evaluations", "forgetting", "experiments", "models"]
 _GO = "_go"
+# Columns from which on a table becomes cards on a phone.
+STACKED_FROM = 4
 
 
 class Mark(NamedTuple):
@@ -161,10 +164,18 @@ def header(title: str, sentence: str) -> None:
     st.caption(sentence)
 
 
-def section(title: str, sentence: str | None = None) -> None:
-    st.subheader(title, anchor=False)
-    if sentence:
+def titled(title: str, state: str, sentence: str) -> None:
+    """The header of one thing that has a state."""
+    with st.container(gap=None):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.title(title, anchor=False, width="content")
+            badge(state)
         st.caption(sentence)
+
+
+def section(title: str, sentence: str | None = None, *, width: Literal["stretch", "content"] = "stretch") -> None:
+    said = f'<p class="ts-dim">{html.escape(sentence)}</p>' if sentence else ""
+    st.html(f'<div class="ts-section"><h3>{html.escape(title)}</h3>{said}</div>', width=width)
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
@@ -196,13 +207,26 @@ def table(head: Sequence[str | Cell], rows: Sequence[Sequence[str | Cell]]) -> N
 
 
 def table_html(head: Sequence[str | Cell], rows: Sequence[Sequence[str | Cell]]) -> str:
-    def cell(tag: str, value: str | Cell) -> str:
-        content = text_cell(value) if not isinstance(value, Cell) else value
-        return f'<{tag} class="{content.kind}">{content.markup}</{tag}>'
+    """A wide table turns into a card a row on a phone, where each cell carries its column's name."""
+    tops = [_cell(name) for name in head]
+    top = "".join(f'<th class="{name.kind}">{name.markup}</th>' for name in tops)
+    names = [html.escape(re.sub("<[^>]*>", "", name.markup), quote=True) for name in tops]
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td class="{cell.kind}" data-label="{name}"><div>{cell.markup}</div></td>'
+            for name, cell in zip(names, map(_cell, row), strict=True)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    kind = "ts-table ts-stack" if len(head) > STACKED_FROM else "ts-table"
+    content = f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="ts-scroll"><table class="{kind}">{content}</table></div>'
 
-    top = "".join(cell("th", name) for name in head)
-    body = "".join("<tr>" + "".join(cell("td", value) for value in row) + "</tr>" for row in rows)
-    return f'<div class="ts-scroll"><table class="ts-table"><tr>{top}</tr>{body}</table></div>'
+
+def _cell(value: str | Cell) -> Cell:
+    return value if isinstance(value, Cell) else text_cell(value)
 
 
 def number_head(label: str) -> Cell:
@@ -211,6 +235,16 @@ def number_head(label: str) -> Cell:
 
 def numeric(value: str, kind: str = "") -> Cell:
     return Cell(html.escape(value), f"num {kind}".strip())
+
+
+def pick(label: str, options: Sequence[str], names: Mapping[str, str], param: str, *, help: str | None = None) -> str:
+    """A choice between things that have an id and a name. The id is what stands in the URL."""
+    asked = st.query_params.get(param)
+    index = options.index(asked) if asked in options else 0
+    chosen = st.selectbox(label, options, index=index, format_func=lambda one: names[one], width=340, help=help)
+    if chosen != options[index]:
+        st.query_params[param] = chosen
+    return chosen
 
 
 # --- charts ---
@@ -226,12 +260,13 @@ def data_table(
     sentence: str | None = None,
 ) -> None:
     """A section that is a table, with its data as CSV."""
-    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
-        st.subheader(title, anchor=False, width="content")
-        csv_popover(frame, key, key)
-    if sentence:
-        st.caption(sentence)
-    table(head, rows)
+    with st.container(gap="xsmall"):
+        with st.container(
+            horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute", key=f"head-{key}"
+        ):
+            section(title, sentence, width="content")
+            csv_popover(frame, key, key)
+        table(head, rows)
 
 
 def csv_popover(frame: pd.DataFrame, name: str, key: str) -> None:

@@ -19,10 +19,20 @@ Json = dict[str, Any]
 LIVE, LIST, FIXED = 1.5, 5.0, 600.0
 # Buckets a series is thinned to by the service: about the pixels of a chart.
 CHART_POINTS = 800
-HISTORY_COLUMNS = ["run_id", "key", "segment", "step", "time", "value"]
+# Plain columns: a dictionary-encoded one becomes a categorical, which groups and compares differently.
+HISTORY = pa.schema(
+    {
+        "run_id": pa.string(),
+        "key": pa.string(),
+        "segment": pa.int32(),
+        "step": pa.int64(),
+        "time": pa.float64(),
+        "value": pa.float64(),
+    }
+)
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(show_spinner=False, on_release=Client.close)
 def client() -> Client:
     """One connection for all sessions: `TUNESCOPE_URL` and `TUNESCOPE_API_KEY` say where to and who."""
     return Client(timeout=15.0)
@@ -80,11 +90,11 @@ def history(
     only when it has grown.
     """
     if not run_ids or not keys:
-        return pd.DataFrame(columns=HISTORY_COLUMNS)
+        return pd.DataFrame(columns=HISTORY.names)
     stream = client().history_arrow(list(run_ids), list(keys), max_points=max_points)
     with pa.ipc.open_stream(io.BytesIO(stream)) as reader:
-        frame: pd.DataFrame = reader.read_all().to_pandas()
-    return frame[HISTORY_COLUMNS]
+        frame: pd.DataFrame = reader.read_all().select(HISTORY.names).cast(HISTORY).to_pandas()
+    return frame
 
 
 @st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)

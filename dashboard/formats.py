@@ -14,7 +14,8 @@ SHARES = {
     "error_rate", "fallback_rate",
 }  # fmt: skip
 SHARE_PREFIXES = ("f1_", "precision_", "recall_")
-SECONDS = {"latency", "latency_p50", "latency_p95", "first_token"}
+SECONDS_PREFIXES = ("latency", "first_token")
+DOLLARS_PREFIX = "cost"
 
 
 def is_share(metric: str) -> bool:
@@ -68,11 +69,9 @@ def measured(metric: str, value: float | None) -> str:
     """A metric's value in its own unit."""
     if is_share(metric):
         return percent(value)
-    if metric in SECONDS:
+    if metric.startswith(SECONDS_PREFIXES):
         return duration(value)
-    if metric == "cost":
-        return NONE if value is None else f"${value:.3g}"
-    return number(value)
+    return dollars(value) if metric.startswith(DOLLARS_PREFIX) else number(value)
 
 
 def change(metric: str, value: float | None) -> str:
@@ -81,21 +80,28 @@ def change(metric: str, value: float | None) -> str:
         return NONE
     if is_share(metric):
         return points(value)
-    if metric in SECONDS:
+    if metric.startswith(SECONDS_PREFIXES):
         return ("−" if value < 0 else "+") + duration(abs(value))
-    if metric == "cost":
-        return ("−" if value < 0 else "+") + f"${abs(value):.3g}"
+    if metric.startswith(DOLLARS_PREFIX):
+        return ("−" if value < 0 else "+") + dollars(abs(value))
     return signed(value)
 
 
-def interval(metric: str, bounds: Sequence[float] | None, *, difference: bool = False) -> str:
-    """`[92.1 %, 93.7 %]`; of a difference `[+0.9, +3.3]`, its unit being beside it already."""
+def dollars(value: float | None) -> str:
+    """USD of one call as USD of a thousand, three digits that count: $0.0410."""
+    if value is None:
+        return NONE
+    of_thousand = value * 1000
+    digits = 2 if of_thousand == 0 or abs(of_thousand) >= 1 else 2 - math.floor(math.log10(abs(of_thousand)))
+    return f"${of_thousand:,.{digits}f}"
+
+
+def interval(metric: str, bounds: Sequence[float | None] | None, *, difference: bool = False) -> str:
+    """`[92.1 %, 93.7 %]`; of a difference `[+0.9, +3.3]`, its unit being beside it already. No bound is `…`."""
     if bounds is None:
         return NONE
-    if difference and is_share(metric):
-        shown = [points(bound).removesuffix(" points") for bound in bounds]
-    else:
-        shown = [change(metric, bound) if difference else measured(metric, bound) for bound in bounds]
+    say = change if difference else measured
+    shown = ["…" if bound is None else say(metric, bound).removesuffix(" points") for bound in bounds]
     return f"[{shown[0]}, {shown[1]}]"
 
 

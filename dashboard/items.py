@@ -8,11 +8,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import streamlit as st
+
 from dashboard import components, formats
 from dashboard.components import Cell, text_cell
 
 Json = dict[str, Any]
 LONGEST = 1200
+FEW_WORDS = 8
 
 
 def expected(item: Json) -> str | None:
@@ -24,13 +27,18 @@ def expected(item: Json) -> str | None:
 
 
 def marked(reference: str | None, output: str | None) -> str:
-    """An output as HTML, with the words the reference does not have marked. Nothing produced says so."""
+    """An output as HTML, with the words the reference does not have marked.
+
+    A long output that shares no word with its reference is left as it is: all of it would be marked.
+    """
     if output is None:
         return '<span class="ts-dim">no output</span>'
     text = output[:LONGEST]
     if reference is None or reference == output:
         return html.escape(text)
     wanted, got = re.split(r"(\s+)", reference), re.split(r"(\s+)", text)
+    if len(got) > FEW_WORDS and not set(reference.split()) & set(text.split()):
+        return html.escape(text)
     parts: list[str] = []
     for operation, _, _, start, end in difflib.SequenceMatcher(None, wanted, got, autojunk=False).get_opcodes():
         piece = html.escape("".join(got[start:end]))
@@ -68,14 +76,14 @@ def _right(item: Json) -> str:
 
 
 def flips(items: Sequence[Json], *, before: str, after: str, names: tuple[str, str]) -> None:
-    """Items that changed sides between two models: both outputs beside the reference."""
-    rows: list[list[str | Cell]] = [
-        [
-            text_cell(item["input"][:LONGEST], "text"),
-            text_cell(expected(item) or formats.NONE, "text"),
-            Cell(marked(expected(item), item[before]), "text"),
-            Cell(marked(expected(item), item[after]), "text"),
-        ]
-        for item in items
-    ]
-    components.table(["Input", "Reference", *names], rows)
+    """Items that changed sides between two models: both outputs under the input, the wrong one marked."""
+    st.html(f'<div class="ts-items">{"".join(_flip(item, before, after, names) for item in items)}</div>')
+
+
+def _flip(item: Json, before: str, after: str, names: tuple[str, str]) -> str:
+    reference = expected(item)
+    rows = [("expected", html.escape(reference or formats.NONE))]
+    rows += [(name, marked(reference, item[key])) for name, key in zip(names, (before, after), strict=True)]
+    group = f' <span class="ts-tag">{html.escape(item["group"])}</span>' if item.get("group") else ""
+    cells = "".join(f"<span>{html.escape(name)}</span><span>{markup}</span>" for name, markup in rows)
+    return f'<div class="ts-item"><p>{html.escape(item["input"][:LONGEST])}{group}</p><div>{cells}</div></div>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,15 +28,27 @@ class Progress(NamedTuple):
 
 
 def progress(run: Json, now: float) -> Progress | None:
-    """How far a run has come, if its config says how far it goes."""
-    flat = formats.flatten(run["config"])
-    total = next((flat[key] for key in flat if key.rsplit(".", 1)[-1] in TOTAL_STEPS), None)
-    if total is None or not total.isdigit() or int(total) == 0:
-        return None
+    """How far a run has come: what it logs as `progress`, else its last step against the steps in its config."""
     done = max((summary["last_step"] for summary in run["metrics"].values()), default=0)
-    share = min(1.0, done / int(total))
+    share = last(run, "progress")
+    if share is None:
+        total = config_number(run, TOTAL_STEPS)
+        if not total:
+            return None
+        share = done / total
+    else:
+        total = round(done / share) if share > 0 else done
+    share = min(1.0, max(0.0, share))
     passed = now - run["created_at"]
     return Progress(share, done, int(total), passed * (1 - share) / share if share > 0 else None)
+
+
+def config_number(run: Json, names: Sequence[str]) -> float | None:
+    """The first number in the config whose own name (its path aside) or path's end is one of `names`."""
+    for key, text in formats.flatten(run["config"]).items():
+        if any(key == name or key.endswith(f".{name}") for name in names) and text.isdigit():
+            return float(text)
+    return None
 
 
 def metric_keys(runs: Iterable[Json]) -> list[str]:
@@ -76,6 +89,24 @@ def unit(key: str) -> str | None:
     )
 
 
+def value_text(key: str, value: float | str | None) -> str:
+    """A metric's value in the unit its name ends in."""
+    measure = unit(key)
+    if isinstance(value, int | float) and measure in {"B", "MiB"}:
+        return formats.size(value * (2**20 if measure == "MiB" else 1))
+    if isinstance(value, int | float) and key.endswith(("_seconds", "/seconds")):
+        return formats.duration(value)
+    return formats.number(value) + (f" {measure}" if measure and value is not None else "")
+
+
+def system_title(key: str) -> str:
+    """`system/gpu0_memory_mib` → `gpu0 memory, MiB`."""
+    name, measure = key.split("/", 1)[-1], unit(key)
+    ending = next((ending for ending in sorted(UNITS, key=len, reverse=True) if key.endswith(ending)), "")
+    words = name.removesuffix(ending).replace("_", " ")
+    return f"{words}, {measure}" if measure else words
+
+
 def last(run: Json, *names: str) -> float | None:
     """The last value of the first metric whose own name (its prefix aside) is one of `names`."""
     for name in names:
@@ -87,10 +118,10 @@ def last(run: Json, *names: str) -> float | None:
 
 def peak_memory(run: Json) -> float | None:
     """Bytes at the peak: what training reported, else the most the monitor saw on a GPU, else of the process."""
-    reported = last(run, "peak_memory_bytes", "max_memory_bytes", "gpu_peak_memory_bytes")
-    if reported is not None:
-        return reported
-    in_mib = last(run, "peak_memory_mib")
+    in_bytes = last(run, "peak_gpu_memory_bytes", "peak_memory_bytes")
+    if in_bytes is not None:
+        return in_bytes
+    in_mib = last(run, "peak_gpu_memory_mib", "peak_memory_mib")
     if in_mib is not None:
         return in_mib * 2**20
     for wanted in (("gpu", "_memory_mib"), ("process", "_memory_mib")):
@@ -105,13 +136,9 @@ def peak_memory(run: Json) -> float | None:
 
 
 def trainable_parameters(run: Json) -> float | None:
-    names = ("trainable_parameters", "trainable_params", "n_trainable_parameters")
+    names = ("trainable_parameters", "trainable_params")
     found = last(run, *names)
-    if found is not None:
-        return found
-    flat = formats.flatten(run["config"])
-    text = next((flat[key] for key in flat if key.rsplit(".", 1)[-1] in names), None)
-    return float(text) if text is not None and text.isdigit() else None
+    return found if found is not None else config_number(run, (*names, "parameters.trainable"))
 
 
 def differences(runs: Sequence[Json]) -> list[tuple[str, list[str]]]:
@@ -122,35 +149,28 @@ def differences(runs: Sequence[Json]) -> list[tuple[str, list[str]]]:
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
-def best_seen(summary: Mapping[str, Any], *, higher: bool) -> tuple[float | None, int | None]:
-    side = "max" if higher else "min"
-    return summary[side], summary[f"{side}_step"]
-
-
 def environment(run: Json) -> list[tuple[str, str]]:
     """What the client recorded of the machine and the code, flat, packages aside."""
-    recorded = {
-        key: value for key, value in run["environment"].items() if key != "packages" and value not in (None, {})
-    }
+    empty: tuple[object, ...] = (None, {}, [], "")
+    recorded = {key: value for key, value in run["environment"].items() if key != "packages" and value not in empty}
     return [(key, value) for key, value in formats.flatten(recorded).items() if "\n" not in value]
 
 
 def packages(run: Json) -> list[tuple[str, str]]:
-    found = run["environment"].get("packages") or {}
-    if isinstance(found, Mapping):
-        return [(str(name), str(version)) for name, version in found.items()]
-    return [(name, version) for name, _, version in (str(entry).partition("==") for entry in found)]
+    found: Mapping[str, str] = run["environment"].get("packages") or {}
+    return sorted(found.items())
 
 
 def reproduce(run: Json) -> str | None:
     """The commands that run this again: the commit, then the command line. None when neither was recorded."""
     recorded = run["environment"]
     git = recorded.get("git") or {}
-    commit = git.get("commit") or recorded.get("git_commit")
-    command = recorded.get("command") or recorded.get("command_line")
-    lines = [f"git checkout {commit}"] if commit else []
+    command = recorded.get("command")
+    lines = [f"git checkout {git['commit']}"] if git.get("commit") else []
+    if git.get("dirty"):
+        lines[-1] += "  # there were changes beside it"
     if command:
-        lines.append(" ".join(command) if isinstance(command, list) else str(command))
+        lines.append(shlex.join(command) if isinstance(command, list) else str(command))
     return "\n".join(lines) or None
 
 

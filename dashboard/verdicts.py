@@ -45,14 +45,14 @@ def interval_bar(
 
 def mini_interval(
     value: float | None,
-    bounds: Sequence[float] | None,
+    bounds: Sequence[float | None] | None,
     domain: tuple[float, float],
     *,
     zero: float | None = 0.0,
     limit: float | None = None,
     tone: str = "blue",
 ) -> Cell:
-    """An interval small enough for a table row, on the domain all rows share."""
+    """An interval small enough for a table row, on the domain all rows share. A missing bound runs to the edge."""
     if value is None:
         return components.text_cell(formats.NONE, "ts-dim")
     width = (domain[1] - domain[0]) or 1.0
@@ -66,7 +66,8 @@ def mini_interval(
     if limit is not None:
         parts.append(f'<span class="limit" style="left:{place(limit):.2f}%"></span>')
     if bounds is not None:
-        low, high = place(bounds[0]), place(bounds[1])
+        low = 0.0 if bounds[0] is None else place(bounds[0])
+        high = 100.0 if bounds[1] is None else place(bounds[1])
         parts.append(f'<span class="range" style="left:{low:.2f}%;width:{high - low:.2f}%"></span>')
     parts.append(f'<span class="point" style="left:{place(value):.2f}%"></span>')
     return Cell(f'<span class="ts-mini ts-{tone}">{"".join(parts)}</span>')
@@ -124,7 +125,7 @@ def comparison_facts(card: Json) -> list[tuple[str, str]]:
     if card["gained"] is not None and card["lost"] is not None:
         pairs.append(("Gained / lost", f"{card['gained']:,} / {card['lost']:,}"))
     if card["smallest_detectable"] is not None:
-        pairs.append(("Could have seen", formats.change(metric, card["smallest_detectable"]).lstrip("+")))
+        pairs.append(("Smallest detectable", formats.change(metric, card["smallest_detectable"]).lstrip("+")))
     if card["n_needed"] is not None:
         pairs.append(("Would settle it", f"{card['n_needed']:,} items"))
     pairs.append(("Test", card["test"].replace("_", " ").replace("-", " ")))

@@ -51,13 +51,14 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     app = FastAPI(title="Tunescope", version=version("tunescope"), description=DESCRIPTION, lifespan=lifespan)
     app.state.settings = settings
     errors.install(app)
+    # The gateway first: its path is the hot one, and routes are tried in order.
     for router in (
+        gateway.router,
         tracking.router,
         tracking_registry.router,
         evaluation.router,
         forgetting.router,
         experiments.router,
-        gateway.router,
     ):
         app.include_router(router)
 

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 
@@ -103,13 +104,24 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    route = f"{request.method} {request.url.path}"
     if error.status_code == 404:
-        return error_response(404, "no_such_route", f"No route {request.method} {request.url.path}. See /docs.")
-    code = {405: "method_not_allowed"}.get(error.status_code, "http_error")
-    return error_response(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
+        return error_response(404, "no_such_route", f"There is no route {route}; /docs lists them all.")
+    if error.status_code == 405:
+        message = f"{route} is not allowed; /docs says which methods are."
+        return error_response(405, "method_not_allowed", message, headers=dict(error.headers or {}))
+    return error_response(error.status_code, "http_error", str(error.detail), headers=dict(error.headers or {}))
+
+
+def _impossible_value(_: Request, error: Exception) -> JSONResponse:
+    """A zero byte in text, an integer beyond 64 bits: what JSON and URLs can say and no database can hold."""
+    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    return error_response(400, "impossible_value", f"A value of the request cannot be stored or looked up: {cause}.")
 
 
 def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(DataError, _impossible_value)
+    app.add_exception_handler(OverflowError, _impossible_value)

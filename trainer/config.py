@@ -252,6 +252,9 @@ def _checked(config: TrainConfig) -> TrainConfig:
         raise ConfigError("data.template must hold {input}, where the prompt goes.")
     if any(one.path is None for one in config.evaluate) and config.data.test is None:
         raise ConfigError("evaluate needs data.test, or a path in each entry.")
+    suites = [one.suite for one in config.evaluate]
+    if len(set(suites)) < len(suites):
+        raise ConfigError("evaluate: each suite needs a name of its own.")
     return config
 
 

@@ -36,7 +36,7 @@ class Table(NamedTuple):
     """The records of a file, and where they came from, for messages about them."""
 
     path: Path
-    records: list[Record]
+    records: Sequence[Record]
 
     def column(self, name: str, setting: str) -> list[str]:
         """The texts of a column. Raises `DataError` if it is not there, or a row has nothing in it."""
@@ -82,7 +82,7 @@ def _csv(path: Path) -> list[Record]:
         try:
             rows: list[Record] = list(reader)
         except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
+            raise DataError(f"{path}, line {reader.reader.line_num}: {error}.") from error
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
             raise DataError(f"{path}, row {number}: has more or fewer cells than the header.")

@@ -14,33 +14,19 @@ from transformers import PreTrainedModel, TrainerCallback
 import tunescope
 from trainer.config import TrainConfig
 from trainer.data import Tokenizer
-from trainer.fitting import Fit, fit
+from trainer.exam import Origin, Scored, ask, score
+from trainer.fitting import fit
 from trainer.material import Material, domain_answers, encode, gather
 from trainer.memory import MemoryPeak
 from trainer.methods import Method, choose
 from trainer.models import Card, count_parameters, load_base, save
-from trainer.predict import Prediction, predict, share_right, write_predictions
 from trainer.probe import ForgettingProbe
-from trainer.publish import publish, score_values
-from trainer.suite import Suite
 from tunescope.transformers import TunescopeCallback
 
 Json = dict[str, Any]
 Mode = Literal["online", "offline", "disabled"]
 RUN_FILE = "run.json"
 RESULT_FILE = "result.json"
-
-
-class Scored(msgspec.Struct, frozen=True, kw_only=True):
-    """A suite's answers after training and, where asked for, before; evaluations where there was a service."""
-
-    suite: str
-    primary: str
-    n: int
-    share_right: float
-    evaluation: Json | None = None
-    share_right_before: float | None = None
-    evaluation_before: Json | None = None
 
 
 class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +84,7 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     run = start_run(config, material, method, client, mode, resume, tags)
     with run:
-        before = [None] * len(material.suites) if resume else score_before(config, material, model, tokenizer, say)
+        before = ask(config, material.suites, model, tokenizer, say, base=True)
         model = method.prepare(model, task=config.task, seed=config.train.seed)
         trainable, total = count_parameters(model)
         probe = make_probe(config, material, tokenizer, run)
@@ -119,12 +105,13 @@ def train(
         save(output / "model", model, tokenizer, card)
         run.log({"train/peak_memory_bytes": peak.bytes, "train/seconds": done.seconds}, step=done.steps)
         version = register(client, config, method, run.id, output / "model") if client is not None else None
-        scored = score_after(config, material, model, tokenizer, done, before, client, run.id, version, say)
+        after = ask(config, material.suites, model, tokenizer, say)
+        origin = Origin(run.id, done.steps, version["id"] if version else None)
+        scored = [score(config, one, before.get(one.name), after[one.name], client, origin) for one in material.suites]
         for one in scored:
-            values = score_values(one.evaluation) if one.evaluation else {f"{one.suite}/right": one.share_right}
-            run.log(values, step=done.steps)
+            run.log(one.values(), step=done.steps)
     result = TrainResult(
-        name=config.name or run.name,
+        name=config.name or config.project,
         run_id=None if run.url is None and mode != "offline" else run.id,
         model_folder=str(output / "model"),
         steps=done.steps,
@@ -214,82 +201,6 @@ def make_probe(
         run.log,
         domain_answers(material, config),
     )
-
-
-def ask(
-    config: TrainConfig, number: int, suite: Suite, model: PreTrainedModel, tokenizer: Tokenizer
-) -> list[Prediction]:
-    return predict(
-        suite,
-        model,
-        tokenizer,
-        max_length=config.data.max_length,
-        max_new_tokens=config.evaluate[number].max_new_tokens,
-    )
-
-
-def score_before(
-    config: TrainConfig, material: Material, model: PreTrainedModel, tokenizer: Tokenizer, say: Callable[[str], None]
-) -> list[list[Prediction] | None]:
-    """The base's answers to the suites that ask for them."""
-    answers: list[list[Prediction] | None] = []
-    for number, suite in enumerate(material.suites):
-        if config.evaluate[number].before:
-            say(f"asking the base {suite.name}")
-            answers.append(ask(config, number, suite, model, tokenizer))
-        else:
-            answers.append(None)
-    return answers
-
-
-def score_after(
-    config: TrainConfig,
-    material: Material,
-    model: PreTrainedModel,
-    tokenizer: Tokenizer,
-    done: Fit,
-    before: Sequence[list[Prediction] | None],
-    client: tunescope.Client | None,
-    run_id: str,
-    version: Json | None,
-    say: Callable[[str], None],
-) -> list[Scored]:
-    """Asks every suite, keeps the answers beside the model and, given a client, has the service score them."""
-    scored = []
-    settings = {"max_length": config.data.max_length, "seed": config.train.seed}
-    for number, suite in enumerate(material.suites):
-        say(f"asking {suite.name}")
-        after = ask(config, number, suite, model, tokenizer)
-        write_predictions(Path(config.output) / f"predictions-{suite.name}.jsonl", suite, after)
-        earlier = before[number]
-        first = last = None
-        if client is not None:
-            say(f"scoring {suite.name}")
-            if earlier is not None:
-                name = f"{config.name or config.project} before"
-                first = publish(client, suite, earlier, run_id=run_id, step=0, name=name, settings=settings)
-            last = publish(
-                client,
-                suite,
-                after,
-                run_id=run_id,
-                model_version_id=version["id"] if version else None,
-                step=done.steps,
-                name=config.name or config.project,
-                settings=settings,
-            )
-        scored.append(
-            Scored(
-                suite=suite.name,
-                primary=suite.primary,
-                n=len(suite.items),
-                share_right=share_right(suite, after),
-                evaluation=last,
-                share_right_before=None if earlier is None else share_right(suite, earlier),
-                evaluation_before=first,
-            )
-        )
-    return scored
 
 
 def register(client: tunescope.Client, config: TrainConfig, method: Method, run_id: str, folder: Path) -> Json:

@@ -119,8 +119,6 @@ def load(folder: Path) -> Checkpoint:
     """
     card = read_card(folder)
     adapter = (folder / "adapter_config.json").is_file()
-    if adapter and card.base.path is None and card.base.module is None:
-        raise ModelError(f"{folder}: an adapter without its {CARD}, which says what its base is.")
     start = card.base if adapter else ModelConfig(path=str(folder))
     model, tokenizer = load_base(start, card.task, card.labels, seed=0)
     if adapter:
@@ -136,6 +134,8 @@ def read_card(folder: Path) -> Card:
     if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no model is saved there.")
     path = folder / CARD
+    if not path.is_file() and (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder}: an adapter without its {CARD}, which says what its base is.")
     if not path.is_file():
         return Card(task="causal_lm", method={"name": "full"}, base=ModelConfig(path=str(folder)))
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -48,18 +48,18 @@ def train_all(configs: Sequence[TrainConfig], *, url: str | None, offline: bool,
     for config in configs:
         choose(config.method)
         gather(config)
-    client = None if offline else connect(configs[0], url)
     results = []
-    try:
-        for config in configs:
-            results.append(train_one(config, client, console, resume=resume))
-            report.print_result(console, results[-1], client)
-        if client is not None:
-            report.print_comparisons(console, results, client, configs[0].service.margin)
-    except tunescope.ApiError as error:
-        raise Refused(f"the service refused: {error}") from error
-    except tunescope.ConnectionFailed as error:
-        raise ServiceUnreachable(f"the service went away: {error}") from error
+    with nullcontext() if offline else connect(configs[0], url) as client:
+        try:
+            for config in configs:
+                results.append(train_one(config, client, console, resume=resume))
+                report.print_result(console, results[-1], client)
+            if client is not None:
+                report.print_comparisons(console, results, client, configs[0].service.margin)
+        except tunescope.ApiError as error:
+            raise Refused(f"the service refused: {error}") from error
+        except tunescope.ConnectionFailed as error:
+            raise ServiceUnreachable(f"the service went away: {error}") from error
     return results
 
 
@@ -69,6 +69,7 @@ def connect(config: TrainConfig, url: str | None) -> tunescope.Client:
     try:
         client.health()
     except tunescope.TunescopeError as error:
+        client.close()
         raise ServiceUnreachable(
             f"no service answers at {client.url}: start one with `tunescope serve`, name another with --url, "
             "or train without one with --offline."

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.config import TrainConfig
-from trainer.loop import Scored, TrainResult
+from trainer.exam import Scored
+from trainer.loop import TrainResult
 from tunescope import Client
 
 CONFUSED = 5

@@ -88,8 +88,9 @@ def model_names(folders: Sequence[Path], names: Sequence[str]) -> list[str]:
         raise ConfigError(f"--name: {len(names)} names for {len(folders)} checkpoints.")
     resolved = [folder.resolve() for folder in folders]
     chosen = list(names) or [one.parent.name if one.name == "model" else one.name for one in resolved]
-    if len(set(chosen)) < len(chosen):
-        raise ConfigError(f"two checkpoints are both called {chosen[0]!r}; tell them apart with --name.")
+    for name in chosen:
+        if chosen.count(name) > 1:
+            raise ConfigError(f"two checkpoints are both called {name!r}; tell them apart with --name.")
     return chosen
 
 

@@ -31,7 +31,7 @@ __all__ = ["Assigner", "Assignment", "assign"]
 log = logging.getLogger("tunescope")
 
 MOST_EVENTS = 100_000
-MOST_SEEN = 100_000
+MOST_MET = 100_000
 EVENTS_A_REQUEST = 5_000
 MAY_PASS = frozenset({401, 403, 408, 425, 429})
 
@@ -66,13 +66,16 @@ class LiveExperiment:
     """An experiment with everything worked out that does not depend on the unit."""
 
     def __init__(self, snapshot: Mapping[str, Any]) -> None:
+        self.snapshot = snapshot
+        self.met: dict[str, Assignment] = {}
+        """Units that were counted, and their arms; so that each is reported and worked out once."""
         self.key: str = snapshot["key"]
         self.phase: int = snapshot["phase"]
         self._status: str = snapshot["status"]
         self._salt: str = snapshot["salt"]
         self._version: int = snapshot["hash_version"]
         self._seed_state = fnv1a32(self._salt)
-        self._targeting: Mapping[str, Any] = snapshot.get("targeting") or {}
+        self.targeting: Mapping[str, Any] = snapshot.get("targeting") or {}
         self._namespace: Mapping[str, Any] | None = snapshot.get("namespace")
         variants = {variant["key"]: variant for variant in snapshot["variants"]}
         self._forced = {unit: v for unit, v in (snapshot.get("forced") or {}).items() if v in variants}
@@ -92,7 +95,7 @@ class LiveExperiment:
             return self._uncounted(self._winner, "decided") if decided else self._control("not_running")
         if not unit_id:
             return self._control("no_unit")
-        if self._targeting and not matches(self._targeting, attributes):
+        if self.targeting and not matches(self.targeting, attributes):
             return self._control("not_targeted")
         space = self._namespace
         if space is not None and not in_namespace(unit_id, (space["name"], space["start"], space["end"])):
@@ -164,7 +167,6 @@ class Assigner:
         self._file = place / f"experiments-{hashlib.sha256(self._url.encode()).hexdigest()[:12]}.json"
         self._experiments: dict[str, LiveExperiment] = {}
         self._etag: str | None = None
-        self._seen: set[tuple[str, int, str]] = set()
         self._events: deque[Json] = deque(maxlen=MOST_EVENTS)
         self._unsent: list[Json] = []
         self._dropped = 0
@@ -180,12 +182,15 @@ class Assigner:
         live = self._experiments.get(experiment)
         if live is None:
             return Assignment(experiment, None, None, False, "no_such_experiment")
+        known = live.met.get(unit_id) if unit_id is not None else None
+        if known is not None and not live.targeting:
+            return known
         arm = live.assign(unit_id, attributes)
-        if arm.counted and unit_id is not None:
-            met = (experiment, live.phase, unit_id)
-            if met not in self._seen:
-                self._seen.add(met)
-                self._add(type="exposure", experiment=experiment, unit_id=unit_id, variant=arm.variant, phase=arm.phase)
+        if known is None and arm.counted and unit_id is not None:
+            if len(live.met) >= MOST_MET:
+                live.met.clear()
+            live.met[unit_id] = arm
+            self._add(type="exposure", experiment=experiment, unit_id=unit_id, variant=arm.variant, phase=arm.phase)
         return arm
 
     def record_request(self, request_id: str, arm: Assignment, unit_id: str, **details: Any) -> None:
@@ -281,10 +286,13 @@ class Assigner:
             self._save(self._file, snapshot)
 
     def _use(self, snapshot: Json) -> None:
-        self._experiments = {e["key"]: LiveExperiment(e) for e in snapshot["experiments"]}
+        fresh = {}
+        for public in snapshot["experiments"]:
+            held = self._experiments.get(public["key"])
+            # An experiment that has not changed still knows whom it has met.
+            fresh[public["key"]] = held if held and held.snapshot == public else LiveExperiment(public)
+        self._experiments = fresh
         self._etag = snapshot["etag"]
-        if len(self._seen) > MOST_SEEN:
-            self._seen = set()
 
     def _say_away(self, error: Exception) -> None:
         if not self._away:

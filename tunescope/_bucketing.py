@@ -21,8 +21,9 @@ Ranges = list[tuple[float, float]]
 
 def fnv1a32(text: str, state: int = OFFSET) -> int:
     """32-bit FNV-1a over UTF-16 code units (the specification is written in JavaScript), going on from `state`."""
+    prime, mask = PRIME, MASK  # local names: this loop is what a decision costs
     for unit in text.encode() if text.isascii() else _utf16(text):
-        state = (state ^ unit) * PRIME & MASK
+        state = (state ^ unit) * prime & mask
     return state
 
 

@@ -28,6 +28,7 @@ __all__ = ["Shipper", "Shipping"]
 log = logging.getLogger("tunescope")
 
 BATCH_BYTES = 2 << 20
+THE_END = frozenset({"status", "exit_code", "error", "finished_at", "points_sent"})
 REFUSED = frozenset({400, 413, 415, 422})
 
 
@@ -62,10 +63,14 @@ class Shipping:
 class Shipper:
     """Ships one journal. Several processes may try; a lock lets one at a time."""
 
-    def __init__(self, folder: Path, client: Client, *, live: bool = True) -> None:
-        """`live`: this is the run itself, shipping. Otherwise what is shipped is the past."""
+    def __init__(self, folder: Path, client: Client, *, live: bool = True, latest: bool = True) -> None:
+        """`live`: this is the run itself, shipping. Otherwise what is shipped is the past.
+
+        `latest`: no later journal continues the run; if one does, how this one ended is no longer the run's end.
+        """
         self.folder = folder
         self._live = live
+        self._latest = latest
         self.reader = JournalReader(folder)
         self.state = Shipped()
         self.run: dict[str, Any] | None = None
@@ -146,8 +151,8 @@ class Shipper:
                     self._send_points(run_id, record, part.end)
                     state.sent += part.points
                 case Update(changes=changes):
-                    self._client.update_run(run_id, **changes)
                     state.finished = state.finished or "status" in changes
+                    self._client.update_run(run_id, **(changes if self._latest else _without_end(changes)))
                 case File(path=path, kind=kind, stored=stored):
                     self._upload(run_id, path, kind, stored)
         except ApiError as error:
@@ -220,6 +225,10 @@ class Shipper:
                 fcntl.flock(file, fcntl.LOCK_UN)
         finally:
             os.close(file)
+
+
+def _without_end(changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in changes.items() if name not in THE_END}
 
 
 def _joined(columns: list[Column]) -> Column:

@@ -60,7 +60,7 @@ def _created(folder: Path) -> Create | None:
 def _sync_one(folder: Path, create: Create, client: Client, is_last: bool, clean: bool) -> Synced:
     run_id = create.body["id"]
     alive = _still_writing(create)
-    shipper = Shipper(folder, client, live=False)
+    shipper = Shipper(folder, client, live=False, latest=is_last)
     try:
         before = shipper.progress()
         if not shipper.ship():
@@ -71,7 +71,7 @@ def _sync_one(folder: Path, create: Create, client: Client, is_last: bool, clean
         unreadable = shipper.reader.size() - shipper.state.offset if over else 0
         points = shipper.state.sent - before.sent
         changed = shipper.state.offset != before.offset
-        outcome: Outcome = "sent" if changed else "nothing new" if over else "still writing"
+        outcome: Outcome = "sent" if changed else "nothing new" if over or shipper.state.finished else "still writing"
         return Synced(folder, run_id, outcome, points, shipper.left(), unreadable)
     except (ApiError, JournalError) as error:
         return Synced(folder, run_id, "failed", left=shipper.left(), problem=str(error))

@@ -39,10 +39,9 @@ def render() -> None:
 def choose_baseline(runs: list[Json]) -> Json:
     names = {run["id"]: run["name"] for run in runs}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        chosen = st.selectbox(
-            "Baseline", list(names), format_func=lambda run_id: names.get(run_id, run_id), key="baseline",
-            bind="query-params", width=320, help="Every other run is judged against this one.",
-        )  # fmt: skip
+        chosen = components.pick(
+            "Baseline", list(names), names, "baseline", help="Every other run is judged against this one."
+        )
         components.link("runs", "Change the selection", "edit")
     return next(run for run in runs if run["id"] == chosen)
 
@@ -155,7 +154,7 @@ def curves_part(runs: list[Json]) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         chosen = st.multiselect(
-            "Metrics", long, default=long[:4], key="metrics", bind="query-params", max_selections=MOST_CHARTS, width=520
+            "Metrics", long, default=long[:4], key="metrics", bind="query-params", max_selections=MOST_CHARTS, width=400
         )
         x = st.segmented_control(
             "Across", ["step", "time"], default="step", required=True, key="x", bind="query-params"

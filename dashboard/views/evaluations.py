@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, formats, items, readings, verdicts
+from dashboard import charts, components, data, evaluation_parts, formats, items, readings, verdicts
 from dashboard.components import Cell, number_head, numeric, text_cell
 
 Json = dict[str, Any]
 VIEWS = ["Items", "Confusion", "Slices", "Flips"]
-LABELS_SHOWN = 20
 PAGE = 25
 ALL = "All"
 
@@ -64,8 +63,8 @@ def evaluation_table(found: list[Json]) -> list[int]:
     first = [evaluation["scores"][0] if evaluation["scores"] else None for evaluation in found]
     rows = pd.DataFrame(
         {
-            "Evaluation": [title(evaluation) for evaluation in found],
-            "Suite": [suite_title(evaluation) for evaluation in found],
+            "Evaluation": [evaluation_parts.title(evaluation) for evaluation in found],
+            "Suite": [evaluation_parts.suite_title(evaluation) for evaluation in found],
             "Metric": [score["name"] if score else None for score in first],
             "Score": [formats.measured(score["name"], score["value"]) if score else None for score in first],
             "95 % interval": [formats.interval(score["name"], score["interval"]) if score else None for score in first],
@@ -107,7 +106,7 @@ def flip_button(ticked: list[Json]) -> None:
 def score_chart(found: list[Json]) -> None:
     """The primary scores of one suite beside each other."""
     rows = [
-        (title(evaluation), evaluation["scores"][0]) for evaluation in found[:30]
+        (evaluation_parts.title(evaluation), evaluation["scores"][0]) for evaluation in found[:30]
         if evaluation["scores"] and evaluation["scores"][0]["value"] is not None
     ]  # fmt: skip
     if not rows:
@@ -125,15 +124,6 @@ def score_chart(found: list[Json]) -> None:
     components.chart(figure, frame, title=f"{metric} with its 95 % interval", key="suite-scores")
 
 
-def title(evaluation: Json) -> str:
-    name = evaluation["name"] or verdicts.run_name(evaluation["run_id"]) or f"evaluation {evaluation['id'][-6:]}"
-    return name if evaluation["step"] is None else f"{name}, step {evaluation['step']:,}"
-
-
-def suite_title(evaluation: Json) -> str:
-    return f"{evaluation['suite']['name']} v{evaluation['suite']['version']}"
-
-
 # --- one of them ---
 
 
@@ -141,7 +131,8 @@ def one(evaluation_id: str) -> None:
     evaluation = data.evaluation(evaluation_id)
     components.link("evaluations", "All evaluations", "arrow_back")
     components.header(
-        f"{title(evaluation)} on {suite_title(evaluation)}", "What the model scored, how sure that is, where it errs."
+        f"{evaluation_parts.title(evaluation)} on {evaluation_parts.suite_title(evaluation)}",
+        "What the model scored, how sure that is, and where it is wrong.",
     )  # fmt: skip
     lineage(evaluation)
     scores_part(evaluation)
@@ -153,15 +144,15 @@ def one(evaluation_id: str) -> None:
     if confusion_tab.open:
         with confusion_tab:
             if is_labels:
-                confusion_part(evaluation)
+                evaluation_parts.confusion_part(evaluation)
             else:
                 st.caption("A confusion matrix needs labels; this suite asks for text.")
     if slices_tab.open:
         with slices_tab:
-            slices_part(evaluation, is_labels)
+            evaluation_parts.slices_part(evaluation, is_labels)
     if flips_tab.open:
         with flips_tab:
-            flips_part(evaluation)
+            evaluation_parts.flips_part(evaluation)
 
 
 def lineage(evaluation: Json) -> None:
@@ -190,14 +181,12 @@ def scores_part(evaluation: Json) -> None:
     rows: list[list[str | Cell]] = []
     for score in scores:
         bounds, value = score["interval"], score["value"]
-        high = 1.0 if max(value or 0.0, *(bounds or [0.0])) <= 1 else 100.0
-        low = -1.0 if min(value or 0.0, *(bounds or [0.0])) < 0 else 0.0
         rows.append(
             [
                 text_cell(score["name"], "key"),
                 numeric(formats.measured(score["name"], value), "best"),
                 numeric(formats.interval(score["name"], bounds)),
-                verdicts.mini_interval(value, bounds, (low, high), zero=None)
+                verdicts.mini_interval(value, bounds, score_domain(scores, value), zero=None)
                 if value is not None
                 else text_cell(score["reason"] or formats.NONE, "ts-dim"),
                 text_cell(score["method"].replace("_", " "), "ts-dim"),
@@ -225,6 +214,14 @@ def scores_part(evaluation: Json) -> None:
             ]
         )
     )  # fmt: skip
+
+
+def score_domain(scores: list[Json], value: float) -> tuple[float, float]:
+    """The range that scores of this one's size span, with room at both ends: shares apart from scores out of 100."""
+    alike = [s for s in scores if s["value"] is not None and (abs(s["value"]) <= 1) == (abs(value) <= 1)]
+    ends = [end for s in alike for end in (*(s["interval"] or ()), s["value"])]
+    room = max(0.35 * (max(ends) - min(ends)), 0.01 * abs(value), 1e-9)
+    return min(ends) - room, max(ends) + room
 
 
 def items_part(evaluation: Json) -> None:
@@ -272,128 +269,6 @@ def narrowed() -> tuple[str | None, str | None]:
                 st.query_params.pop(name, None)
             st.rerun()
     return true, predicted
-
-
-def confusion_part(evaluation: Json) -> None:
-    matrix = data.confusion(evaluation["id"])
-    labels, counts = matrix["labels"], matrix["counts"]
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            share = st.toggle("Share of the row", key="share", bind="query-params")
-            everything = len(labels) > LABELS_SHOWN and st.toggle(f"All {len(labels)} labels", key="labels",
-                                                                   bind="query-params")  # fmt: skip
-        keep = list(range(len(labels))) if everything else charts.most_confused(labels, counts, LABELS_SHOWN)
-        shown = [labels[i] for i in keep]
-        part = [[counts[i][j] for j in keep] for i in keep]
-        frame = pd.DataFrame(counts, index=pd.Index(labels, name="true"), columns=labels).reset_index()
-        hidden = len(labels) - len(keep)
-        note = "Rows are the truth. Click a cell to see its items." + (
-            f" The {len(keep)} labels with the most errors; {hidden} more are hidden." if hidden else ""
-        )
-        picked = components.chart(
-            charts.confusion(shown, part, share=share), frame, title="Confusion matrix", key="confusion", note=note,
-            selectable=True,
-        )  # fmt: skip
-    cell = next((point["customdata"] for point in picked if point.get("customdata")), None)
-    if cell is not None:
-        components.go_to("evaluations", id=evaluation["id"], view="Items", true=str(cell[0]), predicted=str(cell[1]))
-    with right:
-        most_confused_part(evaluation, matrix)
-        classes_part(matrix)
-
-
-def most_confused_part(evaluation: Json, matrix: Json) -> None:
-    pairs = matrix["most_confused"]
-    components.section("Most confused")
-    if not pairs:
-        st.caption("No label is taken for another.")
-        return
-    rows = pd.DataFrame(pairs).rename(columns={"true": "True", "predicted": "Predicted", "n": "Items"})
-    components.link_table(
-        rows,
-        key="confused",
-        column="True",
-        page="evaluations",
-        targets=[
-            {"id": evaluation["id"], "view": "Items", "true": pair["true"], "predicted": pair["predicted"]}
-            for pair in pairs
-        ],
-    )
-
-
-def classes_part(matrix: Json) -> None:
-    rows = pd.DataFrame(matrix["classes"]).sort_values("f1")
-    rows.columns = pd.Index([column.capitalize() for column in rows.columns])
-    components.section("By class, worst first")
-    number = st.column_config.NumberColumn(format="%.3f")
-    st.dataframe(
-        rows, hide_index=True, height=260, column_config={"Precision": number, "Recall": number, "F1": number},
-        placeholder=formats.NONE,
-    )  # fmt: skip
-
-
-def slices_part(evaluation: Json, is_labels: bool) -> None:
-    options = ["group", "tag", *(["label"] if is_labels else [])]
-    by = st.segmented_control("By", options, default="group", required=True, key="by", bind="query-params")
-    found = [part for part in data.slices(evaluation["id"], by) if part["value"] is not None]
-    if not found:
-        st.caption(f"The items of this suite have no {by}.")
-        return
-    worst = sorted(found, key=lambda part: part["value"])[:40]
-    metric = evaluation["scores"][0]["name"]
-    frame = pd.DataFrame(
-        {
-            "label": [f"{part['slice']}  (n = {part['n']:,})" for part in worst],
-            "value": [part["value"] for part in worst],
-            "low": [part["interval"][0] if part["interval"] else None for part in worst],
-            "high": [part["interval"][1] if part["interval"] else None for part in worst],
-        }
-    )
-    figure = charts.intervals(frame, share=formats.is_share(metric), reference=evaluation["scores"][0]["value"])
-    note = "Worst first; the dotted line is the whole suite." + (
-        f" {len(found) - len(worst)} better slices are left out." if len(found) > len(worst) else ""
-    )
-    components.chart(figure, frame, title=f"{metric} by {by}", key="slices", note=note)
-
-
-def flips_part(evaluation: Json) -> None:
-    others = [other for other in data.evaluations(suite_id=evaluation["suite_id"]) if other["id"] != evaluation["id"]]
-    if not others:
-        st.caption("No other evaluation of this suite version to compare with.")
-        return
-    names = {other["id"]: title(other) for other in others}
-    baseline = st.selectbox(
-        "Against",
-        list(names),
-        format_func=lambda one: names.get(one, one),
-        key="versus",
-        bind="query-params",
-        width=360,
-    )
-    card = data.comparison(baseline, evaluation["id"])
-    if isinstance(card, str):
-        st.warning(card, icon=":material/block:")
-        return
-    verdicts.comparison_card(card, key="flips", links=False)
-    lost, gained = st.tabs(
-        [f"Lost {_count(card['lost'])}", f"Gained {_count(card['gained'])}"], key="flip-kind", on_change="rerun"
-    )
-    kinds: tuple[tuple[Any, Literal["lost", "gained"]], ...] = ((lost, "lost"), (gained, "gained"))
-    for tab, kind in kinds:
-        if tab.open:
-            with tab:
-                found = data.comparison_items(baseline, evaluation["id"], kind)["items"]
-                if not found:
-                    st.caption(f"No item was {kind}.")
-                    continue
-                items.flips(found, before="baseline_output", after="candidate_output",
-                            names=(names[baseline], title(evaluation)))  # fmt: skip
-                components.csv_popover(readings.items_frame(found), kind, f"flips-{kind}")
-
-
-def _count(n: int | None) -> str:
-    return "" if n is None else f"({n:,})"
 
 
 render()

@@ -15,8 +15,10 @@ from tunescope import ApiError
 Json = dict[str, Any]
 ARM_METRICS = (
     ("satisfaction", "Satisfaction"), ("rating_rate", "Rated"), ("task_success", "Task success"),
-    ("latency", "Latency"),
-    ("latency_p50", "p50"), ("latency_p95", "p95"), ("first_token", "First token"), ("cost", "Cost a request"),
+    ("latency", "Latency, mean"), ("latency_p50", "Latency, p50"), ("latency_p95", "Latency, p95"),
+    ("first_token", "First token, mean"), ("first_token_p50", "First token, p50"),
+    ("first_token_p95", "First token, p95"), ("cost", "Cost of 1,000 requests"),
+    ("cost_per_success", "Cost of 1,000 successes"),
     ("error_rate", "Errors"), ("fallback_rate", "Fallbacks"),
 )  # fmt: skip
 ROLES = ("primary", "secondary", "guardrail")
@@ -75,10 +77,8 @@ def overview() -> None:
 def one(key: str) -> None:
     with components.guard():
         experiment, readout = data.experiment(key), data.readout(key)
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.title(experiment["name"], anchor=False, width="content")
-            components.badge(experiment["status"])
-        st.caption(experiment["hypothesis"] or "What users made of each model, and whether it is more than noise.")
+        sentence = experiment["hypothesis"] or "What users made of each model, and whether it is more than noise."
+        components.titled(experiment["name"], experiment["status"], sentence)
         controls(experiment)
         verdict_part(readout)
         if experiment["decision"]:
@@ -182,18 +182,17 @@ def split_part(readout: Json) -> None:
 
 def effects_part(readout: Json) -> None:
     effects = sorted(readout["effects"], key=lambda effect: ROLES.index(effect["role"]))
-    rows: list[list[str | Cell]] = [effect_row(effect) for effect in effects]
+    several = len({effect["variant"] for effect in effects}) > 1
+    rows: list[list[str | Cell]] = [effect_row(effect, several) for effect in effects]
     head: list[str | Cell] = [
-        "Verdict", "Metric", "Role", number_head("Control"), number_head("Arm"), number_head("Difference"),
-        number_head("Interval"), Cell("Relative to zero"), number_head("Relative"), number_head("p adjusted"),
+        "Verdict", "Metric", "Role", number_head("Control"), number_head("Arm"), number_head("Difference, interval"),
+         Cell("Relative to zero"), number_head("Relative"), number_head("p adjusted"),
     ]  # fmt: skip
     frame = pd.DataFrame(effects)
     components.data_table("Effects", head, rows, frame, key="effects", sentence=method_of(effects))
-    for effect in effects:
-        more = effect["n_more_units"]
-        if effect["role"] == "primary" or effect["verdict"] in {"broken", "worse"} or effect["reason"]:
-            needed = f" {more:,} more units would settle it." if more else ""
-            st.caption(f"{effect['sentence']}{needed}")
+    telling = [effect for effect in effects if effect["role"] == "primary" or effect["verdict"] == "worse"]
+    said = "".join(f"<li>{html.escape(effect['sentence'])}</li>" for effect in telling)
+    st.html(f'<ul class="ts-plain ts-dim">{said}</ul>')
 
 
 def method_of(effects: list[Json]) -> str:
@@ -201,20 +200,24 @@ def method_of(effects: list[Json]) -> str:
     return "By unit of assignment. " + (f"Intervals: {', '.join(methods)}." if methods else "")
 
 
-def effect_row(effect: Json) -> list[str | Cell]:
+def effect_row(effect: Json, several: bool) -> list[str | Cell]:
     metric, bounds = effect["metric"], effect["absolute_interval"]
-    ends = [abs(end) for end in (*(bounds or ()), effect["absolute"] or 0.0)]
+    ends = [abs(end) for end in (*(bounds or ()), effect["absolute"] or 0.0) if end is not None]
     reach = (max(ends) or 1.0) * 1.1
     tone = components.mark(effect["verdict"]).color
     relative = effect["relative"]
+    name = dict(ARM_METRICS).get(metric, metric.replace("_", " "))
     return [
         Cell(components.chip(effect["verdict"])),
-        text_cell(metric.replace("_", " ")),
-        text_cell(f"{effect['role']}, {effect['direction']} is better", "ts-dim"),
+        text_cell(name + (f" · {effect['variant']}" if several else "")),
+        text_cell(f"{effect['role']} {'↑' if effect['direction'] == 'higher' else '↓'}", "ts-dim nowrap"),
         numeric(formats.measured(metric, effect["control_value"])),
         numeric(formats.measured(metric, effect["variant_value"])),
-        numeric(formats.change(metric, effect["absolute"]), "best"),
-        numeric(formats.interval(metric, bounds, difference=True)),
+        Cell(
+            f"<b>{formats.change(metric, effect['absolute'])}</b> "
+            f"{formats.interval(metric, bounds, difference=True) if bounds else ''}",
+            "num",
+        ),
         verdicts.mini_interval(effect["absolute"], bounds, (-reach, reach), tone=tone),
         numeric(formats.NONE if relative is None else formats.signed(relative * 100, 2) + " %"),
         numeric(formats.p_value(effect["p_adjusted"])),
@@ -225,9 +228,10 @@ def arms_part(experiment: Json, readout: Json) -> None:
     arms = readout["arms"]
     if not arms:
         components.section("Arms")
+        total = sum(variant["weight"] for variant in experiment["variants"])
         for variant in experiment["variants"]:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-                st.markdown(f"**{variant['key']}** · {formats.percent(variant['weight'], 0)}", width="content")
+                st.markdown(f"**{variant['key']}** · {formats.percent(variant['weight'] / total, 0)}", width="content")
                 if variant.get("model_version_id"):
                     verdicts.version_link(data.model_version(variant["model_version_id"]))
         return
@@ -286,7 +290,7 @@ def timeline_part(readout: Json) -> None:
             "low": [point["interval"][0] if point["interval"] else None for point in points],
             "high": [point["interval"][1] if point["interval"] else None for point in points],
         }
-    )
+    ).dropna(subset="absolute")
     components.chart(
         charts.timeline(frame, share=formats.is_share(chosen)), frame,
         title=f"Difference in {chosen.replace('_', ' ')} from control", key="timeline",
@@ -300,10 +304,11 @@ def timeline_part(readout: Json) -> None:
 
 def plan_part(experiment: Json) -> None:
     components.section("Plan")
+    total = sum(variant["weight"] for variant in experiment["variants"])
     rows: list[list[str | Cell]] = [
         [
             variant["key"],
-            numeric(formats.percent(variant["weight"], 0)),
+            numeric(formats.percent(variant["weight"] / total, 0)),
             text_cell(variant.get("upstream") or formats.NONE),
         ]
         for variant in experiment["variants"]
@@ -340,14 +345,24 @@ def changes_part(key: str) -> None:
         return
     rows: list[list[str | Cell]] = [
         [
-            formats.ago(change["at"]),
+            text_cell(formats.ago(change["at"]), "nowrap"),
             change["action"].replace("_", " "),
             change["actor"],
-            text_cell(", ".join(f"{k}: {v}" for k, v in formats.flatten(change["details"]).items()), "key ts-dim"),
+            text_cell(told(change["details"]), "key ts-dim"),
         ]
         for change in changes
     ]
     components.table(["When", "What", "Who", "Details"], rows)
+
+
+def told(details: Json) -> str:
+    """What a change was about: plain values as they are, of the rest the names."""
+    said = [
+        f"{key}: {value}" if isinstance(value, str | int | float) else key
+        for key, value in details.items()
+        if value not in (None, [], {})
+    ]
+    return ", ".join(said).replace("_", " ")
 
 
 render()

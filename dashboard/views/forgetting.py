@@ -53,8 +53,10 @@ def audit_table(audits: list[Json]) -> None:
             "Audit": [audit_name(audit) for audit in audits],
             "Verdict": [[audit["verdict"]] for audit in audits],
             "Worst task": [task["suite"] if task else None for task in worst],
-            "Change": [formats.change(task["metric"], task["difference"]) if task else None for task in worst],
-            "Margin": [formats.change(task["metric"], -task["margin"]) if task else None for task in worst],
+            "Change": [formats.change(task["metric"] or "", task["difference"]) if task else None for task in worst],
+            "Margin": [
+                formats.change(task["metric"] or "accuracy", -task["margin"]) if task else None for task in worst
+            ],
             "Lost": [task["lost"] if task else None for task in worst],
             "Gained": [task["gained"] if task else None for task in worst],
             "Policy": [f"{audit['policy']['name']} v{audit['policy']['version']}" for audit in audits],
@@ -93,7 +95,7 @@ def plane_part(audits: list[Json]) -> None:
         st.caption("It needs an audited run, and its evaluation on a suite that no policy protects.")
         return
     with st.container(horizontal=True):
-        target = st.selectbox("Learned on", targets, key="learned", bind="query-params", width=280)
+        target = components.pick("Learned on", targets, {name: name for name in targets}, "learned")
     frame = plane_frame(judged, target)
     if frame.empty:
         st.caption(f"None of the audited runs has an evaluation on {target}.")
@@ -119,13 +121,14 @@ def plane_frame(audits: list[Json], target: str) -> pd.DataFrame:
         key = audit["run_id"] or audit["after_version_id"]
         found = (audit["run_id"] and by_run.get(audit["run_id"])) or by_version.get(audit["after_version_id"])
         score = next(iter(found["scores"]), None) if found else None
-        if key in rows or score is None or score["value"] is None:
+        losses = [task["difference"] for task in audit["tasks"] if task["difference"] is not None]
+        if key in rows or not losses or score is None or score["value"] is None:
             continue
         share = formats.is_share(score["name"])
         rows[key] = {
             "name": audit_name(audit),
             "learned": score["value"] * (100 if share else 1),
-            "lost": -100 * min(task["difference"] for task in audit["tasks"]),
+            "lost": -100 * min(losses),
             "verdict": audit["verdict"],
             "run_id": audit["run_id"],
             "metric": score["name"],
@@ -165,9 +168,11 @@ def verdict_part(audit: Json) -> None:
     with st.container(border=True, key=f"verdict-{color}-audit"):
         aside = f"policy {policy['name']} v{policy['version']} · {formats.ago(audit['created_at'])}"
         body = verdicts.headline(audit["verdict"], audit["sentence"], aside=aside, large=True)
-        if audit["problems"]:
-            listed = "".join(f"<li>{html.escape(str(problem))}</li>" for problem in audit["problems"])
-            body += f'<ul class="ts-plain">{listed}</ul>'
+        said = [*audit["problems"], *audit["notes"]]
+        if not audit["intact"]:
+            said.insert(0, "The stored record no longer matches its hash: it was changed after it was written.")
+        if said:
+            body += '<ul class="ts-plain">' + "".join(f"<li>{html.escape(line)}</li>" for line in said) + "</ul>"
         st.html(body)
 
 
@@ -189,43 +194,43 @@ def lineage(audit: Json) -> None:
 def tasks_part(audit: Json) -> None:
     """The protected tasks, worst first, each with its change drawn against the margin on one scale."""
     tasks = audit["tasks"]
-    ends = [end for task in tasks for end in (*(task["interval"] or ()), task["difference"], -task["margin"], 0.0)]
+    ends = [end for task in tasks for end in (*(task["interval"] or ()), task["difference"] or 0.0, -task["margin"])]
+    ends.append(0.0)
     reach = (max(ends) - min(ends)) or 1.0
     domain = (min(ends) - 0.06 * reach, max(ends) + 0.06 * reach)
     rows: list[list[str | Cell]] = [task_row(task, domain) for task in tasks]
     head: list[str | Cell] = [
-        "Verdict", "Task", number_head("n"), number_head("Before"), number_head("After"), number_head("Change"),
-        Cell('Change, 95 % <span class="ts-dim">(orange: margin)</span>'), number_head("Lost"), number_head("Gained"),
-        number_head("p, Holm"), number_head("F"), number_head("F beyond chance"), number_head("Unparsed"),
+        "Verdict", "Task", number_head("n"), number_head("Before → after"), number_head("Change, 95 %"),
+        Cell('<span class="ts-dim">orange: margin</span>'), number_head("Lost / gained"), number_head("p"),
+        number_head("F (beyond chance)"), number_head("Unparsed"),
     ]  # fmt: skip
     frame = pd.DataFrame([{k: v for k, v in task.items() if k != "by_group"} for task in tasks])
     components.data_table("Protected tasks, worst first", head, rows, frame, key="tasks")
     for task in tasks:
         if task["reason"] or task["n_needed"]:
             needed = f" {task['n_needed']:,} items would settle it." if task["n_needed"] else ""
-            st.caption(f"{task['suite']}: {(task['reason'] or 'not settled').replace('_', ' ')}.{needed}")
+            why = (task["reason"] or "not settled").replace("_", " ").rstrip(".")
+            st.caption(f"{task['suite']}: {why}.{needed}")
     st.caption(
-        "F: share of items right before and wrong after; beyond chance: less what guessing explains "
-        "(arXiv 2510.17776). p: exact, one-sided where the policy is, adjusted over the protected tasks."
+        "Change in points where the metric is a share. F: share of items right before and wrong after; beyond chance: "
+        "less what guessing explains (arXiv 2510.17776). p: Holm-adjusted over the protected tasks."
     )
 
 
 def task_row(task: Json, domain: tuple[float, float]) -> list[str | Cell]:
-    metric = task["metric"]
+    metric = task["metric"] or ""
     tone = components.mark(task["verdict"]).color
+    change = formats.change(metric, task["difference"]).removesuffix(" points")
     return [
         Cell(components.chip(task["verdict"])),
-        Cell(f'{html.escape(task["suite"])} <span class="ts-dim">{html.escape(metric)}</span>'),
+        Cell(f'{html.escape(task["suite"])}<br><span class="ts-dim">{html.escape(metric)}</span>', "nowrap"),
         numeric(f"{task['n']:,}"),
-        numeric(formats.measured(metric, task["before"])),
-        numeric(formats.measured(metric, task["after"])),
-        numeric(formats.change(metric, task["difference"]).removesuffix(" points"), "best"),
+        numeric(f"{formats.measured(metric, task['before'])} → {formats.measured(metric, task['after'])}"),
+        Cell(f"<b>{change}</b> {formats.interval(metric, task['interval'], difference=True)}", "num"),
         verdicts.mini_interval(task["difference"], task["interval"], domain, limit=-task["margin"], tone=tone),
-        numeric(formats.count(task["lost"])),
-        numeric(formats.count(task["gained"])),
+        numeric(f"{formats.count(task['lost'])} / {formats.count(task['gained'])}"),
         numeric(formats.p_value(task["p_adjusted"])),
-        numeric(formats.percent(task["F"])),
-        numeric(formats.percent(task["F_true"])),
+        numeric(f"{formats.percent(task['F'])} ({formats.percent(task['F_true'])})"),
         numeric(f"{formats.count(task['unparsed_before'])} → {formats.count(task['unparsed_after'])}"),
     ]
 
@@ -238,10 +243,12 @@ def choose_task(audit: Json) -> Json:
             "Items of", suites, default=suites[0], required=True, key="suite", bind="query-params"
         )
     task: Json = next(task for task in audit["tasks"] if task["suite"] == chosen)
+    before, after = task["before_evaluation_id"], task["after_evaluation_id"]
     with st.container(horizontal=True, gap="small"):
-        components.link("evaluations", "Evaluation before", "fact_check", id=task["before_evaluation_id"])
-        components.link("evaluations", "Evaluation after", "fact_check", id=task["after_evaluation_id"],
-                        versus=task["before_evaluation_id"])  # fmt: skip
+        if before:
+            components.link("evaluations", "Evaluation before", "fact_check", id=before)
+        if after:
+            components.link("evaluations", "Evaluation after", "fact_check", id=after, versus=before)
     return task
 
 
@@ -254,7 +261,7 @@ def category_part(task: Json) -> None:
     with left:
         components.chart(charts.by_category(frame), frame, title=f"{task['suite']} by category", key="by-category")
     with right:
-        metric = task["metric"]
+        metric = task["metric"] or ""
         rows: list[list[str | Cell]] = [
             [
                 group["group"],
@@ -268,8 +275,7 @@ def category_part(task: Json) -> None:
 
 
 def items_part(audit: Json, task: Json) -> None:
-    if task["lost"] is None:
-        st.caption("This task has no right or wrong: no item can be lost or gained.")
+    if task["verdict"] == "INVALID":
         return
     left, right = st.columns(2, gap="small")
     sides: tuple[tuple[Any, Literal["lost", "gained"], str], ...] = (
@@ -284,7 +290,7 @@ def items_part(audit: Json, task: Json) -> None:
                 st.caption("None.")
                 continue
             with st.container(height=420 if len(found) > 3 else "content", border=False):
-                items.flips(found, before="before_output", after="after_output", names=("Before", "After"))
+                items.flips(found, before="before_output", after="after_output", names=("before", "after"))
             components.csv_popover(readings.items_frame(found), f"{task['suite']}-{kind}", f"audit-{kind}")
 
 

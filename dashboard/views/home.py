@@ -142,7 +142,16 @@ def last_verdicts(audits: list[Json]) -> None:
                     name = verdicts.run_name(audit["run_id"]) or f"audit {formats.short(audit['id'][-8:])}"
                     components.link("forgetting", f"**{name}**", id=audit["id"])
                     st.caption(formats.ago(audit["created_at"]), width="content")
-                st.caption(audit["sentence"])
+                st.caption(worst(audit))
+
+
+def worst(audit: Json) -> str:
+    """The worst protected task in a few words."""
+    task = next(iter(audit["tasks"]), None)
+    if task is None or task["difference"] is None:
+        return str(audit["sentence"])
+    change, margin = (formats.change(task["metric"], part) for part in (task["difference"], -task["margin"]))
+    return f"Worst: {task['suite']} {change}; down to {margin} is allowed."
 
 
 def traffic(experiments: list[Json], readouts: dict[str, Json]) -> None:

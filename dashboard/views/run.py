@@ -60,11 +60,8 @@ def show(run_id: str) -> None:
 
 
 def head(run: Json) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.title(run["name"], anchor=False, width="content")
-        components.badge(run["status"])
+    components.titled(run["name"], run["status"], "How one run went, with what, and what came of it.")
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-        st.caption("How one run went, with what, and what came of it. Project", width="content")
         components.link("runs", run["project"], "folder", project=run["project"])
         if run["group"]:
             st.caption(f"group {run['group']}", width="content")
@@ -152,7 +149,8 @@ def singles(run: Json, keys: list[str]) -> None:
     """Metrics logged once are numbers, not curves."""
     if keys:
         rows: list[list[str | Cell]] = [
-            [text_cell(key, "key"), numeric(formats.number(run["metrics"][key]["last"]))] for key in sorted(keys)
+            [text_cell(key, "key"), numeric(readings.value_text(key, run["metrics"][key]["last"]))]
+            for key in sorted(keys)
         ]
         components.table(["Logged once", number_head("Value")], rows)
 
@@ -174,12 +172,9 @@ def system(run: Json) -> None:
     grid = st.grid(3, min_column_width=260)
     for key in keys:
         part = frame[frame["key"] == key]
-        name = key.split("/", 1)[-1].replace("_", " ")
-        unit = readings.unit(key)
         with grid:
             figure = charts.curves(part, names={}, x="time", height=170)
-            components.chart(figure, part, title=f"{name.removesuffix(' percent')}, {unit}" if unit else name,
-                             key=f"system-{key}")  # fmt: skip
+            components.chart(figure, part, title=readings.system_title(key), key=f"system-{key}")
 
 
 # --- what it was made of ---

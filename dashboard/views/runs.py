@@ -46,7 +46,7 @@ def filters(projects: list[str]) -> tuple[str | None, str | None, str]:
             key="q",
             bind="query-params",
             icon=":material/search:",
-            placeholder="metrics.eval_loss < 0.4 and params.method = lora",
+            placeholder="metrics.eval/loss < 0.4 and params.method = lora",
             help="Fields: `metrics.KEY` (also `.min`, `.max`, `.mean`), `params.KEY`, `tags.KEY`, `status`, `name`, "
             "`group`, `created`. Operators: = != < <= > >= like ilike in is null, and, or, not, order by.",
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+
+import orjson
 
 from service.errors import Invalid
 from service.evaluation.parsers import parser_for
@@ -39,8 +41,8 @@ class Answers:
     def hash(self) -> str:
         """SHA-256 over every item's answer, by id."""
         digest = hashlib.sha256()
-        for row in sorted(zip(self.ids, self.outputs, self.parsed, self.probabilities, strict=True)):
-            digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        for row in sorted(zip(self.ids, self.outputs, self.parsed, self.probabilities, strict=True), key=itemgetter(0)):
+            digest.update(orjson.dumps(row) + b"\n")
         return digest.hexdigest()
 
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, with_config
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from service.evaluation.parsers import ParserName
 from service.store.tables import Evaluation, Suite
 
 TaskType = Literal["classification", "multiple_choice", "generation", "summarisation", "translation", "extractive_qa"]
-Name = Annotated[str, Field(min_length=1, max_length=250)]
+
+
+def _storable(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuses what JSON cannot hold: NaN, infinities, halves of characters."""
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return value
+
+
+Json = Annotated[dict[str, Any], AfterValidator(_storable)]
+Name = Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^\x00-\x1f]+$")]
+# A bound on the length has halves of characters (lone surrogates) refused too, which no file could hold.
+Text = Annotated[str, Field(max_length=10_000_000)]
 ItemId = Annotated[str, Field(min_length=1, max_length=500)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -21,11 +33,11 @@ class SuiteItem(TypedDict):
     """A dictionary and not a model: a suite may hold a million of these."""
 
     id: ItemId
-    input: str
-    label: NotRequired[str | None]
-    references: NotRequired[list[str] | None]
-    group: NotRequired[str | None]
-    tags: NotRequired[list[str] | None]
+    input: Text
+    label: NotRequired[Text | None]
+    references: NotRequired[list[Text] | None]
+    group: NotRequired[Text | None]
+    tags: NotRequired[list[Text] | None]
 
 
 class SuiteCreate(BaseModel):
@@ -35,14 +47,14 @@ class SuiteCreate(BaseModel):
     items: list[SuiteItem]
     metrics: list[str] = Field(description="Names of metrics; every item carries what each of them reads.")
     primary_metric: str | None = Field(None, description="The metric of verdicts and slices; absent: the first.")
-    template: str | None = Field(None, description="The prompt template the items are asked with.")
-    parser: ParserName | dict[str, Any] | None = Field(
+    template: Text | None = Field(None, description="The prompt template the items are asked with.")
+    parser: ParserName | Json | None = Field(
         None,
         description="How an output becomes an answer: a name the service applies where a prediction has no "
         "`parsed`, or a description of what the client does.",
     )
-    labels: list[str] | None = Field(None, description="The only answers there are, for a label suite.")
-    description: str | None = None
+    labels: list[Text] | None = Field(None, description="The only answers there are, for a label suite.")
+    description: Text | None = None
 
 
 class SuiteOut(BaseModel):
@@ -74,9 +86,9 @@ class Prediction(TypedDict):
     """`output` null: the model produced nothing. `parsed` null: no answer could be read out of the output.
     `parsed` absent: the suite's parser reads the output, or the output is the answer."""
 
-    id: str
-    output: str | None
-    parsed: NotRequired[str | None]
+    id: ItemId
+    output: Text | None
+    parsed: NotRequired[Text | None]
     probability: NotRequired[Probability | None]
 
 
@@ -87,7 +99,7 @@ class EvaluationCreate(BaseModel):
     model_version_id: str | None = None
     step: int | None = Field(None, ge=0, lt=2**63)
     name: Name | None = None
-    settings: dict[str, Any] = Field(
+    settings: Json = Field(
         default_factory=dict, description="How the answers were made: decoding, few-shot, precision, batch size, …"
     )
     predictions: list[Prediction]

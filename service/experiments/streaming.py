@@ -24,10 +24,6 @@ class EventSplitter:
         *events, self._rest = data.split(b"\n\n")
         return [event + b"\n\n" for event in events if event.strip()]
 
-    @property
-    def rest(self) -> bytes:
-        return self._rest
-
 
 def data_of(event: bytes) -> bytes | None:
     """The data of an event; None for a comment (keep-alive)."""

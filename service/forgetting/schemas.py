@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.store.tables import Policy
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
-Name = Annotated[str, Field(min_length=1, max_length=250)]
+Name = Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^\x00-\x1f]+$")]
 
 
 class ProtectedTask(BaseModel):

@@ -20,12 +20,12 @@ h3 { margin: 20px 0 8px; font-size: 15px; color: var(--soft); overflow-wrap: any
 .PASS { --tone: var(--good); } .FAIL { --tone: var(--bad); }
 .INCONCLUSIVE { --tone: var(--open); } .INVALID { --tone: var(--void); }
 .badge { color: var(--tone); border: 1px solid currentColor; border-radius: 99px; padding: 1px 9px;
-  font-size: 12px; font-weight: 600; }
+  font-size: 12px; font-weight: 600; white-space: nowrap; }
 .scroll { overflow-x: auto; background: var(--paper); border: 1px solid var(--line); border-radius: 8px; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
 th { text-align: left; color: var(--soft); font-weight: 600; font-size: 12.5px; vertical-align: bottom; }
-th, td { padding: 7px 12px; border-bottom: 1px solid var(--line); }
-td { vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere; min-width: 64px; }
+th, td { padding: 7px 10px; border-bottom: 1px solid var(--line); }
+td { vertical-align: top; white-space: pre-wrap; overflow-wrap: break-word; }
 tr:last-child td { border-bottom: 0; }
 ul { padding-left: 20px; } li { margin: 4px 0; overflow-wrap: anywhere; }
 .sign { display: grid; grid-template-columns: repeat(4, 1fr); gap: 24px; margin-top: 64px; }

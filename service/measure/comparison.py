@@ -43,8 +43,8 @@ class Comparison:
 
     gained, lost: items that became right or wrong (real scores: rose or fell); None if items have no score.
     smallest_detectable: the true difference this n would have shown with 80 % power.
-    n_needed: about how many items would settle an inconclusive comparison, at the larger of the margin and the
-    difference seen; None when the verdict is in, or nothing says how far apart the two are.
+    n_needed: about how many items would settle an inconclusive comparison if the difference seen were the true one, as
+    different or as equivalent, whichever is nearer; None when the verdict is in, or there is neither of the two.
     reason of an inconclusive verdict: too_few_items, one_group, undefined, undefined_resamples, no_variation,
     covers_zero (no margin was stated), wider_than_margin, test_disagrees (the interval excludes 0 but p is too large).
     """
@@ -281,5 +281,5 @@ def _sizes(
     detectable = smallest_detectable(evidence.spread, n, 1 - confidence)
     if verdict != "inconclusive":
         return detectable, None
-    needed = items_to_settle(evidence.spread, max(margin, abs(difference)), 1 - confidence, POWER, two_sided=True)
-    return detectable, None if needed is None else max(needed, n + 1)
+    room = max(abs(difference), margin - abs(difference))
+    return detectable, items_to_settle(evidence.spread, room, 1 - confidence, POWER, two_sided=True)

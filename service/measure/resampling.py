@@ -13,7 +13,7 @@ import numpy as np
 
 from service.measure.metric import FloatArray, IntArray
 
-RESAMPLES = 1000
+PAIRED_RESAMPLES = 1_000  # sacrebleu's number, so that its p comes out
 JACKKNIFE_GROUPS = 250
 MAX_BLOCK_CELLS = 4_000_000
 MAX_DISTINCT_ROWS = 2_000
@@ -41,7 +41,7 @@ def distinct_rows(statistics: FloatArray) -> Distinct | None:
     return Distinct(statistics[first], counts) if len(first) <= MAX_DISTINCT_ROWS else None
 
 
-def item_draws(n: int, seed: int, resamples: int = RESAMPLES) -> Iterator[FloatArray]:
+def item_draws(n: int, seed: int, resamples: int = PAIRED_RESAMPLES) -> Iterator[FloatArray]:
     """Weights of n items drawn with replacement: blocks (r, n).
 
     The draws are those of sacrebleu's paired bootstrap for the same seed.
@@ -53,7 +53,7 @@ def item_draws(n: int, seed: int, resamples: int = RESAMPLES) -> Iterator[FloatA
         yield np.bincount(picked.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
 
 
-def group_draws(groups: IntArray, seed: int, resamples: int = RESAMPLES) -> Iterator[FloatArray]:
+def group_draws(groups: IntArray, seed: int, resamples: int = PAIRED_RESAMPLES) -> Iterator[FloatArray]:
     """Weights of items when whole groups are drawn with replacement: blocks (r, n).
 
     groups: the group number of each item, shape (n,), counted from 0 without gaps.
@@ -67,7 +67,7 @@ def group_draws(groups: IntArray, seed: int, resamples: int = RESAMPLES) -> Iter
         yield drawn[:, groups].astype(np.float64)
 
 
-def count_draws(counts: IntArray, seed: int, resamples: int = RESAMPLES) -> Iterator[FloatArray]:
+def count_draws(counts: IntArray, seed: int, resamples: int = PAIRED_RESAMPLES) -> Iterator[FloatArray]:
     """Weights of distinct rows when the items behind them are drawn with replacement: blocks (r, u)."""
     n = int(counts.sum())
     generator = np.random.default_rng(seed)

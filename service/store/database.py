@@ -20,7 +20,6 @@ from sqlmodel import Session
 
 from service.store.migrate import upgrade
 
-
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
 _JSON: dict[str, Any] = {
     "json_serializer": lambda value: orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode(),
@@ -46,7 +45,11 @@ class Database:
             _sqlite_engine(url) if self.is_sqlite else create_engine(url, pool_size=10, pool_pre_ping=True, **_JSON)
         )
         self._writing = self.engine.execution_options(write=True)
-        upgrade(self.engine)
+        try:
+            upgrade(self.engine)
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -7,12 +7,12 @@ packed ones of `CHUNK_POINTS`, in the same transaction.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sql
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert
 from sqlmodel import Session, col, select
 
 from service.store.points import Points, current, decode, encode, split_segments, thin
@@ -24,51 +24,51 @@ MERGE_AFTER = 32
 
 def append(session: Session, run_id: str, columns: dict[str, Points]) -> int:
     """Add points to the series of a run, making those that are new; return how many points were added."""
-    known = {s.key: s for s in summaries(session, [run_id], list(columns))}
+    known = {row.key: row for row in summaries(session, [run_id], list(columns))}
+    pieces: list[tuple[Series, list[dict[str, Any]]]] = []
     for key, points in columns.items():
-        if len(points) and key not in known:
-            series = Series(
-                run_id=run_id,
-                key=key,
-                first_step=int(points.steps[0]),
-                last_step=int(points.steps[0]),
-                last_time=float(points.times[0]),
-            )
+        if not len(points):
+            continue
+        series = known.get(key)
+        if series is None:
+            first = int(points.steps[0])
+            series = Series(run_id=run_id, key=key, first_step=first, last_step=first, last_time=0.0)
             session.add(series)
-            known[key] = series
+        pieces.append((series, _extend(series, points)))
+    # One flush: each series is written once, whole, and new ones then have the id their chunks need.
     session.flush()
-    chunks: list[dict[str, Any]] = []
-    for key, points in columns.items():
-        if len(points):
-            chunks.extend(_extend(known[key], points))
+    chunks = [{"series_id": series.id, **piece} for series, own in pieces for piece in own]
     if chunks:
         session.connection().execute(insert(Chunk), chunks)
-    session.flush()
-    for key in columns:
-        if key in known and known[key].open_chunks >= MERGE_AFTER:
-            _merge(session, known[key])
+    for series, _ in pieces:
+        if series.open_chunks >= MERGE_AFTER:
+            _merge(session, series)
     return sum(len(points) for points in columns.values())
 
 
-def _extend(series: Series, points: Points) -> Iterable[dict[str, Any]]:
-    """Update the summary and give the chunk rows of `points`."""
+def _extend(series: Series, points: Points) -> list[dict[str, Any]]:
+    """Update the summary, and give the chunk rows of `points` (without the series' id)."""
+    rows: list[dict[str, Any]] = []
     if series.count and int(points.steps[0]) < series.last_step:
         series.segment += 1
     for position, part in enumerate(split_segments(points.steps)):
         series.segment += 1 if position else 0
         for start in range(part.start, part.stop, CHUNK_POINTS):
             piece = points[start : min(start + CHUNK_POINTS, part.stop)]
-            full = len(piece) == CHUNK_POINTS
-            series.open_chunks += 0 if full else 1
-            yield {
-                "series_id": series.id,
-                "segment": series.segment,
-                "count": len(piece),
-                "first_step": int(piece.steps[0]),
-                "last_step": int(piece.steps[-1]),
-                "payload": encode(piece, packed=full),
-            }
+            series.open_chunks += 0 if len(piece) == CHUNK_POINTS else 1
+            rows.append(_row(piece, series.segment, packed=len(piece) == CHUNK_POINTS))
     _summarise(series, points)
+    return rows
+
+
+def _row(points: Points, segment: int, *, packed: bool) -> dict[str, Any]:
+    return {
+        "segment": segment,
+        "count": len(points),
+        "first_step": int(points.steps[0]),
+        "last_step": int(points.steps[-1]),
+        "payload": encode(points, packed=packed),
+    }
 
 
 def _summarise(series: Series, points: Points) -> None:
@@ -104,22 +104,11 @@ def _merge(session: Session, series: Series) -> None:
     for segment in dict.fromkeys(chunk.segment for chunk in small):
         points = Points.concatenate([decode(c.payload, c.count) for c in small if c.segment == segment])
         for start in range(0, len(points), CHUNK_POINTS):
-            piece = points[start : start + CHUNK_POINTS]
-            merged.append(
-                {
-                    "series_id": series.id,
-                    "segment": segment,
-                    "count": len(piece),
-                    "first_step": int(piece.steps[0]),
-                    "last_step": int(piece.steps[-1]),
-                    "payload": encode(piece, packed=True),
-                }
-            )
+            piece = _row(points[start : start + CHUNK_POINTS], segment, packed=True)
+            merged.append({"series_id": series.id, **piece})
     session.connection().execute(delete(Chunk).where(col(Chunk.id).in_([chunk.id for chunk in small])))
     session.connection().execute(insert(Chunk), merged)
-    open_chunks = sum(row["count"] < CHUNK_POINTS for row in merged)
-    session.connection().execute(update(Series).where(col(Series.id) == series.id).values(open_chunks=open_chunks))
-    session.expire_all()
+    series.open_chunks = sum(row["count"] < CHUNK_POINTS for row in merged)
 
 
 def summaries(session: Session, run_ids: Sequence[str], keys: Sequence[str] | None = None) -> list[Series]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlmodel import Session, col, select
@@ -27,16 +29,13 @@ ITEM_SCHEMA = pa.schema(
 )
 
 
-def content_hash(task_type: str, definition: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> str:
+def content_hash(task_type: str, definition: Mapping[str, Any], items: Iterable[Mapping[str, Any]]) -> str:
     """SHA-256 of what a suite asks: its definition and its items by id, whatever order they came in."""
-    digest = hashlib.sha256(_canonical({"task_type": task_type, **definition}))
-    for item in sorted(items, key=lambda item: str(item["id"])):
-        digest.update(b"\n" + _canonical(item))
+    head = json.dumps({"task_type": task_type, **definition}, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    digest = hashlib.sha256(head.encode())
+    for item in sorted(items, key=itemgetter("id")):
+        digest.update(b"\n" + orjson.dumps(item, option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()
-
-
-def _canonical(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def add(session: Session, suite: Suite) -> tuple[Suite, bool]:

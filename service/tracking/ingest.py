@@ -212,7 +212,9 @@ def apply(database: Database, group: list[tuple[str, Batch, dict[str, Points]]])
             if not duplicate:
                 writer.last_batch = batch.batch
                 run.points_stored += series.append(session, run_id, columns)
-            run.heartbeat_at = max(run.heartbeat_at, time.time())
+            # An offline run that is sent later was alive then, not now; a clock that runs ahead is not believed.
+            now = time.time()
+            run.heartbeat_at = max(run.heartbeat_at, min(batch.heartbeat_at or now, now))
             outcomes.append(
                 BatchReceipt(last_batch=writer.last_batch, duplicate=duplicate, points_stored=run.points_stored)
             )

@@ -170,8 +170,7 @@ def test_an_older_journal_does_not_wake_a_run_that_is_over(live_service: str, ap
     run.finish()
     assert [done.outcome for done in ship(tmp_path, api)] == ["sent", "nothing new"]
     stored = api.get_run(run.id)
-    assert stored["points_stored"] == 2
-    assert {s["key"]: sorted(s["values"]) for s in api.history(run.id)} == {"a": [1.0]} or values(api, run.id, "a")
+    assert (stored["status"], stored["points_stored"]) == ("finished", 2)
 
 
 def test_sigkill_of_the_trainer_then_sync(

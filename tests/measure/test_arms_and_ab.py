@@ -1,4 +1,4 @@
-"""Arms, effects, the split check and sizes: published cases, scipy.stats and tea-tasting-style identities."""
+"""Arms, effects, the split check and sizes: published cases, scipy.stats and identities between them."""
 
 from __future__ import annotations
 

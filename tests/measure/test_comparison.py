@@ -54,16 +54,40 @@ def test_sizes_follow_from_the_discordant_share() -> None:
     got = compare(METRICS["accuracy"], before, after, margin=0.02)
     # (1.95996 + 0.84162)^2 = 7.8489; psi = 22 / 200
     assert got.smallest_detectable == pytest.approx(2.80159 * np.sqrt(0.11 / 200), rel=1e-4)
-    assert got.n_needed == 2159
+    assert got.n_needed == 8634  # 1 point seen, 1 point of room: 7.8489 * 0.11 / 0.01^2
     decided = compare(METRICS["accuracy"], *flips(5, 40, 100, 55))
     assert decided.n_needed is None
 
 
 def test_without_a_margin_the_difference_seen_sets_the_size() -> None:
     got = compare(METRICS["accuracy"], *flips(10, 12, 100, 78))
-    assert got.n_needed == 8634  # 7.8489 * 0.11 / 0.01^2
+    assert got.n_needed == 8634
     same = compare(METRICS["accuracy"], *flips(10, 10, 100, 80))
     assert same.n_needed is None
+
+
+def test_nothing_discordant_still_has_a_size() -> None:
+    same = compare(METRICS["accuracy"], *flips(0, 0, 40, 10), margin=0.01)
+    assert same.smallest_detectable == pytest.approx(2.80159 * np.sqrt(1 / 50 / 50), rel=1e-4)
+    assert same.n_needed == 1570  # 7.8489 * (1 / 50) / 0.01^2
+
+
+@pytest.mark.parametrize(
+    ("counts", "margin", "room"),
+    [
+        ((17, 29, 200, 154), 0.05, 0.03),  # nearer to a difference of 3 points than to equivalence
+        ((20, 24, 200, 156), 0.04, 0.03),  # nearer to equivalence: 1 point seen, 3 points of room
+        ((17, 29, 200, 154), 0.0, 0.03),
+    ],
+)
+def test_the_nearer_verdict_sets_the_items_needed(
+    counts: tuple[int, int, int, int], margin: float, room: float
+) -> None:
+    got = compare(METRICS["accuracy"], *flips(*counts), margin=margin)
+    assert got.verdict == "inconclusive"
+    assert got.n_needed is not None
+    assert got.n_needed == pytest.approx(7.8489 * (counts[0] + counts[1]) / 400 / room**2, rel=2e-3)
+    assert got.n_needed > 2 * got.n
 
 
 def test_real_scores_use_sign_flips_and_t() -> None:

@@ -80,6 +80,23 @@ def test_the_items_still_needed_follow_the_spec_for_no_difference() -> None:
     assert task(20, 1, 1, 0).n_needed is not None
 
 
+@pytest.mark.parametrize(
+    ("cells", "margin", "expected"),
+    [
+        # A drop of 0.8 points leaves 4.2 of the 5: 2.4865^2 * 0.152 / 0.042^2.
+        ((80, 10, 9, 26), 0.05, 533),
+        # A drop of 6.7 points is beyond the margin and has to be shown: 2.8016^2 * 0.1667 / 0.0667^2.
+        ((80, 14, 6, 20), 0.05, 295),
+    ],
+)
+def test_the_items_still_needed_start_from_the_drop_seen(
+    cells: tuple[int, int, int, int], margin: float, expected: int
+) -> None:
+    got = task(*cells, margin=margin)
+    assert got.verdict == "INCONCLUSIVE"
+    assert got.n_needed == expected
+
+
 def test_more_items_of_the_same_kind_settle_it_at_about_the_number_promised() -> None:
     small = task(160, 10, 10, 20)
     assert small.verdict == "INCONCLUSIVE"

@@ -41,15 +41,22 @@ def value(metric: Metric, true: list[str], predicted: list[str | None]) -> float
     return float(metric.aggregate(metric.statistics(predicted, [[label] for label in true]))[0])
 
 
+def test_all_promised_metrics_are_found() -> None:
+    assert set(METRICS) == {*ORACLES, "cohen_kappa", "exact_match", "token_f1", "bleu", "chrf"} | {
+        f"rouge{kind}" for kind in ("1", "2", "L", "Lsum")
+    }
+    assert all(isinstance(metric, Metric) and name == metric.name for name, metric in METRICS.items())
+
+
 @pytest.mark.parametrize("name", ORACLES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs=PAIRS)
 def test_the_value_is_scikit_learns(name: str, pairs: list[tuple[str, str]]) -> None:
     true, predicted = [t for t, _ in pairs], [p for _, p in pairs]
     assert value(METRICS[name], true, list(predicted)) == pytest.approx(ORACLES[name](true, predicted), abs=1e-14)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs=PAIRS)
 def test_kappa_is_scikit_learns_and_undefined_only_for_one_constant_label(pairs: list[tuple[str, str]]) -> None:
     true, predicted = [t for t, _ in pairs], [p for _, p in pairs]
@@ -137,7 +144,7 @@ def test_published_confusion_matrices(case: Case) -> None:
     assert got.tolist() == [pytest.approx(row, abs=case["tolerance"]) for row in case["expected"]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pairs=PAIRS, asked=st.lists(LABELS, min_size=1, max_size=4, unique=True))
 def test_confusion_matrix_and_class_scores_are_scikit_learns(pairs: list[tuple[str, str]], asked: list[str]) -> None:
     true, predicted = [t for t, _ in pairs], [p for _, p in pairs]

@@ -56,7 +56,7 @@ def split(items: list[tuple[str, list[str]]]) -> tuple[list[str], list[list[str]
     return [output for output, _ in items], [references for _, references in items]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(items=SETS)
 def test_bleu_is_sacrebleus_for_the_corpus_and_for_each_item(items: list[tuple[str, list[str]]]) -> None:
     outputs, references = split(items)
@@ -72,7 +72,7 @@ def test_bleu_is_sacrebleus_for_the_corpus_and_for_each_item(items: list[tuple[s
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(items=SETS)
 def test_chrf_is_sacrebleus_for_the_corpus_and_for_each_item(items: list[tuple[str, list[str]]]) -> None:
     outputs, references = split(items)
@@ -88,7 +88,7 @@ def test_chrf_is_sacrebleus_for_the_corpus_and_for_each_item(items: list[tuple[s
 
 
 @pytest.mark.parametrize("name", ROUGES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(items=SETS)
 def test_rouge_has_the_same_bits_as_rouge_score(name: str, items: list[tuple[str, list[str]]]) -> None:
     outputs, references = split(items)

@@ -1,9 +1,9 @@
 """What the demo's models learn: general facts, and support tickets to be labelled. Written for this project.
 
 A pure function of a seed. The facts are true and short, so that a model of half a million parameters
-can really know them; the tickets come from hand-written phrasings with slots. The training tickets, the
-test tickets and the tickets of simulated users never share a text, and the latter two use phrasings,
-small talk and typing errors that training never shows.
+can really know them; the tickets put a topic (by which a team is found) into a frame (which says nothing).
+Training tickets, test tickets and the tickets of simulated users never share a text; the latter two are
+harder: their frames and some of their topics are nowhere in training, and they have typing errors.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-TRAIN_PER_LABEL, TEST_PER_LABEL, TRAFFIC_PER_LABEL = 24, 20, 30
-UNLABELLED_PER_LABEL = 40
+QUESTION = "Which team takes this ticket? "
+TRAIN_PER_LABEL, TEST_PER_LABEL, TRAFFIC_PER_LABEL, ARCHIVED_PER_LABEL = 24, 20, 30, 40
 LARGEST_SUMMAND = 9
-TYPO_SHARE, OPENER_SHARE, CLOSER_SHARE = 0.3, 0.35, 0.35
+SMALL_TALK_SHARE, TYPO_SHARE, UNSEEN_TOPIC_EVERY = 0.35, 0.2, 10
 
 REPLAYED, HELD_OUT = "replayed", "held-out"
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question with its only right answer. `group` is the category of a fact, the phrasing of a ticket."""
+    """One question with its only right answer. `group` is the category of a fact, the topic of a ticket."""
 
     id: str
     input: str
@@ -39,7 +39,7 @@ class Item:
 class World:
     """All the demo's data. `general` holds every fact; those tagged `replayed` may be mixed into training.
 
-    `texts` is writing of the domain without any label: the company's handbook, and old tickets.
+    `texts` is writing of the domain without any label.
     """
 
     general: tuple[Item, ...]
@@ -64,7 +64,7 @@ def build_world(seed: int = 0) -> World:
         train=tuple(item for label in labels for item in writer.plain("train", label, TRAIN_PER_LABEL)),
         test=tuple(item for label in labels for item in writer.hard("test", label, TEST_PER_LABEL)),
         traffic=tuple(item for label in labels for item in writer.hard("traffic", label, TRAFFIC_PER_LABEL)),
-        texts=tuple(text for label in labels for text in writer.unlabelled(label, UNLABELLED_PER_LABEL)),
+        texts=tuple(text for label in labels for text in writer.unlabelled(label, ARCHIVED_PER_LABEL)),
         labels=tuple(labels),
     )
 
@@ -91,7 +91,7 @@ def _facts() -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 
 class TicketWriter:
-    """Writes tickets from the phrasings of tickets.json; never the same text twice, whatever they are for."""
+    """Writes tickets from the topics and frames of tickets.json; never the same text twice, whatever it is for."""
 
     def __init__(self, tickets: dict[str, Any], chance: random.Random):
         self._tickets = tickets
@@ -99,51 +99,63 @@ class TicketWriter:
         self._written: set[str] = set()
 
     def plain(self, split: str, label: str, count: int) -> Iterator[Item]:
-        """Tickets to train on: a phrasing, with or without a stock ending."""
-        return self._items(split, label, count, phrasings="train", style=self._with_ending)
+        """Tickets to train on."""
+        topics = self._tickets["labels"][label]["topics"]
+        for number in range(count):
+            place = number % len(topics)
+            text, tags = self._new("train", topics[place])
+            yield Item(f"{split}-{label}-{number:03d}", QUESTION + text, label, f"{label}: {place}", tags)
 
     def hard(self, split: str, label: str, count: int) -> Iterator[Item]:
-        """Tickets to be tested by: other phrasings, small talk about other things, typing errors, each tagged."""
-        return self._items(split, label, count, phrasings="test", style=self._with_small_talk)
+        """Tickets to be tested by: other frames, typing errors and, now and then, a topic that training never names."""
+        known, unseen = self._tickets["labels"][label]["topics"], self._tickets["labels"][label]["unseen_topics"]
+        for number in range(count):
+            turn, place = divmod(number, UNSEEN_TOPIC_EVERY)
+            is_unseen = place == UNSEEN_TOPIC_EVERY - 1
+            place = len(known) + turn % len(unseen) if is_unseen else number % len(known)
+            text, tags = self._new("test", [*known, *unseen][place], typos=True)
+            tags = (*tags, "unseen topic") if is_unseen else tags
+            yield Item(f"{split}-{label}-{number:03d}", QUESTION + text, label, f"{label}: {place}", tags or ("plain",))
 
     def unlabelled(self, label: str, count: int) -> Iterator[str]:
-        """What the company has in writing anyway: sentences of its handbook, and old tickets nobody labelled."""
-        for sentence in self._tickets["labels"][label]["text"]:
+        """What the company has in writing anyway: its handbook, and old tickets with the subjects people gave them."""
+        for sentence in self._tickets["labels"][label]["handbook"]:
             yield self._fill(sentence)
-        for item in self._items("old", label, count, phrasings="train", style=self._with_ending):
-            yield item.input
-
-    def _items(
-        self, split: str, label: str, count: int, phrasings: str, style: Callable[[str], tuple[str, tuple[str, ...]]]
-    ) -> Iterator[Item]:
-        choices: list[str] = self._tickets["labels"][label][phrasings]
+        topics = self._tickets["labels"][label]["topics"]
         for number in range(count):
-            phrasing = number % len(choices)
-            text, tags = style(choices[phrasing])
-            while text in self._written:
-                text, tags = style(choices[phrasing])
-            self._written.add(text)
-            yield Item(f"{split}-{label}-{number:03d}", text, label, group=f"{label}-{phrasing}", tags=tags)
+            subject = self._fill(topics[number % len(topics)])
+            text, _ = self._new("archive", subject, typos=True)
+            yield f"{text}\nSubject: {subject}"
+
+    def _new(self, frames: str, topic: str, typos: bool = False) -> tuple[str, tuple[str, ...]]:
+        text, tags = self._write(frames, topic, typos)
+        while text in self._written:
+            text, tags = self._write(frames, topic, typos)
+        self._written.add(text)
+        return text, tags
+
+    def _write(self, frames: str, topic: str, typos: bool) -> tuple[str, tuple[str, ...]]:
+        tags = []
+        text = self._fill(self._chance.choice(self._tickets["frames"][frames]).replace("{topic}", topic))
+        if typos and self._chance.random() < TYPO_SHARE:
+            text = with_typo(text, self._chance)
+            tags.append("typo")
+        opener, closer = (
+            self._fill(self._chance.choice(self._tickets[part])) if self._chance.random() < SMALL_TALK_SHARE else ""
+            for part in ("openers", "closers")
+        )
+        if opener or closer:
+            tags.append("small talk")
+        return join_sentences(opener, text, closer), tuple(tags)
 
     def _fill(self, phrasing: str) -> str:
         return re.sub(r"\{(\w+)\}", lambda slot: self._chance.choice(self._tickets["slots"][slot[1]]), phrasing)
 
-    def _with_ending(self, phrasing: str) -> tuple[str, tuple[str, ...]]:
-        ending = self._chance.choice(self._tickets["endings"])
-        return join_sentences("", self._fill(phrasing), self._fill(ending)), ()
-
-    def _with_small_talk(self, phrasing: str) -> tuple[str, tuple[str, ...]]:
-        text, tags = self._fill(phrasing), []
-        if self._chance.random() < TYPO_SHARE:
-            text, tags = with_typo(text, self._chance), ["typo"]
-        opener = self._chance.choice(self._tickets["openers"]) if self._chance.random() < OPENER_SHARE else ""
-        closer = self._chance.choice(self._tickets["closers"]) if self._chance.random() < CLOSER_SHARE else ""
-        if opener or closer:
-            tags.append("small talk")
-        return join_sentences(self._fill(opener), text, self._fill(closer)), tuple(tags or ["clean"])
-
 
 def join_sentences(opener: str, text: str, closer: str) -> str:
+    """The parts as one text that begins with a capital; after an opener with a comma the sentence goes on."""
+    goes_on = opener.endswith(",") and not text.startswith("I ")
+    text = (text[0].lower() if goes_on else text[0].upper()) + text[1:]
     if closer and text[-1] not in ".?!":
         text += "."
     return " ".join(part for part in (opener, text, closer) if part)

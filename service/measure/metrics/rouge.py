@@ -6,9 +6,9 @@ resamples). With several references each item keeps the one of best F1, per type
 rouge_score reads ASCII letters and digits only, so two identical Japanese texts score 0. A reference without any
 readable token is refused here, by item; use chrF for such scripts.
 
-The code is ours and the numbers are held to rouge_score's, bit for bit, by property tests. Longest common subsequences come from a bit-parallel table (Hyyrö 2004): one machine-word
-operation covers 64 cells of rouge_score's quadratic one, for the same lengths and, in ROUGE-Lsum, the same choice
-among equally long subsequences.
+Property tests hold this code to rouge_score's numbers, bit for bit. Longest common subsequences come from a
+bit-parallel table (Hyyrö 2004): one machine-word operation covers 64 cells of rouge_score's quadratic one, for the
+same lengths and, in ROUGE-Lsum, the same choice among equally long subsequences.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def test_whose_names_the_sentence_bears(
 ) -> None:
     evaluations = []
     for fields, right in zip(names, (range(20), range(80)), strict=True):
-        links = {key: fields[key] for key in ("name", "step") if key in fields}
+        links: Json = {key: fields[key] for key in ("name", "step") if key in fields}
         if "run" in fields:
             body = {"project": "p", "name": fields["run"]}
             links["run_id"] = client.post("/api/v1/runs", json=body).json()["id"]
@@ -220,7 +220,9 @@ def test_nameless_evaluations_are_told_apart_by_id(client: TestClient, suite: Js
 def test_refusals(client: TestClient, suite: Json, params: Json, status: int, code: str) -> None:
     evaluation = evaluate(client, suite, outputs(200, range(20)))
     wanted = {"baseline": evaluation["id"], "candidate": evaluation["id"], **params}
-    answer = client.get("/api/v1/comparisons", params={key: given for key, given in wanted.items() if given is not None})
+    answer = client.get(
+        "/api/v1/comparisons", params={key: given for key, given in wanted.items() if given is not None}
+    )
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 

@@ -36,7 +36,7 @@ def test_predictions_are_joined_by_id(client: TestClient, suite: Json) -> None:
 
 
 def test_missing_and_unparsed_count_as_wrong_and_apart(client: TestClient, suite: Json) -> None:
-    given = [
+    given: list[Json] = [
         {"id": "i0", "output": "cat"},
         {"id": "i1", "output": None},
         {"id": "i2", "output": "I will not say", "parsed": None},
@@ -148,6 +148,7 @@ def test_what_is_said_about_an_evaluation_is_kept(client: TestClient, suite: Jso
         ({"model_version_id": "none"}, 404, "model_version_not_found", "'none'"),
         ({"step": -1}, 400, "invalid_request", "body.step"),
         ({"steps": 1}, 400, "invalid_request", "body.steps"),
+        ({"name": "nul\x00"}, 400, "invalid_request", "body.name"),
     ],
 )
 def test_refusals_name_the_fault_and_store_nothing(
@@ -158,6 +159,24 @@ def test_refusals_name_the_fault_and_store_nothing(
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert words in answer.json()["error"]["message"]
     assert get(client, "evaluations")["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("fragment", "words"),
+    [
+        ('"settings": {"temperature": NaN}', "body.settings"),
+        ('"settings": {"top_p": Infinity}', "body.settings"),
+        ('"settings": {"prompt": "\\ud800"}', "body.settings"),
+        ('"name": "\\ud800"', "body.name"),
+        ('"predictions": [{"id": "i0", "output": "\\ud800"}]', "body.predictions[0].output"),
+        ('"predictions": [{"id": "i0", "output": "cat", "probability": NaN}]', "body.predictions[0].probability"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused(client: TestClient, suite: Json, fragment: str, words: str) -> None:
+    body = f'{{"suite_id": "{suite["id"]}", "predictions": [], {fragment}}}'
+    answer = client.post("/api/v1/evaluations", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request"), answer.text
+    assert words in answer.json()["error"]["message"]
 
 
 def test_a_parsed_answer_outside_the_labels_is_refused(client: TestClient) -> None:

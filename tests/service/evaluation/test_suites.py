@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,7 @@ from service.store.tables import Suite
 
 from .wire import Json, all_items, get, label_items, make_suite, suite_body, text_items
 
-ITEMS = [
+ITEMS: list[Json] = [
     {"id": "fr", "input": "Capital of France?", "references": ["Paris"], "group": "capitals", "tags": ["geo", "eu"]},
     {"id": "it", "input": "Capital of Italy?", "references": ["Rome", "Roma"], "group": "capitals"},
     {"id": "sum", "input": "2 + 2 = ?", "references": ["4"]},
@@ -22,7 +23,9 @@ ITEMS = [
 
 
 def test_what_goes_in_comes_out(client: TestClient) -> None:
-    answer = client.post("/api/v1/suites", json=suite_body(ITEMS, metrics=["token_f1", "exact_match"], template="Q: {}"))
+    answer = client.post(
+        "/api/v1/suites", json=suite_body(ITEMS, metrics=["token_f1", "exact_match"], template="Q: {}")
+    )
     assert answer.status_code == 201
     suite = answer.json()
     assert (suite["name"], suite["version"], suite["n_items"], suite["task_type"]) == ("facts", 1, 3, "generation")
@@ -104,11 +107,15 @@ LABELS: list[Json] = label_items(["spam", "ham"])
         ({"items": [{"id": "", "input": "?"}]}, "invalid_request", "body.items[0].id"),
         ({"task_type": "telepathy"}, "invalid_request", "body.task_type"),
         ({"name": ""}, "invalid_request", "body.name"),
+        ({"template": "\ud800"}, "invalid_request", "body.template"),
+        ({"parser": {"regex": float("nan")}}, "invalid_request", "body.parser"),
+        ({"items": [{"id": "x", "input": "\ud800"}]}, "invalid_request", "body.items[0].input"),
         ({"parser": "guess"}, "invalid_request", "body.parser"),
     ],
 )
 def test_refusals_say_what_and_where(client: TestClient, change: Json, code: str, words: str) -> None:
-    answer = client.post("/api/v1/suites", json={**suite_body(ITEMS), **change})
+    body = json.dumps({**suite_body(ITEMS), **change})
+    answer = client.post("/api/v1/suites", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == code
     assert words in answer.json()["error"]["message"]
@@ -141,9 +148,7 @@ def test_a_made_up_cursor_is_refused(client: TestClient, cursor: str) -> None:
 
 
 def _suite(**fields: Any) -> Suite:
-    return Suite(
-        name="race", version=0, task_type="generation", n_items=1, items_sha256="", created_at=0.0, **fields
-    )
+    return Suite(name="race", version=0, task_type="generation", n_items=1, items_sha256="", created_at=0.0, **fields)
 
 
 def test_writers_at_once_get_versions_of_their_own(database: Database) -> None:
@@ -160,12 +165,20 @@ def test_writers_at_once_get_versions_of_their_own(database: Database) -> None:
 def test_a_stored_suite_cannot_be_changed_or_deleted(database: Database) -> None:
     with database.write() as session:
         suite_id = suites.add(session, _suite(hash="h"))[0].id
-    with pytest.raises(records.RecordFrozen, match="written once"), database.write() as session:
-        stored = suites.get(session, suite_id)
-        assert stored is not None
-        stored.hash = "other"
-    with pytest.raises(records.RecordFrozen), database.write() as session:
-        session.delete(suites.get(session, suite_id))
+
+    def change() -> None:
+        with database.write() as session:
+            stored = suites.get(session, suite_id)
+            assert stored is not None
+            stored.hash = "other"
+
+    def delete() -> None:
+        with database.write() as session:
+            session.delete(suites.get(session, suite_id))
+
+    for forbidden in (change, delete):
+        with pytest.raises(records.RecordFrozen, match="written once"):
+            forbidden()
     with database.read() as session:
         kept = suites.get(session, suite_id)
         assert kept is not None

@@ -40,14 +40,11 @@ class Gateway:
     url: str
     http: httpx2.Client
     database: Database
+    openai: openai.OpenAI
 
     @property
     def traffic(self) -> Traffic:
         return cast(Traffic, self.app.state.traffic)
-
-    @property
-    def openai(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=30)
 
     def post(self, path: str, **body: Any) -> Any:
         response = self.http.post(f"/api/v1{path}", json=body)
@@ -75,8 +72,9 @@ def gateway(gateway_settings: Settings, database: Database) -> Iterator[Gateway]
     thread.start()
     wait_until(lambda: server.started)
     url = f"http://127.0.0.1:{port}"
-    with httpx2.Client(base_url=url, timeout=30) as http:
-        yield Gateway(app, url, http, database)
+    official = openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=30)
+    with httpx2.Client(base_url=url, timeout=30) as http, official:
+        yield Gateway(app, url, http, database, official)
     server.should_exit = True
     thread.join(15)
 

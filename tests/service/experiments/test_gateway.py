@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from sqlmodel import select
+from sqlmodel import col, select
 
 from service.experiments.assignment import assign
 from service.store.tables import Exposure, GatewayContent, GatewayRequest
@@ -34,14 +34,21 @@ def raw(gateway: Gateway, text: str, unit: str = "u1", **more: Any) -> httpx2.Re
     return gateway.http.post("/v1/chat/completions", json=body, headers={"X-Unit-Id": unit})
 
 
-def recorded(gateway: Gateway) -> list[GatewayRequest]:
-    assert gateway.traffic.recorder.flush()
-    with gateway.database.read() as session:
-        return list(session.exec(select(GatewayRequest).order_by(GatewayRequest.request_id)))
+def recorded(gateway: Gateway, *answers: Any) -> list[GatewayRequest]:
+    """The rows of these answers, in their order. A call is recorded just after its last byte has left."""
+    ids = [answer.headers["x-request-id"] for answer in answers]
+
+    def rows() -> dict[str, GatewayRequest]:
+        with gateway.database.read() as session:
+            found = session.exec(select(GatewayRequest).where(col(GatewayRequest.request_id).in_(ids)))
+            return {row.request_id: row for row in found}
+
+    wait_until(lambda: len(rows()) == len(ids))
+    return [rows()[request_id] for request_id in ids]
 
 
-def last(gateway: Gateway) -> GatewayRequest:
-    return recorded(gateway)[-1]
+def record_of(gateway: Gateway, answer: Any) -> GatewayRequest:
+    return recorded(gateway, answer)[0]
 
 
 def events(response: httpx2.Response) -> Iterator[dict[str, Any]]:
@@ -63,7 +70,7 @@ def test_a_plain_answer_comes_from_the_assigned_arm_and_is_recorded(chat: Gatewa
         assert completion.choices[0].message.content == f"{variant}: hello there"
         assert response.headers["x-experiment"] == "chat"
         assert response.headers["x-variant"] == variant
-        row = last(chat)
+        row = record_of(chat, response)
         assert row.request_id == response.headers["x-request-id"]
         assert (row.unit_id, row.variant, row.upstream, row.counted) == (unit, variant, variant, True)
         assert (row.status, row.error, row.streamed, row.fell_back) == (200, None, False, False)
@@ -83,7 +90,7 @@ def test_a_stream_passes_through_event_by_event_without_the_usage_nobody_asked_f
     chunks = list(stream)
     assert "".join(c.choices[0].delta.content or "" for c in chunks) == "tuned: hello there "
     assert all(chunk.choices and chunk.usage is None for chunk in chunks)
-    row = last(chat)
+    row = record_of(chat, stream.response)
     assert (row.streamed, row.input_tokens, row.output_tokens) == (True, 10, 3)
     assert row.first_token is not None
     assert row.latency is not None
@@ -109,25 +116,34 @@ def test_usage_that_was_asked_for_is_passed_on(chat: Gateway) -> None:
 def test_a_short_failure_is_retried_on_the_same_arm(chat: Gateway, models: Models) -> None:
     unit = unit_of(chat, "base")
     before = len(models[0].requests)
-    assert ask(chat, f"fail 503 1 {time.time_ns()}", unit).parse().choices[0].message.content.startswith("base:")
+    response = ask(chat, f"fail 503 1 {time.time_ns()}", unit)
+    assert response.parse().choices[0].message.content.startswith("base:")
     assert len(models[0].requests) == before + 2
-    assert (last(chat).fell_back, last(chat).upstream) == (False, "base")
+    row = record_of(chat, response)
+    assert (row.fell_back, row.upstream) == (False, "base")
 
 
-@pytest.mark.parametrize("text", ["fail 500", "fail 401", "fail 404", "garbage", "redirect", "stall"])
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("text", "stream"),
+    [
+        *(
+            (text, stream)
+            for text in ("fail 500", "fail 401", "fail 404", "garbage", "redirect")
+            for stream in (False, True)
+        ),
+        ("stall", True),  # a whole answer has no first token to wait for
+    ],
+)
 def test_a_model_that_does_not_answer_is_replaced_by_the_safe_one(
     chat: Gateway, models: Models, text: str, stream: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The safe model is told something else by the test's own echo: it obeys the same orders, so it is renamed."""
-    if text == "stall" and not stream:
-        pytest.skip("a whole answer has no first token to wait for; only the total bounds it")
     monkeypatch.setattr(models[2], f"_do_{text.split()[0]}", None, raising=False)
     response = raw(chat, text, unit_of(chat, "tuned"), stream=stream)
     assert response.status_code == 200
     assert "safe: " in response.text if not stream else "safe:" in response.text
     assert response.headers["x-variant"] == "tuned"
-    row = last(chat)
+    row = record_of(chat, response)
     assert (row.variant, row.upstream, row.fell_back, row.status) == ("tuned", "safe", True, 200)
 
 
@@ -137,7 +153,7 @@ def test_when_the_safe_model_fails_too_the_caller_gets_openais_error(chat: Gatew
     assert caught.value.code == "upstream_overloaded"
     assert caught.value.type == "upstream_error"
     assert "x-request-id" in caught.value.response.headers
-    row = last(chat)
+    row = record_of(chat, caught.value.response)
     assert (row.status, row.error, row.input_tokens, row.cost) == (503, "upstream_overloaded", None, None)
 
 
@@ -145,15 +161,15 @@ def test_a_rate_limit_is_a_rate_limit_error_with_its_pause(chat: Gateway) -> Non
     with pytest.raises(openai.RateLimitError) as caught:
         ask(chat, "fail 429")
     assert caught.value.response.headers["retry-after"] == "0"
-    assert last(chat).error == "upstream_rate_limited"
+    assert record_of(chat, caught.value.response).error == "upstream_rate_limited"
 
 
 def test_a_refused_request_is_passed_on_in_the_models_own_words_and_not_retried(chat: Gateway, models: Models) -> None:
     before = sum(len(model.requests) for model in models)
-    with pytest.raises(openai.BadRequestError, match="the model says no"):
+    with pytest.raises(openai.BadRequestError, match="the model says no") as caught:
         ask(chat, "fail 400")
     assert sum(len(model.requests) for model in models) == before + 1
-    assert last(chat).error == "upstream_refused"
+    assert record_of(chat, caught.value.response).error == "upstream_refused"
 
 
 def test_the_upstreams_own_words_about_its_key_never_reach_the_caller(chat: Gateway) -> None:
@@ -167,20 +183,23 @@ def test_a_redirect_is_never_followed(chat: Gateway) -> None:
     assert raw(chat, "redirect").json()["error"]["code"] == "upstream_misconfigured"
 
 
-@pytest.mark.parametrize(("text", "code", "status"), [("cut 2", "upstream_unreachable", 502), ("stall 2", "upstream_timeout", 504)])
+@pytest.mark.parametrize(
+    ("text", "code", "status"), [("cut 2", "upstream_unreachable", 502), ("stall 2", "upstream_timeout", 504)]
+)
 def test_a_stream_that_breaks_off_ends_in_an_error_and_no_second_model(
     chat: Gateway, models: Models, text: str, code: str, status: int
 ) -> None:
     messages: Any = [{"role": "user", "content": text}]
     heard: list[str] = []
     before = len(models[2].requests)
-    with pytest.raises(openai.APIError) as caught:
-        for chunk in chat.openai.chat.completions.create(model="exp:chat", messages=messages, stream=True, user="u"):
-            heard.append(chunk.choices[0].delta.content or "")
+    stream = chat.openai.chat.completions.create(model="exp:chat", messages=messages, stream=True, user="u")
+    with stream, pytest.raises(openai.APIError) as caught:
+        heard.extend(chunk.choices[0].delta.content or "" for chunk in stream)
     assert caught.value.code == code
     assert heard == ["word ", "word "]
     assert len(models[2].requests) == before
-    assert (last(chat).status, last(chat).error, last(chat).fell_back) == (status, code, False)
+    row = record_of(chat, stream.response)
+    assert (row.status, row.error, row.fell_back) == (status, code, False)
 
 
 def test_a_caller_who_hangs_up_ends_the_models_work_and_is_recorded(chat: Gateway, models: Models) -> None:
@@ -188,11 +207,9 @@ def test_a_caller_who_hangs_up_ends_the_models_work_and_is_recorded(chat: Gatewa
     before = models[1].cancelled
     body = {"model": "exp:chat", "messages": [{"role": "user", "content": "slow"}], "stream": True}
     with chat.http.stream("POST", "/v1/chat/completions", json=body, headers={"X-Unit-Id": unit}) as response:
-        request_id = response.headers["x-request-id"]
         next(response.iter_bytes())
     wait_until(lambda: models[1].cancelled == before + 1)
-    wait_until(lambda: any(row.request_id == request_id for row in recorded(chat)))
-    row = last(chat)
+    row = record_of(chat, response)
     assert (row.status, row.error, row.counted) == (499, "hung_up", True)
     assert (row.input_tokens, row.cost) == (None, None)
 
@@ -200,32 +217,38 @@ def test_a_caller_who_hangs_up_ends_the_models_work_and_is_recorded(chat: Gatewa
 def test_without_a_unit_the_control_answers_and_nothing_counts(chat: Gateway) -> None:
     response = ask(chat, "hello", unit="")
     assert response.headers["x-variant"] == "base"
-    assert last(chat).counted is False
+    assert record_of(chat, response).counted is False
     with chat.database.read() as session:
         assert session.exec(select(Exposure)).all() == []
 
 
 def test_the_unit_is_the_header_else_the_user_else_the_session(chat: Gateway) -> None:
-    raw(chat, "a", "from-header", user="from-user", metadata={"session_id": "from-session"})
-    raw(chat, "b", "", user="from-user", metadata={"session_id": "from-session"})
-    raw(chat, "c", "", metadata={"session_id": "from-session"})
-    assert [row.unit_id for row in recorded(chat)] == ["from-header", "from-user", "from-session"]
+    answers = [
+        raw(chat, "a", "from-header", user="from-user", metadata={"session_id": "from-session"}),
+        raw(chat, "b", "", user="from-user", metadata={"session_id": "from-session"}),
+        raw(chat, "c", "", metadata={"session_id": "from-session"}),
+    ]
+    assert [row.unit_id for row in recorded(chat, *answers)] == ["from-header", "from-user", "from-session"]
 
 
 def test_a_paused_experiment_serves_the_control_and_a_decided_one_its_winner(chat: Gateway) -> None:
     unit = unit_of(chat, "tuned")
     chat.post("/experiments/chat/pause")
-    assert ask(chat, "x", unit).headers["x-variant"] == "base"
+    paused = ask(chat, "x", unit)
+    assert paused.headers["x-variant"] == "base"
     chat.post("/experiments/chat/stop")
     chat.post("/experiments/chat/decide", winner="tuned", reason="users like it")
-    assert ask(chat, "x", unit_of(chat, "tuned")).headers["x-variant"] == "tuned"
-    assert [row.counted for row in recorded(chat)] == [False, False]
+    decided = ask(chat, "x", "anybody")
+    assert decided.headers["x-variant"] == "tuned"
+    assert [row.counted for row in recorded(chat, paused, decided)] == [False, False]
 
 
 def test_an_upstream_answers_under_its_own_name(chat: Gateway) -> None:
-    completion = chat.openai.chat.completions.create(model="tuned", messages=[{"role": "user", "content": "hi"}])
-    assert completion.choices[0].message.content == "tuned: hi"
-    assert (last(chat).experiment_id, last(chat).counted, last(chat).cost is not None) == (None, False, True)
+    response = raw(chat, "hi", model="tuned")
+    assert response.json()["choices"][0]["message"]["content"] == "tuned: hi"
+    assert not response.headers.keys() & {"x-experiment", "x-variant"}
+    row = record_of(chat, response)
+    assert (row.experiment_id, row.counted, row.cost is not None) == (None, False, True)
 
 
 def test_models_are_listed(chat: Gateway) -> None:
@@ -269,8 +292,8 @@ def test_keys_are_sent_to_the_model_and_shown_to_nobody(
 
 def test_unknown_prices_and_counts_stay_unknown(gateway: Gateway, models: Models) -> None:
     gateway.post("/upstreams", name="m", base_url=models[0].url, model="x", input_price=1.0)
-    gateway.openai.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
-    assert (last(gateway).input_tokens, last(gateway).cost, last(gateway).price_version) == (10, None, None)
+    row = record_of(gateway, raw(gateway, "hi", model="m"))
+    assert (row.input_tokens, row.cost, row.price_version) == (10, None, None)
 
 
 def test_prompts_and_answers_are_kept_only_where_the_experiment_asks_for_it(chat: Gateway) -> None:
@@ -278,19 +301,21 @@ def test_prompts_and_answers_are_kept_only_where_the_experiment_asks_for_it(chat
     chat.post("/experiments", key="kept", variants=variants, store_content=True)
     chat.post("/experiments/kept/start")
     messages: Any = [{"role": "user", "content": "hello"}]
-    ask(chat, "hello")
-    chat.openai.chat.completions.create(model="exp:kept", messages=messages, user="a")
-    list(chat.openai.chat.completions.create(model="exp:kept", messages=messages, user="b", stream=True))
-    assert chat.traffic.recorder.flush()
+    answers = [
+        raw(chat, "hello"),
+        raw(chat, "hello", model="exp:kept"),
+        raw(chat, "hello", model="exp:kept", stream=True),
+    ]
+    recorded(chat, *answers)
     with chat.database.read() as session:
         contents = session.exec(select(GatewayContent).order_by(GatewayContent.request_id)).all()
     assert [content.messages for content in contents] == [messages, messages]
-    assert all(content.answer in ("base: hello", "tuned: hello", "base: hello ", "tuned: hello ") for content in contents)
+    assert all(
+        content.answer in ("base: hello", "tuned: hello", "base: hello ", "tuned: hello ") for content in contents
+    )
 
 
-def test_the_gateway_asks_for_a_key_with_the_right_scope(
-    gateway_settings: Any, database: Any, models: Models
-) -> None:
+def test_the_gateway_asks_for_a_key_with_the_right_scope(gateway_settings: Any, database: Any, models: Models) -> None:
     from starlette.testclient import TestClient
 
     from service.app import create_app

@@ -24,7 +24,6 @@ def test_however_a_stream_is_cut_into_chunks_the_same_events_come_out(events: li
         found += splitter.feed(stream[start:end])
         start = end
     assert found == events
-    assert splitter.rest == b""
 
 
 def test_windows_line_ends_are_line_ends_even_when_cut() -> None:
@@ -80,17 +79,19 @@ def test_an_event_that_is_no_object_is_an_error(data: bytes) -> None:
         StreamReader(strip_usage=False).read(data)
 
 
-def test_how_a_stream_ended_is_known() -> None:
+@pytest.mark.parametrize(
+    ("last", "finished", "failed"),
+    [
+        (event(choices=[{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]), False, False),
+        (event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]), True, False),
+        (b"data: [DONE]\n\n", True, False),
+        (event(error={"message": "no"}), False, True),
+    ],
+)
+def test_how_a_stream_ended_is_known(last: bytes, finished: bool, failed: bool) -> None:
     reader = StreamReader(strip_usage=False)
-    assert not reader.finished
-    reader.read(event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]))
-    assert reader.finished
-    done = StreamReader(strip_usage=False)
-    done.read(b"data: [DONE]\n\n")
-    assert done.finished
-    failed = StreamReader(strip_usage=False)
-    failed.read(event(error={"message": "no"}))
-    assert failed.failed
+    reader.read(last)
+    assert (reader.finished, reader.failed) == (finished, failed)
 
 
 def test_the_answer_is_kept_only_when_asked_and_only_the_first_choice() -> None:

@@ -52,7 +52,7 @@ def test_the_gate_is_tangos_bound(client: TestClient, case: Json) -> None:
     ("n10", "verdict", "begins"),
     [
         (0, "PASS", "All 1 protected tasks are within their margins. Worst: 'general' went from 0.900 to 0.900"),
-        (8, "INCONCLUSIVE", "It cannot be told whether too much was lost: 'general' went from 0.900 to 0.860"),
+        (5, "INCONCLUSIVE", "It cannot be told whether too much was lost: 'general' went from 0.900 to 0.875"),
         (40, "FAIL", "'general' went from 0.900 to 0.700 (-20.0 points"),
     ],
 )
@@ -98,7 +98,9 @@ def test_several_tasks_worst_first_under_holm(client: TestClient) -> None:
 
 def test_a_significant_loss_may_stop_being_so_among_many(client: TestClient) -> None:
     names = [f"t{place}" for place in range(12)]
-    pairs = [flips(client, make_suite(client, name, 60), 60 - 7 * (name == "t0"), 7 * (name == "t0"), 0) for name in names]
+    pairs = [
+        flips(client, make_suite(client, name, 60), 60 - 7 * (name == "t0"), 7 * (name == "t0"), 0) for name in names
+    ]
     alone = audit(client, make_policy(client, protect("t0", 0.08)), pairs[0])
     assert alone["verdict"] == "FAIL"
     among = audit(client, make_policy(client, *(protect(name, 0.08) for name in names)), *pairs)
@@ -141,7 +143,9 @@ def test_groups_show_where_it_was_lost(client: TestClient) -> None:
 def test_unparsed_answers_are_counted_apart(client: TestClient) -> None:
     suite = make_suite(client, "general", 40)
     before = evaluate(client, suite, range(40))
-    given = [{"id": f"i{n}", "output": "?", "parsed": None} if n < 9 else {"id": f"i{n}", "output": "yes"} for n in range(39)]
+    given = [
+        {"id": f"i{n}", "output": "?", "parsed": None} if n < 9 else {"id": f"i{n}", "output": "yes"} for n in range(39)
+    ]
     after = post(client, "evaluations", {"suite_id": suite["id"], "predictions": given})
     found = audit(client, make_policy(client, protect("general")), (before["id"], after["id"]))
     (task,) = found["tasks"]
@@ -199,7 +203,9 @@ def test_settings_that_may_differ_are_told(client: TestClient) -> None:
 def test_a_suite_nobody_answered(client: TestClient) -> None:
     pair = flips(client, make_suite(client, "other", 40), 40, 0, 0)
     found = audit(client, make_policy(client, protect("general")), pair)
-    _invalid({**found, "sentence": found["sentence"].removesuffix(" (1 more)")}, "'general' has no evaluation among `before`")
+    _invalid(
+        {**found, "sentence": found["sentence"].removesuffix(" (1 more)")}, "'general' has no evaluation among `before`"
+    )
     assert found["notes"] == ["'other' was evaluated but is not protected by the policy."]
 
 
@@ -290,10 +296,13 @@ def failed(client: TestClient) -> Json:
 
 
 def test_advice_bears_the_runs_own_numbers(failed: Json) -> None:
-    texts = [advice["text"] for advice in failed["advice"]]
-    assert [next(word for word in ("rate", "epochs", "LoRA", "replay", "layers") if word in one) for one in texts] == [
-        "rate", "epochs", "LoRA", "replay", "layers",
-    ]  # fmt: skip
+    assert [advice["text"].split(":")[0].split(",")[0][:24] for advice in failed["advice"]] == [
+        "Lower the learning rate",
+        "Train for fewer epochs",
+        "Train a LoRA adapter ins",
+        "Mix 10–20 % general data",
+        "Freeze the lower layers",
+    ]
     assert [advice["evidence"] for advice in failed["advice"]] == [
         "This run used 0.001, and 'general' went from 1.000 to 0.700. Next: 0.0003, then 0.0001.",
         "This run was to make 5 epochs.",
@@ -349,7 +358,7 @@ def test_pages_run_on_over_tasks(client: TestClient) -> None:
     pairs = [flips(client, make_suite(client, name, 40), 40 - n, n, 1) for name, n in (("a", 3), ("b", 5))]
     found = audit(client, make_policy(client, protect("a"), protect("b"), protect("absent")), *pairs)
     seen: list[tuple[str, str]] = []
-    cursor = "0"
+    cursor: str | None = "0"
     while cursor is not None:
         page = get(client, f"audits/{found['id']}/items", kind="lost", limit=3, cursor=cursor)
         seen += [(item["suite"], item["id"]) for item in page["items"]]
@@ -358,7 +367,10 @@ def test_pages_run_on_over_tasks(client: TestClient) -> None:
 
 
 def test_items_of_what_is_not_there(client: TestClient, failed: Json) -> None:
-    for path, code in ((f"audits/{failed['id']}/items?kind=lost&suite=x", "task_not_found"), ("audits/x", "audit_not_found")):
+    for path, code in (
+        (f"audits/{failed['id']}/items?kind=lost&suite=x", "task_not_found"),
+        ("audits/x", "audit_not_found"),
+    ):
         answer = client.get(f"/api/v1/{path}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, code)
 
@@ -380,10 +392,15 @@ def test_the_record_names_the_hashes_of_all_that_went_in(client: TestClient, fai
 def test_a_record_is_never_changed(client: TestClient, database: Database, failed: Json) -> None:
     for method in ("PUT", "PATCH", "DELETE"):
         assert client.request(method, f"/api/v1/audits/{failed['id']}").status_code == 405
-    with pytest.raises(records.RecordFrozen), database.write() as session:
-        stored = audits.get(session, failed["id"])
-        assert isinstance(stored, Audit)
-        stored.verdict = "PASS"
+
+    def change() -> None:
+        with database.write() as session:
+            stored = audits.get(session, failed["id"])
+            assert isinstance(stored, Audit)
+            stored.verdict = "PASS"
+
+    with pytest.raises(records.RecordFrozen):
+        change()
     assert get(client, f"audits/{failed['id']}") == failed
 
 

@@ -79,8 +79,13 @@ def test_a_stored_policy_cannot_be_changed(client: TestClient, database: Databas
     policy = make_policy(client, protect("general"))
     for method in ("PUT", "PATCH", "DELETE"):
         assert client.request(method, f"/api/v1/policies/{policy['id']}").status_code == 405
-    with pytest.raises(records.RecordFrozen), database.write() as session:
-        stored = audits.get_policy(session, policy["id"])
-        assert isinstance(stored, Policy)
-        stored.body = {"alpha": 0.5, "protected": []}
+
+    def change() -> None:
+        with database.write() as session:
+            stored = audits.get_policy(session, policy["id"])
+            assert isinstance(stored, Policy)
+            stored.body = {"alpha": 0.5, "protected": []}
+
+    with pytest.raises(records.RecordFrozen):
+        change()
     assert get(client, f"policies/{policy['id']}") == policy

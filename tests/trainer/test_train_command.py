@@ -1,0 +1,202 @@
+"""`tunescope train` as a person meets it: sentences, exit codes, a whole run with and without a service."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from tests.trainer.conftest import SUMS, TICKETS, write_jsonl
+from trainer.probe import ForgettingProbe
+from tunescope import Client
+from tunescope.cli import app
+
+
+@pytest.fixture
+def client(live_service: str) -> Iterator[Client]:
+    with Client(live_service) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def own_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESCOPE_DIR", str(tmp_path / "journal"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def command(tmp_path: Path, content: dict[str, Any], *arguments: str) -> Result:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return CliRunner().invoke(app, ["train", str(path), *arguments])
+
+
+def assert_one_sentence(result: Result, sentence: str) -> None:
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("tunescope: ")
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("change", "file", "sentence"),
+    [
+        (
+            {"data": {"text": "body"}},
+            None,
+            "tickets.csv, row 1: no column 'body' (data.text); there are 'label', 'text'.",
+        ),
+        (
+            {"data": {"label": "kind"}},
+            None,
+            "tickets.csv, row 1: no column 'kind' (data.label); there are 'label', 'text'.",
+        ),
+        ({"data": {"train": "none.csv"}}, None, "none.csv: there is no such file"),
+        ({"data": {"test": "empty.csv"}}, ("empty.csv", "text,label\n"), "empty.csv: the file has no rows."),
+        (
+            {"data": {"test": "new.csv"}},
+            ("new.csv", "text,label\nhi,greeting\n"),
+            "new.csv, row 1: label 'greeting' is not in the training data.",
+        ),
+        ({"data": {"train": "one.csv"}}, ("one.csv", "text,label\nhi,a\n"), "holds one label only ('a')"),
+        ({"data": {"columns": 1}}, None, "there is no setting data.columns."),
+        ({"train": {"epochs": "many"}}, None, "train.epochs: expected `float`, got `str`."),
+        ({"model": {"path": "/no/such/model"}}, None, "model.path: there is no folder /no/such/model."),
+        (
+            {"model": {"path": None, "module": "no_such_package"}},
+            None,
+            "no Python package 'no_such_package' is installed",
+        ),
+        ({"method": {"name": "magic"}}, None, "there is no method 'magic'; there are full, lora, qlora."),
+        ({"method": {"name": "lora", "rank": 2}}, None, "method lora: Object contains unknown field `rank`."),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_exit_code_2(
+    tickets_config: dict[str, Any],
+    tmp_path: Path,
+    change: dict[str, dict[str, Any]],
+    file: tuple[str, str] | None,
+    sentence: str,
+) -> None:
+    if file is not None:
+        (tmp_path / file[0]).write_text(file[1])
+    for section, values in change.items():
+        tickets_config[section] = tickets_config.get(section, {}) | values
+    assert_one_sentence(command(tmp_path, tickets_config, "--offline"), sentence)
+
+
+def test_a_missing_or_malformed_config(tmp_path: Path) -> None:
+    missing = CliRunner().invoke(app, ["train", str(tmp_path / "none.yaml")])
+    assert_one_sentence(missing, "none.yaml: there is no such file.")
+    (tmp_path / "bad.yaml").write_text("project: [a\n")
+    assert_one_sentence(CliRunner().invoke(app, ["train", str(tmp_path / "bad.yaml")]), "bad.yaml, line 2: expected")
+
+
+def test_no_service(tickets_config: dict[str, Any], tmp_path: Path) -> None:
+    result = command(tmp_path, tickets_config, "--url", "http://127.0.0.1:9")
+    assert_one_sentence(result, "no service answers at http://127.0.0.1:9: start one with `tunescope serve`")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_check_keeps_nothing(tickets_config: dict[str, Any], tmp_path: Path) -> None:
+    result = command(tmp_path, tickets_config, "--check", "--set", "train.max_steps=500")
+    assert result.exit_code == 0, result.output
+    assert "tickets: 12 rows, 500 steps of " in result.stdout
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "journal").exists()
+
+
+def test_offline_on_a_jsonl_of_ones_own(tickets_config: dict[str, Any], tmp_path: Path) -> None:
+    own = [{"sentence": one["text"], "topic": one["label"]} for one in TICKETS]
+    write_jsonl(tmp_path / "own.jsonl", own)
+    tickets_config["data"] |= {"train": "own.jsonl", "test": "own.jsonl", "text": "sentence", "label": "topic"}
+    result = command(tmp_path, tickets_config, "--offline")
+    assert result.exit_code == 0, result.output
+    assert " of 12 right" in result.stdout
+    assert len((tmp_path / "out" / "predictions-tickets.jsonl").read_text().splitlines()) == 12
+    assert len(list((tmp_path / "journal").iterdir())) == 1
+
+
+def test_two_variants_are_tracked_scored_and_compared(
+    tickets_config: dict[str, Any], tmp_path: Path, client: Client
+) -> None:
+    tickets_config["data"]["validation"] = "tickets.csv"
+    tickets_config["runs"] = [
+        {"name": "little", "train": {"max_steps": 1, "learning_rate": 1e-6}},
+        {"name": "much", "train": {"max_steps": 60}},
+    ]
+    result = command(tmp_path, tickets_config, "--url", client.url)
+    assert result.exit_code == 0, result.output
+    assert "much against little, tickets · accuracy: BETTER" in result.stdout
+    assert "much is better than little on tickets" in result.stdout
+    assert "f1_macro" in result.stdout
+    assert "most confused: " in result.stdout
+
+    runs = {run["name"]: run for run in client.list_runs(project="tickets")["items"]}
+    assert set(runs) == {"little", "much"}
+    much = client.get_run(runs["much"]["id"])
+    assert much["status"] == "finished"
+    assert much["config"]["method"]["name"] == "full"
+    assert much["config"]["train"]["max_steps"] == 60
+    assert much["data_hash"] == much["config"]["data"]["hash"]
+    assert much["metrics"]["tickets/accuracy"]["last"] > 0.9
+    assert much["metrics"]["train/loss"]["count"] == 60
+    assert much["metrics"]["eval/accuracy"]["count"] == 30
+    links = client.run_links(much["id"])
+    assert [version["name"] for version in links["model_versions"]] == ["tickets"]
+    [evaluation] = client.list_evaluations(run_id=much["id"])["items"]
+    assert evaluation["model_version_id"] == links["model_versions"][0]["id"]
+    assert evaluation["step"] == 60
+    items = client.evaluation_items(evaluation["id"])["items"]
+    assert {item["output"] for item in items} <= {"delay", "lost", "repair"}
+
+    # Asked to resume, it finds both done, and compares them again without another step.
+    again = command(tmp_path, tickets_config, "--url", client.url, "--resume")
+    assert "much against little, tickets · accuracy: BETTER" in again.stdout
+    assert len(client.list_runs(project="tickets")["items"]) == 2
+
+
+def test_an_interrupted_run_goes_on_as_itself(
+    sums_config: dict[str, Any], tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums_config["train"] |= {"save_every": 2}
+    write_jsonl(tmp_path / "general.jsonl", SUMS[:3])
+    sums_config["probe"] = {"path": "general.jsonl", "every": 3}
+    sums_config["evaluate"][0]["before"] = True
+    whole = ForgettingProbe.measure
+
+    def cut(self: ForgettingProbe, model: Any, step: int) -> float:
+        if step == 6:
+            raise KeyboardInterrupt
+        return whole(self, model, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ForgettingProbe, "measure", cut)
+        stopped = command(tmp_path, sums_config, "--url", client.url)
+    assert stopped.exit_code == 130
+    assert "--resume goes on from the last checkpoint" in stopped.stderr
+    resumed = command(tmp_path, sums_config, "--url", client.url, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    [run] = client.list_runs(project="sums")["items"]
+    assert run["status"] == "finished"
+    [series] = client.history([run["id"]], ["train/loss"])
+    assert sorted(set(series["steps"])) == list(range(1, 9))
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["steps"] == 8
+    assert result["scored"][0]["evaluation_before"]["step"] == 0
+
+
+def test_help_is_light() -> None:
+    """Reading the command's help must not cost the seconds that PyTorch takes to import."""
+    code = (
+        "import sys, trainer.cli; print([m for m in ('torch', 'transformers', 'peft', 'pyarrow') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
