@@ -52,9 +52,12 @@ class Size:
     few_runs: int = 200
     some_runs: int = 1_000
     many_runs: int = 10_000
+    minutes: float = 7.0  # no more runs are added after this; what follows takes half a minute
 
 
-QUICK = Size(rounds=3, block_seconds=0.3, history_points=10_000, few_runs=60, some_runs=300, many_runs=1_000)
+QUICK = Size(
+    rounds=3, block_seconds=0.3, history_points=10_000, few_runs=60, some_runs=300, many_runs=1_000, minutes=1.5
+)
 
 
 class Bench:
@@ -66,6 +69,7 @@ class Bench:
         self.size = size
         self.say = say
         self.figures: list[Figures] = []
+        self.deadline = time.monotonic() + 60 * size.minutes
 
     # --- measuring --------------------------------------------------------------------------------------
 
@@ -139,22 +143,24 @@ class Bench:
         for system in self.systems:
             self.check_list(system, self.size.few_runs)
 
-    def more_runs(self, held: int, wanted: int) -> None:
-        """Bring the fast systems from `held` runs to `wanted`; the pace at the end is a row of its own."""
-        row = Row(
-            f"create-run-{wanted}",
-            f"create a run + 20 params + 20 metrics, at {wanted:,} runs",
-            "runs/s",
-            times_of=(2, FAST),
-        )
+    def more_runs(self, held: int, wanted: int) -> int:
+        """Bring the fast systems from `held` runs to `wanted`, or as far as time allows; how many there are then.
+
+        The pace at the end is a row of its own.
+        """
         self.say(f"{wanted:,} runs for search")
-        figures = Figures(row)
-        share = 50
-        for first in range(held, wanted, share):
+        paces = Figures(Row("", "", "runs/s"))
+        while held < wanted and time.monotonic() < self.deadline:
+            following = min(held + 50, wanted)
             for system in self.fast:
-                self._fill(figures, system, range(first, min(first + share, wanted)))
-        figures.samples = {name: values[-self.size.rounds * 2 :] for name, values in figures.samples.items()}
-        self.figures.append(figures)
+                self._fill(paces, system, range(held, following))
+            held = following
+        title = f"create a run + 20 params + 20 metrics, at {held:,} runs"
+        row = Row(f"create-run-{held}", title, "runs/s", times_of=(2, FAST))
+        last = {name: values[-2 * self.size.rounds :] for name, values in paces.samples.items()}
+        if last:
+            self.figures.append(Figures(row, last))
+        return held
 
     def _fill(self, figures: Figures, system: System, numbers: range) -> None:
         seconds = sum(system.create_run("search", run_content(number))[0] for number in numbers)
@@ -247,12 +253,13 @@ def perform(bench: Bench, rows: Sequence[str]) -> None:
         bench.list_runs(bench.systems, size.few_runs, aim=None)
     if "search" in rows:
         bench.search(bench.systems, size.few_runs, aim=None)
+    held = size.few_runs
     if "list" in rows:
-        bench.more_runs(size.few_runs, size.some_runs)
-        bench.list_runs(bench.fast, size.some_runs, aim=60)
+        held = bench.more_runs(held, size.some_runs)
+        bench.list_runs(bench.fast, held, aim=60)
     if "search" in rows:
-        bench.more_runs(size.some_runs if "list" in rows else size.few_runs, size.many_runs)
-        bench.search(bench.fast, size.many_runs, aim=10)
+        held = bench.more_runs(held, size.many_runs)
+        bench.search(bench.fast, held, aim=10)
 
 
 @contextmanager
@@ -288,8 +295,9 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, shorter blocks, smaller sizes.")] = False,
     rows: Annotated[list[str] | None, typer.Option(help=f"Only these, repeatable: {', '.join(ROWS)}.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Blocks per system and row.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the JSON and Markdown files.")] = REPOSITORY
-    / "benchmarks/results",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the JSON and Markdown files; default: results/, for whole runs only.")
+    ] = None,
     environment: Annotated[Path, typer.Option(help="Where the peers are installed.")] = REPOSITORY / ".venv-peers",
     tunescope: Annotated[
         str, typer.Option(help="How Tunescope is started; another checkout's command measures that one.")
@@ -308,9 +316,9 @@ def main(
     facts["versions"] |= dict(pinned.split("==") for pinned in (MLFLOW, FASTTRACKML))
     begun = time.monotonic()
     progress = Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console)
-    with progress, tempfile.TemporaryDirectory(prefix="tunescope-peers-") as folder:
+    with progress, tempfile.TemporaryDirectory(prefix="tunescope-peers-") as scratch:
         task = progress.add_task("starting the servers")
-        with peers(programs, tunescope, Path(folder)) as servers:
+        with peers(programs, tunescope, Path(scratch)) as servers:
             kinds: list[type[System]] = [Mlflow, Mlflow, Tunescope]
             systems = [kind(server.name, Wire(server.port)) for kind, server in zip(kinds, servers, strict=True)]
             bench = Bench(systems, size, lambda text: progress.update(task, description=text))
@@ -321,11 +329,13 @@ def main(
     notes = [
         "One kept-alive connection each; from the first byte sent to the last received; answers checked.",
         "The peers through the MLflow REST protocol, Tunescope through its native API; SQLite behind each.",
-        "A – means the system is left out at this size, for it would take minutes.",
+        "A – means the system is left out at this size, for filling it would take minutes.",
     ]
     report = Report("peers", [SLOW, FAST, OURS], figures, sizes, notes, facts)
     show(report, console)
-    for path in write(report, out):
+    whole = not quick and rows is None and rounds is None
+    folder = out or (REPOSITORY / "benchmarks/results" if whole else None)
+    for path in write(report, folder) if folder else ():
         console.print(f"  wrote {path}", style="dim")
 
 

@@ -128,8 +128,9 @@ def _add(figures: Figures, value: float) -> None:
 
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the JSON and Markdown files.")] = REPOSITORY
-    / "benchmarks/results",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the JSON and Markdown files; default: results/, for whole runs only.")
+    ] = None,
     command: Annotated[
         str, typer.Option("--tunescope", help="How Tunescope is started.")
     ] = f"{shlex.quote(sys.executable)} -m tunescope serve",
@@ -152,7 +153,8 @@ def main(
     ]
     report = Report("startup", [OURS], figures, sizes, notes, facts)
     show(report, console)
-    for path in write(report, out):
+    results = out or (None if quick else REPOSITORY / "benchmarks/results")
+    for path in write(report, results) if results else ():
         console.print(f"  wrote {path}", style="dim")
 
 

@@ -53,7 +53,7 @@ def main() -> None:
     )
     st.html(ASSETS / "style.css")
     st.logo(str(ASSETS / "logo.svg"), icon_image=str(ASSETS / "favicon.svg"), size="large")
-    components.follow()
+    components.follow(page.url_path or "home")
     with components.guard():
         page.run()
     with st.sidebar:

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
@@ -18,7 +19,7 @@ from tunescope import ApiError, ConnectionFailed
 Json = dict[str, Any]
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
 PageName = Literal["home", "runs", "run", "compare", "evaluations", "forgetting", "experiments", "models"]
-_GO = "_go"
+_GO, _PAGE = "_go", "_page"
 # Columns from which on a table becomes cards on a phone.
 STACKED_FROM = 4
 
@@ -97,25 +98,56 @@ def page_path(page: PageName) -> str:
 def link(page: PageName, label: str, icon: str | None = None, help: str | None = None, **params: str | None) -> None:
     """A link to another page of the dashboard, with what it shows in its URL."""
     given = {name: value for name, value in params.items() if value is not None}
-    st.page_link(
-        page_path(page), label=label, icon=f":material/{icon}:" if icon else "", help=help or "", query_params=given
-    )
+    image = f":material/{icon}:" if icon else ""
+    if page == st.session_state.get(_PAGE) and any(name in st.session_state for name in given):
+        # A parameter that belongs to a widget of this very page changes with the widget's state, not with the URL.
+        key = f"link-{page}-{label}-{sorted(given.items())}"
+        st.button(label, icon=image or None, type="tertiary", key=key, help=help, on_click=_ask, args=(page, given))
+        _follow_from_fragment()
+        return
+    st.page_link(page_path(page), label=label, icon=image, help=help or "", query_params=given)
 
 
 def go_to(page: PageName, **params: str) -> None:
     st.switch_page(page_path(page), query_params=params)
 
 
-def follow() -> None:
-    """Go where a click in a table asked to go."""
-    target = st.session_state.pop(_GO, None)
-    if target is not None:
-        page, params = target
-        st.switch_page(page_path(page), query_params=params)
+def follow(current: str) -> None:
+    """Go where the last click asked to go. Called before anything is drawn."""
+    st.session_state[_PAGE] = current
+    target: tuple[PageName, dict[str, str]] | None = st.session_state.pop(_GO, None)
+    if target is None:
+        return
+    page, params = target
+    if page != current:
+        go_to(page, **params)
+    for name in [name for name in st.query_params if name not in params and name not in st.session_state]:
+        del st.query_params[name]
+    for name, value in params.items():
+        if name in st.session_state:
+            st.session_state[name] = value
+        else:
+            st.query_params[name] = value
 
 
-def _clicked(key: str, page: PageName, targets: Sequence[Mapping[str, str]]) -> None:
-    st.session_state[_GO] = (page, dict(targets[st.session_state[key]["row"]]))
+def _ask(page: PageName, params: Mapping[str, str]) -> None:
+    st.session_state[_GO] = (page, dict(params))
+
+
+def _follow_from_fragment() -> None:
+    """A click inside a fragment reruns the fragment alone: what it asked for needs the whole page."""
+    if _GO in st.session_state:
+        st.rerun()
+
+
+def _clicked_row(key: str, page: PageName, targets: Sequence[Mapping[str, str]]) -> None:
+    _ask(page, targets[st.session_state[key]["row"]])
+
+
+def _clicked_point(key: str, page: PageName, target: Callable[[Json], Mapping[str, str]]) -> None:
+    for point in st.session_state[key]["selection"]["points"]:
+        if point.get("customdata"):
+            _ask(page, target(point))
 
 
 def link_table(
@@ -135,7 +167,7 @@ def link_table(
         type="tertiary",
         alignment="left",
         key=f"{key}-open",
-        on_click=_clicked,
+        on_click=_clicked_row,
         args=(f"{key}-open", page, targets),
         pinned=True,
     )
@@ -147,13 +179,15 @@ def link_table(
         "key": key,
         "row_height": 34,
     }
-    if select:
-        event = st.dataframe(frame, on_select="rerun", selection_mode="multi-row", **options)
-        follow()
-        return list(event["selection"]["rows"])
-    st.dataframe(frame, **options)
-    follow()
-    return []
+    rows: list[int] = []
+    with st.container(key=f"table-{key}"):
+        if select:
+            event = st.dataframe(frame, on_select="rerun", selection_mode="multi-row", **options)
+            rows = list(event["selection"]["rows"])
+        else:
+            st.dataframe(frame, **options)
+    _follow_from_fragment()
+    return rows
 
 
 # --- text ---
@@ -284,27 +318,26 @@ def csv_popover(frame: pd.DataFrame, name: str, key: str) -> None:
 
 
 def chart(
-    figure: go.Figure, frame: pd.DataFrame, *, title: str, key: str, note: str | None = None, selectable: bool = False
-) -> list[Json]:
-    """A figure in its frame with its data as CSV. Answers the points clicked, when `selectable`."""
+    figure: go.Figure,
+    frame: pd.DataFrame,
+    *,
+    title: str,
+    key: str,
+    note: str | None = None,
+    leads: tuple[PageName, Callable[[Json], Mapping[str, str]]] | None = None,
+) -> None:
+    """A figure in its frame with its data as CSV. With `leads`, a click on a point goes to that page, with the
+    parameters made of the point."""
     with st.container(border=True, key=f"chart-{key}", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.markdown(f"**{title}**", width="content")
             csv_popover(frame, key.replace("/", "-"), key)
-        options: dict[str, Any] = {
-            "key": f"plot-{key}",
-            "config": {"displayModeBar": False},
-            "alt": title,
-        }
-        if selectable:
-            event = st.plotly_chart(figure, on_select="rerun", selection_mode="points", **options)
-            picked: list[Json] = list(event["selection"]["points"])
-        else:
-            st.plotly_chart(figure, **options)
-            picked = []
+        options: dict[str, Any] = {"key": f"plot-{key}", "config": {"displayModeBar": False}, "alt": title}
+        if leads is not None:
+            options |= {"on_select": partial(_clicked_point, f"plot-{key}", *leads), "selection_mode": "points"}
+        st.plotly_chart(figure, **options)
         if note:
             st.caption(note)
-    return picked
 
 
 # --- when there is nothing to show ---
@@ -367,13 +400,3 @@ def service_refused(refused: ApiError) -> None:
         empty("Not here", refused.message, icon="search_off")
     else:
         empty("The service could not answer", f"{refused.message} ({refused.code})", icon="error")
-
-
-def each_guarded(draw: Callable[[], None]) -> Callable[[], None]:
-    """For fragments, which run by themselves later, outside the page's own guard."""
-
-    def drawn() -> None:
-        with guard():
-            draw()
-
-    return drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -40,16 +41,19 @@ def confusion_part(evaluation: Json) -> None:
         note = "Rows are the truth. Click a cell to see its items." + (
             f" The {len(keep)} labels with the most errors; {hidden} more are hidden." if hidden else ""
         )
-        picked = components.chart(
+        components.chart(
             charts.confusion(shown, part, share=share), frame, title="Confusion matrix", key="confusion", note=note,
-            selectable=True,
+            leads=("evaluations", partial(cell_target, evaluation["id"])),
         )  # fmt: skip
-    cell = next((point["customdata"] for point in picked if point.get("customdata")), None)
-    if cell is not None:
-        components.go_to("evaluations", id=evaluation["id"], view="Items", true=str(cell[0]), predicted=str(cell[1]))
     with right:
         most_confused_part(evaluation, matrix)
         classes_part(matrix)
+
+
+def cell_target(evaluation_id: str, point: Json) -> dict[str, str]:
+    """Where a click on a cell of the confusion matrix leads: to its items."""
+    true, predicted, *_ = point["customdata"]
+    return {"id": evaluation_id, "view": "Items", "true": str(true), "predicted": str(predicted)}
 
 
 def most_confused_part(evaluation: Json, matrix: Json) -> None:

@@ -85,8 +85,8 @@ class TrainingConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     label_smoothing: Share = 0.0
     clip: Rate = 1.0
     """The gradient's largest norm."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: mixed precision; faster on GPUs and on CPUs with AVX512-BF16 or AMX."""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """`bf16`: mixed precision; `auto`: bf16 where it is fast, on newer GPUs and on CPUs with AVX512-BF16 or AMX."""
     group_by_length: bool = True
     """Batches of like lengths waste less on padding."""
     device: Literal["auto", "cpu"] = "auto"

@@ -31,7 +31,6 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     """A suite's answers after training and, where asked for, before; evaluations where there was a service."""
 
     suite: str
-    primary: str
     n: int
     share_right: float
     evaluation: Json | None = None
@@ -89,7 +88,6 @@ def score(
         last = publish(client, suite, after, **origin._asdict(), name=name, settings=settings)
     return Scored(
         suite=suite.name,
-        primary=suite.primary,
         n=len(suite.items),
         share_right=share_right(suite, after),
         evaluation=last,

@@ -158,7 +158,7 @@ def arguments(settings: TrainingConfig, folder: Path, *, validate: bool) -> Trai
         weight_decay=settings.weight_decay,
         label_smoothing_factor=settings.label_smoothing,
         max_grad_norm=settings.clip,
-        bf16=settings.precision == "bf16",
+        bf16=settings.precision == "bf16" or (settings.precision == "auto" and bf16_is_fast(on_cpu)),
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         seed=settings.seed,
@@ -173,6 +173,13 @@ def arguments(settings: TrainingConfig, folder: Path, *, validate: bool) -> Trai
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def bf16_is_fast(on_cpu: bool) -> bool:
+    if not on_cpu:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    abilities = torch.cpu.get_capabilities()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
 def best_class(logits: Any, labels: torch.Tensor) -> torch.Tensor:

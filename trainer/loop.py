@@ -152,7 +152,7 @@ def start_run(
         with suppress(OSError, ValueError, KeyError):
             known = str(json.loads(record.read_text("utf-8"))["run_id"])
     settings = msgspec.to_builtins(config) | {"method": method.settings()}
-    del settings["service"], settings["tags"]
+    del settings["project"], settings["service"], settings["tags"]
     settings["data"] |= {"rows": len(material.train.records), "hash": material.data_hash}
     run = tunescope.init(
         project=config.project,

@@ -30,7 +30,7 @@ def print_result(console: Console, result: TrainResult, client: Client | None) -
         console.print(f"  general questions answered: {kept}")
     for scored in result.scored:
         print_scores(console, scored)
-        if client is not None and scored.evaluation is not None and len(scored.evaluation["scores"]) > 0:
+        if client is not None and scored.evaluation is not None:
             print_confusions(console, scored.evaluation, client)
     console.print(f"  model in {result.model_folder}")
 
@@ -52,7 +52,6 @@ def print_scores(console: Console, scored: Scored) -> None:
             f"[{interval[0]:.4f}, {interval[1]:.4f}]" if interval else score["reason"] or "–",
             f"{score['n']:,}",
             number(earlier[score["name"]]["value"]) if score["name"] in earlier else "",
-            style=None,
         )
     console.print(table)
 

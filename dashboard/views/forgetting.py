@@ -106,7 +106,11 @@ def plane_part(audits: list[Json]) -> None:
         x_title="lost on the worst protected task, points",
         y_title=f"{frame['metric'].iloc[0]} on {target}{', ' + unit if unit else ''}",
     )
-    components.chart(figure, frame, title=f"What {target} cost", key="plane")
+    components.chart(figure, frame, title=f"What {target} cost", key="plane", leads=("run", run_target))
+
+
+def run_target(point: Json) -> dict[str, str]:
+    return {"id": str(point["customdata"][0])}
 
 
 def plane_frame(audits: list[Json], target: str) -> pd.DataFrame:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sql
-from sqlalchemy import delete, insert
+from sqlalchemy import Table
 from sqlmodel import Session, col, select
 
 from service.store.points import Points, current, decode, encode, split_segments, thin
@@ -22,42 +23,132 @@ CHUNK_POINTS = 4096
 MERGE_AFTER = 32
 
 
+@dataclass(slots=True)
+class Summary:
+    """A `Series` row as a plain object: a batch may touch thousands, and each attribute set on a model costs dearly."""
+
+    id: int | None
+    key: str
+    count: int
+    first_step: int
+    last_step: int
+    last_time: float
+    last: float | None
+    min: float | None
+    max: float | None
+    sum: float
+    min_step: int | None
+    max_step: int | None
+    last_special: str | None
+    segment: int
+    open_chunks: int
+
+    @staticmethod
+    def new(key: str, first_step: int) -> Summary:
+        return Summary(None, key, 0, first_step, first_step, 0.0, None, None, None, 0.0, None, None, None, 0, 0)
+
+    def add(self, points: Points) -> None:
+        """Take in the points that follow; extremes and sum are over finite values."""
+        self.count += len(points)
+        self.last_step = int(points.steps[-1])
+        self.first_step = min(self.first_step, int(points.steps.min()) if len(points) > 1 else self.last_step)
+        self.last_time = float(points.times[-1])
+        last = float(points.values[-1])
+        finite = math.isfinite(last)
+        self.last, self.last_special = (last, None) if finite else (None, special_name(last))
+        if len(points) == 1:
+            if finite:
+                self._extend(last, last, self.last_step, self.last_step, last)
+            return
+        kept = np.isfinite(points.values)
+        if kept.any():
+            values, steps = points.values[kept], points.steps[kept]
+            low, high = int(values.argmin()), int(values.argmax())
+            total = float(values.sum())
+            self._extend(float(values[low]), float(values[high]), int(steps[low]), int(steps[high]), total)
+
+    def _extend(self, low: float, high: float, low_step: int, high_step: int, total: float) -> None:
+        self.sum += total
+        if self.min is None or low < self.min:
+            self.min, self.min_step = low, low_step
+        if self.max is None or high > self.max:
+            self.max, self.max_step = high, high_step
+
+
+_SERIES: Table = Series.__table__  # type: ignore[attr-defined]
+_CHUNK: Table = Chunk.__table__  # type: ignore[attr-defined]
+_FIELDS = [field.name for field in fields(Summary)]
+_CHANGING = [name for name in _FIELDS if name not in ("id", "key")]
+_UPDATE = (
+    sql.update(_SERIES)
+    .where(_SERIES.c.id == sql.bindparam("own"))
+    .values({name: sql.bindparam(f"new_{name}") for name in _CHANGING})
+)
+_MANY_KEYS = 500
+
+
 def append(session: Session, run_id: str, columns: dict[str, Points]) -> int:
     """Add points to the series of a run, making those that are new; return how many points were added."""
-    known = {row.key: row for row in summaries(session, [run_id], list(columns))}
-    pieces: list[tuple[Series, list[dict[str, Any]]]] = []
+    columns = {key: points for key, points in columns.items() if len(points)}
+    if not columns:
+        return 0
+    known = _summaries(session, run_id, list(columns))
+    pieces: dict[str, list[dict[str, Any]]] = {}
+    fresh: list[Summary] = []
     for key, points in columns.items():
-        if not len(points):
-            continue
-        series = known.get(key)
-        if series is None:
-            first = int(points.steps[0])
-            series = Series(run_id=run_id, key=key, first_step=first, last_step=first, last_time=0.0)
-            session.add(series)
-        pieces.append((series, _extend(series, points)))
-    # One flush: each series is written once, whole, and new ones then have the id their chunks need.
-    session.flush()
-    chunks = [{"series_id": series.id, **piece} for series, own in pieces for piece in own]
-    if chunks:
-        session.connection().execute(insert(Chunk), chunks)
-    for series, _ in pieces:
-        if series.open_chunks >= MERGE_AFTER:
-            _merge(session, series)
+        summary = known.get(key)
+        if summary is None:
+            summary = known[key] = Summary.new(key, int(points.steps[0]))
+            fresh.append(summary)
+        pieces[key] = _cut(summary, points)
+    _store(session, run_id, [known[key] for key in columns], fresh)
+    rows = [{"series_id": known[key].id, **piece} for key, own in pieces.items() for piece in own]
+    session.connection().execute(sql.insert(_CHUNK), rows)
+    for key in columns:
+        if known[key].open_chunks >= MERGE_AFTER:
+            _merge(session, known[key])
     return sum(len(points) for points in columns.values())
 
 
-def _extend(series: Series, points: Points) -> list[dict[str, Any]]:
-    """Update the summary, and give the chunk rows of `points` (without the series' id)."""
+def _summaries(session: Session, run_id: str, keys: list[str]) -> dict[str, Summary]:
+    query = sql.select(*(_SERIES.c[name] for name in _FIELDS)).where(_SERIES.c.run_id == run_id)
+    if len(keys) <= _MANY_KEYS:
+        query = query.where(_SERIES.c.key.in_(keys))
+    return {row.key: Summary(*row) for row in session.connection().execute(query)}
+
+
+def _store(session: Session, run_id: str, touched: list[Summary], fresh: list[Summary]) -> None:
+    """Write the summaries; new ones get the id their chunks need."""
+    connection = session.connection()
+    changed = [
+        {"own": one.id, **{f"new_{name}": getattr(one, name) for name in _CHANGING}}
+        for one in touched
+        if one.id is not None
+    ]
+    if changed:
+        connection.execute(_UPDATE, changed)
+    if fresh:
+        rows = [{"run_id": run_id, **{name: getattr(one, name) for name in _FIELDS if name != "id"}} for one in fresh]
+        connection.execute(sql.insert(_SERIES), rows)
+        ids = {key: one.id for key, one in _summaries(session, run_id, [one.key for one in fresh]).items()}
+        for one in fresh:
+            one.id = ids[one.key]
+
+
+def _cut(summary: Summary, points: Points) -> list[dict[str, Any]]:
+    """Take `points` into the summary, and give their chunk rows (without the series' id)."""
     rows: list[dict[str, Any]] = []
-    if series.count and int(points.steps[0]) < series.last_step:
-        series.segment += 1
-    for position, part in enumerate(split_segments(points.steps)):
-        series.segment += 1 if position else 0
+    if summary.count and int(points.steps[0]) < summary.last_step:
+        summary.segment += 1
+    parts = split_segments(points.steps) if len(points) > 1 else [slice(0, 1)]
+    for position, part in enumerate(parts):
+        summary.segment += 1 if position else 0
         for start in range(part.start, part.stop, CHUNK_POINTS):
             piece = points[start : min(start + CHUNK_POINTS, part.stop)]
-            series.open_chunks += 0 if len(piece) == CHUNK_POINTS else 1
-            rows.append(_row(piece, series.segment, packed=len(piece) == CHUNK_POINTS))
-    _summarise(series, points)
+            full = len(piece) == CHUNK_POINTS
+            summary.open_chunks += 0 if full else 1
+            rows.append(_row(piece, summary.segment, packed=full))
+    summary.add(points)
     return rows
 
 
@@ -71,44 +162,27 @@ def _row(points: Points, segment: int, *, packed: bool) -> dict[str, Any]:
     }
 
 
-def _summarise(series: Series, points: Points) -> None:
-    series.count += len(points)
-    series.first_step = min(series.first_step, int(points.steps.min()))
-    series.last_step = int(points.steps[-1])
-    series.last_time = float(points.times[-1])
-    last = float(points.values[-1])
-    series.last = last if math.isfinite(last) else None
-    series.last_special = None if math.isfinite(last) else special_name(last)
-    finite = np.isfinite(points.values)
-    if not finite.any():
-        return
-    values, steps = points.values[finite], points.steps[finite]
-    series.sum += float(values.sum())
-    low, high = int(values.argmin()), int(values.argmax())
-    if series.min is None or values[low] < series.min:
-        series.min, series.min_step = float(values[low]), int(steps[low])
-    if series.max is None or values[high] > series.max:
-        series.max, series.max_step = float(values[high]), int(steps[high])
-
-
 def special_name(value: float) -> str:
     """JSON has no NaN and no infinity: they travel by name."""
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _merge(session: Session, series: Series) -> None:
+def _merge(session: Session, summary: Summary) -> None:
+    """Join the small chunks of a series into packed ones; points and their order stay."""
     small = session.exec(
-        select(Chunk).where(Chunk.series_id == series.id, Chunk.count < CHUNK_POINTS).order_by(col(Chunk.id))
+        select(Chunk).where(Chunk.series_id == summary.id, Chunk.count < CHUNK_POINTS).order_by(col(Chunk.id))
     ).all()
     merged: list[dict[str, Any]] = []
     for segment in dict.fromkeys(chunk.segment for chunk in small):
         points = Points.concatenate([decode(c.payload, c.count) for c in small if c.segment == segment])
         for start in range(0, len(points), CHUNK_POINTS):
             piece = _row(points[start : start + CHUNK_POINTS], segment, packed=True)
-            merged.append({"series_id": series.id, **piece})
-    session.connection().execute(delete(Chunk).where(col(Chunk.id).in_([chunk.id for chunk in small])))
-    session.connection().execute(insert(Chunk), merged)
-    series.open_chunks = sum(row["count"] < CHUNK_POINTS for row in merged)
+            merged.append({"series_id": summary.id, **piece})
+    connection = session.connection()
+    connection.execute(sql.delete(_CHUNK).where(_CHUNK.c.id.in_([chunk.id for chunk in small])))
+    connection.execute(sql.insert(_CHUNK), merged)
+    left = sum(row["count"] < CHUNK_POINTS for row in merged)
+    connection.execute(sql.update(_SERIES).where(_SERIES.c.id == summary.id).values(open_chunks=left))
 
 
 def summaries(session: Session, run_ids: Sequence[str], keys: Sequence[str] | None = None) -> list[Series]:

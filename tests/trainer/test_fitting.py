@@ -158,6 +158,20 @@ def test_validation_is_logged_each_epoch(tokenizer: PreTrainedTokenizerFast, tmp
     assert all(0 <= log["eval_accuracy"] <= 1 for log in validated)
 
 
+@pytest.mark.parametrize(
+    ("abilities", "fast"), [({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)]
+)
+def test_bf16_is_chosen_where_it_is_fast(
+    abilities: dict[str, bool], fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: abilities)
+    chosen = {
+        precision: arguments(msgspec.structs.replace(STEPS, precision=precision), tmp_path, validate=False).bf16
+        for precision in ("fp32", "bf16", "auto")
+    }
+    assert chosen == {"fp32": False, "bf16": True, "auto": fast}
+
+
 def test_a_loss_that_is_no_number_is_shown(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     settings = msgspec.structs.replace(STEPS, learning_rate=1e30, clip=1e30, warmup=0.0)
     values = list(losses(tokenizer, tmp_path, settings).values())

@@ -66,9 +66,11 @@ def test_only_the_adapters_move(settings: dict[str, Any], tokenizer: PreTrainedT
     assert len(moved) == 2 * 7 * (3 if settings.get("dora") else 2)
 
 
-@pytest.mark.parametrize("name", ["lora", "qlora"])
-def test_a_classifier_trains_its_head_whole(name: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    model = choose({"name": name}).prepare(bert(), task="classification", seed=0)
+@pytest.mark.parametrize("settings", [{"name": "lora"}, {"name": "qlora"}, {"name": "lora", "targets": ["dense"]}])
+def test_a_classifier_trains_its_head_whole(
+    settings: dict[str, Any], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model = choose(settings).prepare(bert(), task="classification", seed=0)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     steps = TrainingConfig(learning_rate=1e-2, max_steps=3, batch_size=6, device="cpu")
     fit(model, Examples(tickets(tokenizer)), steps, folder=tmp_path, pad_id=0)

@@ -38,7 +38,7 @@ def demo(
     """
     # bitsandbytes remarks, while it is imported, on a kernel that it can do without.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         play = importlib.import_module("trainer.demo.play").play

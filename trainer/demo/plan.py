@@ -27,12 +27,12 @@ class FineTune:
 
 LORA = {"r": 8, "alpha": 16}
 FINE_TUNES = (
-    FineTune("full-high-rate", "full, lr 3e-3", learning_rate=3e-3, steps=120),
-    FineTune("full-low-rate", "full, lr 1e-4", learning_rate=1e-4, steps=400),
-    FineTune("lora", "LoRA r=8, lr 1e-3", learning_rate=1e-3, steps=400, method={"name": "lora", **LORA}),
+    FineTune("full-high-rate", "full, high rate", learning_rate=3e-3, steps=120),
+    FineTune("full-low-rate", "full, low rate", learning_rate=1e-4, steps=400),
+    FineTune("lora", "LoRA", learning_rate=1e-3, steps=400, method={"name": "lora", **LORA}),
     FineTune(
         "lora-replay",
-        "LoRA r=8, lr 1e-3, 20 % replay",
+        "LoRA + replay",
         learning_rate=1e-3,
         steps=400,
         method={"name": "lora", **LORA},
@@ -40,7 +40,7 @@ FINE_TUNES = (
     ),
     FineTune(
         "qlora",
-        "QLoRA NF4 r=8, lr 1e-3",
+        "QLoRA (NF4)",
         learning_rate=1e-3,
         steps=400,
         method={"name": "qlora", **LORA, "compute": "fp32"},
@@ -89,7 +89,7 @@ def fine_tune_config(one: FineTune, project: str, model_name: str, data: Path, b
                 "device": "cpu",
                 "save_every": one.steps // CHECKPOINTS,
             },
-            "probe": probe(every=one.steps // (2 * CHECKPOINTS)),
+            "probe": probe(every=one.steps // CHECKPOINTS),
             "service": {"model_name": model_name},
             "output": str(output),
         }

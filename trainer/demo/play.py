@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,19 @@ from rich.console import Console
 from trainer.demo import show, steps
 from trainer.demo.memory import Memory, forget
 from trainer.demo.plan import FINE_TUNES
-from trainer.demo.processes import HOST, Servers, clean_environment, free_port
+from trainer.demo.processes import Servers, free_port
 from trainer.demo.scoring import Scorer
 from trainer.demo.steps import Stage
 from trainer.demo.world import build_world
 from trainer.progress import quiet
+from trainer.report import duration
 from tunescope import Client
 
 Json = dict[str, Any]
 MODELS_PORT = 8100
 WATCH = 1.0
+WIDTH = 110
+"""Of a log; a terminal has its own."""
 
 
 def play(folder: Path, *, port: int, dashboard_port: int, requests: int, fresh: bool, leave: bool) -> None:
@@ -36,7 +40,7 @@ def play(folder: Path, *, port: int, dashboard_port: int, requests: int, fresh: 
     memory = Memory(folder, steps.fingerprint(world))
     # Journals of the runs stay with the demo, and nothing reaches a service that the environment names.
     os.environ |= {"TUNESCOPE_DIR": str(folder / "journals")}
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
     started = time.monotonic()
     with Servers(folder / "logs") as servers:
         console.print(f"[bold]Tunescope demo[/] in {folder}")
@@ -44,22 +48,19 @@ def play(folder: Path, *, port: int, dashboard_port: int, requests: int, fresh: 
         with Client(url) as client:
             stage = Stage(client, memory, console, world, folder)
             run(stage, servers, requests)
-        console.print(f"\nDone in {time.monotonic() - started:.0f} s.")
-        show.addresses(console, url, dashboard)
+        console.print(f"\nDone in {duration(time.monotonic() - started)}.")
+        show.addresses(console, url, dashboard, steps.EXPERIMENT)
         if not leave:
             wait(servers, console)
 
 
 def start(servers: Servers, folder: Path, port: int, dashboard_port: int, console: Console) -> tuple[str, str]:
     """The service on SQLite, and the dashboard."""
-    ports = [free_port(port), free_port(dashboard_port)]
-    service, dashboard = (f"http://{HOST}:{one}" for one in ports)
-    with line(console, f"Service on {service} (SQLite)"):
-        arguments = ["serve", "--host", HOST, "--port", str(ports[0]), "--data-dir", str(folder / "service")]
-        servers.start("service", arguments, f"{service}/readyz", clean_environment())
-    with line(console, f"Dashboard on {dashboard}"):
-        arguments = ["dashboard", "--host", HOST, "--port", str(ports[1]), "--url", service]
-        servers.start("dashboard", arguments, f"{dashboard}/_stcore/health", clean_environment())
+    with line(console, "Service on SQLite"):
+        service = servers.start("service", free_port(port), "/readyz", ["serve", "--data-dir", folder / "service"])
+    with line(console, "Dashboard"):
+        port = free_port(dashboard_port)
+        dashboard = servers.start("dashboard", port, "/_stcore/health", ["dashboard", "--url", service])
     return service, dashboard
 
 
@@ -69,12 +70,14 @@ def run(stage: Stage, servers: Servers, requests: int) -> None:
     with line(console, "Questions, tickets, and a policy: what may be forgotten, written down before training"):
         prepared = steps.prepare(stage)
     scorer = Scorer(stage.client, stage.world, prepared["suites"])
-    with line(console, "Base model: 0.46M parameters from random weights, until it knows its facts"):
+    text = "Base model: half a million parameters, from random weights until it knows its facts"
+    with line(console, text, kept=stage.memory.has("base")):
         base = steps.build_base(stage, scorer)
     show.base(console, base)
     tuned = {}
     for one in FINE_TUNES:
-        with line(console, f"Fine-tune on {len(stage.world.train)} tickets: {one.title}"):
+        text = f"Fine-tune on {len(stage.world.train)} tickets: {one.title}"
+        with line(console, text, kept=stage.memory.has(one.name)):
             tuned[one.name] = steps.fine_tune(stage, scorer, one)
         show.fine_tune(console, tuned[one.name])
     with line(console, "Verdicts: is one better than the other?"):
@@ -94,13 +97,13 @@ def traffic(stage: Stage, servers: Servers, base: Json, chosen: Json, requests: 
     """Base and fine-tune behind the gateway, and simulated users who do not know which one answers."""
     # A running experiment's models keep their address: a second start takes the port of the first.
     port = stage.memory.once("models port", lambda: free_port(MODELS_PORT))
-    url = f"http://{HOST}:{port}"
     folders = [one["result"]["model_folder"] for one in (base, chosen)]
-    with line(stage.console, f"Models on {url}: the base and '{chosen['title']}'"):
-        arguments = ["serve-model", *folders, "--name", "base", "--name", "fine-tuned", "--host", HOST]
-        servers.start("models", [*arguments, "--port", str(port)], f"{url}/healthz", clean_environment())
+    with line(stage.console, f"Model server: the base and '{chosen['title']}'"):
+        names = ["--name", steps.CONTROL, "--name", steps.VARIANT]
+        url = servers.start("models", port, "/healthz", ["serve-model", *folders, *names])
     steps.launch(stage, base, chosen, url)
-    with line(stage.console, "A/B test: simulated users ask through the gateway and rate what they are told"):
+    text = "A/B test: simulated users ask through the gateway and rate what they are told"
+    with line(stage.console, text, kept=stage.memory.has("traffic")):
         count = steps.meet_users(stage, requests)
     readout = stage.client.readout(steps.EXPERIMENT)
     show.readout(stage.console, readout, count)
@@ -108,17 +111,18 @@ def traffic(stage: Stage, servers: Servers, base: Json, chosen: Json, requests: 
 
 
 @contextmanager
-def line(console: Console, text: str) -> Iterator[None]:
-    """A step: its line, and afterwards how long it took."""
+def line(console: Console, text: str, *, kept: bool = False) -> Iterator[None]:
+    """A step: its line, and afterwards how long it took, or that it was `kept` from an earlier start."""
     console.print(f"[bold cyan]▸[/] {text}")
     started = time.monotonic()
     yield
-    console.print(f"  [dim]{time.monotonic() - started:.1f} s[/]")
+    console.print("  [dim]kept from an earlier start[/]" if kept else f"  [dim]{time.monotonic() - started:.1f} s[/]")
 
 
 def wait(servers: Servers, console: Console) -> None:
     """Until Ctrl-C, or until a server ends by itself."""
     console.print("Ctrl-C stops everything; another start is back in seconds.")
-    while (ended := servers.stopped()) is None:
-        time.sleep(WATCH)
-    console.print(f"[red]The {ended} has ended; its log is in the demo's folder.[/]")
+    with suppress(KeyboardInterrupt):
+        while (ended := servers.stopped()) is None:
+            time.sleep(WATCH)
+        console.print(f"[red]The {ended} has ended; its log is in the demo's folder.[/]")

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,26 +43,35 @@ class Servers:
         for _, process in reversed(self._running):
             stop(process)
 
-    def start(self, name: str, arguments: Sequence[str], health: str, environment: Mapping[str, str]) -> None:
-        """Runs `tunescope <arguments>` until `health` answers. Raises `ServerFailed` with the end of its log."""
+    def start(self, name: str, port: int, health: str, arguments: Sequence[str | Path]) -> str:
+        """Runs `tunescope <arguments>` on a port until `health` answers: its URL.
+
+        Raises `ServerFailed`, with the end of its log if it has one.
+        """
+        url = f"http://{HOST}:{port}"
+        try:
+            bound(port)
+        except OSError:
+            raise ServerFailed(f"port {port}, which the {name} needs, is taken by another program.") from None
         path = self._logs / f"{name}.log"
         with path.open("wb") as log:
             # A session of its own: Ctrl-C reaches the demo alone, which stops its servers in order.
             process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "tunescope", *arguments],
+                [sys.executable, "-m", "tunescope", *arguments, "--host", HOST, "--port", str(port)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=dict(environment),
+                env=clean_environment(),
                 start_new_session=True,
             )
         self._running.append((name, process))
         deadline = time.monotonic() + PATIENCE
-        while not answers(health):
+        while not answers(f"{url}{health}"):
             if process.poll() is not None or time.monotonic() > deadline:
                 tail = "\n".join(path.read_text("utf-8", "replace").splitlines()[-10:])
                 raise ServerFailed(f"the {name} did not start; the end of {path}:\n{tail}")
             time.sleep(0.1)
+        return url
 
     def stopped(self) -> str | None:
         """The name of a server that has ended by itself."""
@@ -86,18 +96,19 @@ def answers(url: str) -> bool:
 
 def free_port(wanted: int) -> int:
     """`wanted` if nothing listens there, else any free port."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise ServerFailed("no port is free")
+    with suppress(OSError):
+        return bound(wanted)
+    return bound(0)
 
 
-def clean_environment(**settings: str) -> dict[str, str]:
+def bound(port: int) -> int:
+    """The port that binding to `port` gives. Raises `OSError` if something listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((HOST, port))
+        return int(probe.getsockname()[1])
+
+
+def clean_environment() -> dict[str, str]:
     """This process's environment without `TUNESCOPE_…`: a demo must not write into somebody's real service."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TUNESCOPE_")}
-    return {**kept, **settings}
+    return {name: value for name, value in os.environ.items() if not name.startswith("TUNESCOPE_")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,20 @@ class CheckpointScorer(TrainerCallback):  # type: ignore[misc]
             self.scored[step] = self._scorer.score(
                 model, self._tokenizer, run_id=run_id, step=step, name=name, version=None
             )
+
+
+class StepClock(TrainerCallback):  # type: ignore[misc]
+    """Seconds of training alone: neither what is asked between the steps nor the writing of checkpoints counts."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._began = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = time.perf_counter()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.seconds += time.perf_counter() - self._began
 
 
 def value(evaluation: Json) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -74,7 +75,8 @@ def readout(console: Console, readout: Json, traffic: Json) -> None:
             mean(metrics, "cost", 4, scale=1000),
         )
     console.print(table)
-    for effect in readout["effects"]:
+    declared = {metric["name"] for metric in readout["experiment"]["metrics"]}
+    for effect in (one for one in readout["effects"] if one["metric"] in declared):
         console.print(f"  [dim]{effect['role']}: {effect['sentence']}[/]")
 
 
@@ -86,9 +88,9 @@ def table(
     kept: Mapping[str, Mapping[str, float]],
 ) -> None:
     """One row a method: did it learn, what did it forget, what did it cost."""
-    table = Table(title="What came of it", title_justify="left", title_style="bold")
-    table.add_column("method")
-    for heading in ("tickets", "general kept", "never replayed", "audit", "seconds", "peak memory", "trained"):
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for heading in ("tickets", "general kept", "never replayed", "audit", "training", "peak memory", "trained"):
         table.add_column(heading, justify="right")
     table.add_row("base", *row(base), "", "", *cost(base))
     for name, one in tuned.items():
@@ -108,7 +110,7 @@ def row(one: Json) -> tuple[str, str]:
 def cost(one: Json) -> tuple[str, str, str]:
     result = one["result"]
     memory = f"{result['peak_memory_bytes'] / 1e6:,.0f} MB"
-    return f"{result['seconds']:.1f}", memory, count(result["trainable_parameters"])
+    return f"{one['seconds']:.1f} s", memory, count(result["trainable_parameters"])
 
 
 def verdict(console: Console, readout: Json, chosen: Json) -> None:
@@ -118,14 +120,15 @@ def verdict(console: Console, readout: Json, chosen: Json) -> None:
     console.print(f"A/B test, base against '{chosen['title']}': [bold {colour}]{decision}[/]. {found['sentence']}")
 
 
-def addresses(console: Console, service: str, dashboard: str) -> None:
+def addresses(console: Console, service: str, dashboard: str, experiment: str) -> None:
     console.print(f"  dashboard  [bold]{dashboard}[/]")
     console.print(f"  service    {service}  (API: {service}/docs)")
+    console.print(f"  gateway    POST {service}/v1/chat/completions with model exp:{experiment}")
 
 
 def with_interval(score: Json) -> str:
     low, high = score["interval"]
-    return f"{score['value']:.3f} ({low:.3f} to {high:.3f})"
+    return f"{score['value']:.3f} ({low:.2f} to {high:.2f})"
 
 
 def mean(metrics: Mapping[str, Json], name: str, digits: int, scale: float = 1.0) -> str:

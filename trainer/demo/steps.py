@@ -21,7 +21,7 @@ from trainer.config import TrainConfig
 from trainer.demo.base import base_config, make_tokenizer
 from trainer.demo.memory import Memory
 from trainer.demo.plan import FINE_TUNES, FineTune, fine_tune_config, write_data
-from trainer.demo.scoring import GENERAL, TICKETS, CheckpointScorer, Scorer, create_suites, value
+from trainer.demo.scoring import GENERAL, TICKETS, CheckpointScorer, Scorer, StepClock, create_suites, value
 from trainer.demo.traffic import REQUESTS_PER_USER, drive, make_users
 from trainer.demo.world import World
 from trainer.errors import TrainerError
@@ -34,6 +34,7 @@ Json = dict[str, Any]
 PROJECT = "demo"
 MODEL = "support-assistant"
 EXPERIMENT = "support-assistant"
+CONTROL, VARIANT = "base", "fine-tuned"
 MARGIN = 0.05
 """The policy, written before any fine-tune is made: at most five of a hundred known facts may be lost."""
 TICKET_MARGIN = 0.02
@@ -89,7 +90,7 @@ def build_base(stage: Stage, scorer: Scorer) -> Json:
 
     def make() -> Json:
         config = base_config(PROJECT, MODEL, stage.data, stage.tokenizer, stage.output("base"))
-        return learn(stage, scorer, config, "base model", "random start")
+        return learn(stage, scorer, config, "base model")
 
     return stage.memory.once("base", make)
 
@@ -100,18 +101,21 @@ def fine_tune(stage: Stage, scorer: Scorer, one: FineTune) -> Json:
     def make() -> Json:
         base = stage.output("base") / "model"
         config = fine_tune_config(one, PROJECT, MODEL, stage.data, base, stage.output(one.name))
-        return learn(stage, scorer, config, one.title, one.title)
+        return learn(stage, scorer, config, one.title)
 
-    return stage.memory.once(f"fine-tune {one.name}", make)
+    return stage.memory.once(one.name, make)
 
 
-def learn(stage: Stage, scorer: Scorer, config: TrainConfig, title: str, description: str) -> Json:
+def learn(stage: Stage, scorer: Scorer, config: TrainConfig, title: str) -> Json:
     """Trains what a config describes and scores it: what the run came to, and its evaluations by suite."""
     output = Path(config.output)
     name = config.name or title
-    checkpoints = CheckpointScorer(scorer, AutoTokenizer.from_pretrained(stage.tokenizer), output, name)
+    checkpoints, clock = (
+        CheckpointScorer(scorer, AutoTokenizer.from_pretrained(stage.tokenizer), output, name),
+        StepClock(),
+    )
     with ProgressBar(stage.console, f"  {title}") as bar:
-        trained = train(config, client=stage.client, callbacks=[checkpoints, bar], say=bar.say)
+        trained = train(config, client=stage.client, callbacks=[checkpoints, clock, bar], say=bar.say)
         bar.say("scoring")
         result = trained.result
         final = scorer.score(
@@ -124,7 +128,13 @@ def learn(stage: Stage, scorer: Scorer, config: TrainConfig, title: str, descrip
         )
         bar.say("done")
     log_scores(stage, trained, {**checkpoints.scored, result.steps: final})
-    return {"name": name, "title": title, "result": msgspec.to_builtins(result), "evaluations": final}
+    return {
+        "name": name,
+        "title": title,
+        "seconds": clock.seconds,
+        "result": msgspec.to_builtins(result),
+        "evaluations": final,
+    }
 
 
 def log_scores(stage: Stage, trained: Trained, scored: dict[int, dict[str, Json]]) -> None:
@@ -189,7 +199,7 @@ def launch(stage: Stage, base: Json, chosen: Json, models_url: str) -> Json:
 
     def make() -> Json:
         variants = []
-        for key, one in (("base", base), ("fine-tuned", chosen)):
+        for key, one in ((CONTROL, base), (VARIANT, chosen)):
             stage.client.create_upstream(name=key, base_url=f"{models_url}/v1", model=key, **PRICES)
             version = one["result"]["model_version"]["id"]
             variants.append({"key": key, "weight": 0.5, "upstream": key, "model_version_id": version})
@@ -217,18 +227,18 @@ def meet_users(stage: Stage, requests: int, seed: int = 0) -> Json:
 
     def make() -> Json:
         users = make_users(stage.world, requests, seed)
-        before = len_requests(stage)
+        before = recorded(stage)
         started = time.monotonic()
         with request_bar(stage.console, len(users) * REQUESTS_PER_USER) as tick:
             count = asyncio.run(drive(stage.client.url, EXPERIMENT, users, tick))
         seconds = time.monotonic() - started
-        wait_for(lambda: len_requests(stage) - before >= count.requests)
+        wait_for(lambda: recorded(stage) - before >= count.requests)
         return {"users": len(users), "seconds": seconds, **asdict(count)}
 
     return stage.memory.once("traffic", make)
 
 
-def len_requests(stage: Stage) -> int:
+def recorded(stage: Stage) -> int:
     return sum(arm["requests"] for arm in stage.client.readout(EXPERIMENT)["arms"])
 
 

@@ -37,14 +37,13 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
 def prepare(model: PreTrainedModel, options: Options, *, task: str, seed: int) -> PreTrainedModel:
     """Wraps `model` (in place) with adapters initialised from `seed` alone."""
     heads = head_names(model) if task == "classification" else []
-    everywhere = options.targets == "all-linear"
     settings = LoraConfig(
         task_type=TASKS[task],
         r=options.r,
         lora_alpha=2 * options.r if options.alpha is None else options.alpha,
         lora_dropout=options.dropout,
         target_modules=options.targets,
-        exclude_modules=rf"(.*\.)?({'|'.join(map(re.escape, heads))})(\..*)?" if heads and everywhere else None,
+        exclude_modules=rf"(.*\.)?({'|'.join(map(re.escape, heads))})(\..*)?" if heads else None,
         modules_to_save=heads or None,
         use_rslora=options.rslora,
         use_dora=options.dora,

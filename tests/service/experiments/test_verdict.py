@@ -108,6 +108,24 @@ def test_a_harmed_guardrail_outweighs_a_better_primary() -> None:
     assert "fail more often" in verdict.sentence
 
 
+@pytest.mark.parametrize(
+    ("errors", "verdict"), [(0.1, "worse"), (0.052, "no_difference"), (0.03, "not_worse"), (0.059, "inconclusive")]
+)
+def test_a_guardrail_is_watched_at_every_look_too(errors: float, verdict: str) -> None:
+    design = replace(DESIGN, analysis="always_valid", expected_units=10_000)
+    guardrail = Metric("error_rate", "guardrail", "lower", margin=0.02)
+    totals = units(base=5000, tuned=5000)
+    totals |= {("error_rate", "base"): share(0.05, 5000), ("error_rate", "tuned"): share(errors, 5000)}
+    _, effects = judge([SATISFACTION, guardrail], totals, design)
+    found = effects["error_rate", "tuned"]
+    assert found.verdict == verdict
+    assert found.absolute_interval is not None
+    low, high = found.absolute_interval
+    assert high is None
+    assert low is not None
+    assert low < errors - 0.05
+
+
 def test_a_guardrail_without_a_single_error_is_no_obstacle() -> None:
     errors = Metric("error_rate", "guardrail", "lower")
     totals = units(base=1000, tuned=1000)

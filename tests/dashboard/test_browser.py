@@ -1,0 +1,333 @@
+"""A person's path through every page, in a real browser, on a real service; each page leaves a screenshot."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+
+from dashboard import cli
+from tests.conftest import free_port, wait_until
+from tests.dashboard.seed import Seed
+from tunescope import Client
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+CHROMIUM = Path("/usr/bin/chromium")
+SCREENSHOTS = Path(__file__).parents[2] / ".artifacts" / "screenshots"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run",
+]  # fmt: skip
+# Streamlit asks for these two below the page's own path before it asks at the root: its way of finding where it is.
+PROBED = ("/_stcore/health", "/_stcore/host-config")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def dashboard_url(live_service: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The dashboard in a process of its own, started as `tunescope dashboard` starts it."""
+    port = free_port()
+    log = (tmp_path_factory.mktemp("dashboard") / "log").open("wb")
+    with log:
+        process = subprocess.Popen(
+            cli.command(port, "127.0.0.1", open_browser=False),
+            env={**os.environ, "TUNESCOPE_URL": live_service},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=Path(log.name).parent,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: answers(f"{url}/_stcore/health"), seconds=60)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def answers(url: str) -> bool:
+    try:
+        return bool(httpx2.get(url).status_code == 200)
+    except httpx2.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield opened
+        opened.close()
+
+
+class Visitor:
+    """A browser tab that notes what goes wrong in it."""
+
+    def __init__(self, page: Page, url: str, suffix: str = "") -> None:
+        self.page = page
+        self.url = url
+        self.suffix = suffix
+        self.complaints: list[str] = []
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: self._note(message.type, message.text, message.location.get("url", "")))
+
+    def _note(self, kind: str, text: str, url: str) -> None:
+        if kind == "error" and not url.endswith(PROBED):
+            self.complaints.append(f"{text} ({url})")
+
+    def open(self, path: str, title: str) -> None:
+        self.page.goto(self.url + path)
+        self.arrived(title)
+
+    def arrived(self, title: str) -> None:
+        """The page with this title is there, drawn to its end, without an error box."""
+        self.page.get_by_role("heading", name=title, level=1).wait_for()
+        self.settled()
+
+    def settled(self) -> None:
+        self.page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        assert self.page.locator("[data-testid=stException]").count() == 0
+        assert self.complaints == []
+
+    def keep(self, name: str) -> None:
+        """A screenshot of the whole page; nothing may stick out sideways."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        size = self.page.viewport_size
+        assert size is not None
+        height = self.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+        self.page.set_viewport_size({"width": size["width"], "height": min(max(size["height"], height), 4000)})
+        self.settled()
+        self.page.screenshot(path=SCREENSHOTS / f"{name}{self.suffix}.png")
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        self.page.set_viewport_size(size)
+
+    def main(self, text: str) -> Locator:
+        return self.page.locator("[data-testid=stMain]").get_by_text(text, exact=True).first
+
+    def follow(self, label: str | re.Pattern[str]) -> None:
+        """Click the link with this label in the page's main part."""
+        self.page.locator("[data-testid=stMain] [data-testid=stPageLink-NavLink]").filter(has_text=label).first.click()
+
+    def navigate(self, name: str) -> None:
+        self.page.locator("[data-testid=stSidebarNavLink]").filter(has_text=name).click()
+        self.arrived(name)
+
+    def cell(self, table: str, row: int, x: int) -> None:
+        """Click into a table's row (from 0), `x` pixels from its left edge."""
+        frame = self.page.locator(f".st-key-table-{table} [data-testid=stDataFrame]")
+        frame.wait_for()
+        box = frame.bounding_box()
+        assert box is not None
+        self.page.mouse.click(box["x"] + x, box["y"] + 34 + 34 * row + 17)
+
+
+@pytest.fixture
+def visitor(browser: Browser, dashboard_url: str, record: Seed) -> Iterator[Visitor]:
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    yield Visitor(page, dashboard_url)
+    page.close()
+
+
+def test_from_the_runs_to_a_comparison_and_into_a_run(visitor: Visitor, record: Seed) -> None:
+    visitor.open("/", "Home")
+    visitor.main("rate-too-high").wait_for()
+    visitor.keep("home")
+    visitor.navigate("Runs")
+    search = visitor.page.get_by_role("textbox", name="Search")
+    search.fill("params.method = lora and status = finished order by metrics.eval/accuracy desc")
+    search.press("Enter")
+    visitor.page.wait_for_url(re.compile("q=params"))
+    visitor.settled()
+    for row in (0, 1):
+        visitor.cell("runs", row, 18)
+    visitor.page.get_by_text("2 runs selected").wait_for()
+    visitor.keep("runs")
+    visitor.page.get_by_role("button", name="Compare").click()
+    visitor.arrived("Compare")
+    assert visitor.page.locator(".ts-verdict").count() == 2
+    visitor.keep("compare")
+    visitor.follow("lora-r64")
+    visitor.arrived("lora-r64")
+    assert f"id={record.runs['lora-r64']}" in visitor.page.url
+    visitor.page.locator(".js-plotly-plot").nth(3).wait_for()
+    visitor.keep("run")
+    for view in ("System", "Config", "Results", "Artifacts", "Environment"):
+        visitor.page.get_by_role("tab", name=view).click()
+        visitor.page.wait_for_url(re.compile(f"view={view}"))
+        visitor.settled()
+        visitor.keep(f"run-{view.lower()}")
+
+
+def test_a_name_in_the_table_opens_the_run(visitor: Visitor, record: Seed) -> None:
+    visitor.open(f"/runs?project={record.project}&status=crashed", "Runs")
+    visitor.cell("runs", 0, 60)
+    visitor.arrived("rate-too-high")
+    assert visitor.page.url.endswith(f"/run?id={record.runs['rate-too-high']}")
+    visitor.page.get_by_text("Traceback and last lines").click()
+    visitor.page.get_by_text('File "train.py", line 88').wait_for()
+    visitor.keep("run-crashed")
+
+
+def test_a_click_on_a_confusion_cell_shows_its_items(visitor: Visitor, record: Seed) -> None:
+    visitor.open(f"/evaluations?suite={record.intents}", "Evaluations")
+    visitor.keep("evaluations")
+    visitor.cell("evaluations", 2, 60)
+    visitor.arrived(f"lora-r16, step 1,200 on {record.intents} v1")
+    visitor.keep("evaluation")
+    visitor.page.get_by_role("tab", name="Confusion").click()
+    points = visitor.page.locator(".scatterlayer .point")
+    points.first.wait_for()
+    visitor.keep("evaluation-confusion")
+    points.nth(1).click(force=True)
+    visitor.page.wait_for_url(re.compile("predicted="))
+    visitor.settled()
+    true, predicted = (re.search(f"{name}=([a-z_]+)", visitor.page.url) for name in ("true", "predicted"))
+    assert true is not None
+    assert predicted is not None
+    rows = visitor.page.locator("table.ts-table tbody tr").filter(has_text="intent-")
+    rows.first.wait_for()
+    assert rows.count() > 0
+    assert all(true[1] in rows.nth(i).inner_text() for i in range(rows.count()))
+    assert all(predicted[1] in rows.nth(i).inner_text() for i in range(rows.count()))
+    for view in ("Slices", "Flips"):
+        visitor.page.get_by_role("tab", name=view).click()
+        visitor.settled()
+        visitor.keep(f"evaluation-{view.lower()}")
+
+
+def test_from_the_readout_back_to_the_data(visitor: Visitor, record: Seed) -> None:
+    """Readout → arm's model version → its evaluation → audit → run → config and data hash, by clicks alone."""
+    visitor.open("/experiments", "Experiments")
+    visitor.keep("experiments")
+    visitor.cell("experiments", 1, 60)
+    visitor.arrived("Support bot: LoRA r=64 against r=16")
+    visitor.page.locator(".js-plotly-plot").first.wait_for()
+    visitor.keep("experiment")
+    visitor.follow(f"{record.model} v3")
+    visitor.arrived(record.model)
+    visitor.keep("model")
+    visitor.follow(re.compile(rf"^\s*\S*\s*{record.intents} \d"))
+    visitor.arrived(f"lora-r64, step 1,200 on {record.intents} v1")
+    visitor.follow(re.compile("audit: "))
+    visitor.arrived("Forgetting audit of lora-r64")
+    visitor.keep("audit")
+    visitor.follow(re.compile(r"^\s*\S*\s*lora-r64$"))
+    visitor.arrived("lora-r64")
+    visitor.follow(re.compile("data 4b1f7c29d3"))
+    visitor.page.wait_for_url(re.compile("view=Config"))
+    visitor.main("sha256:4b1f7c29d3e8a101").wait_for()
+    visitor.main("learning_rate").wait_for()
+    visitor.settled()
+
+
+def test_the_verdict_list_leads_to_a_failed_audit(visitor: Visitor, record: Seed) -> None:
+    visitor.open("/forgetting?verdict=fail", "Forgetting")
+    visitor.page.locator(".js-plotly-plot").first.wait_for()
+    visitor.keep("forgetting")
+    visitor.cell("audits", 0, 22)
+    visitor.arrived("Forgetting audit of full")
+    visitor.main("What usually helps").wait_for()
+    with visitor.page.expect_download() as download:
+        visitor.page.get_by_role("button", name="Markdown").click()
+    assert "FAIL" in Path(download.value.path()).read_text()
+    visitor.keep("audit-failed")
+
+
+def test_a_chart_gives_its_data(visitor: Visitor, record: Seed) -> None:
+    visitor.open(f"/run?id={record.runs['full']}", "full")
+    chart = visitor.page.locator("[class*=st-key-chart-curve-loss]")
+    chart.get_by_role("button", name="CSV").click()
+    with visitor.page.expect_download() as download:
+        visitor.page.get_by_role("button", name="Download").click()
+    lines = Path(download.value.path()).read_text().splitlines()
+    assert lines[0] == "run_id,key,segment,step,time,value"
+    assert sum(",train/loss," in line for line in lines) == 240
+    assert sum(",eval/loss," in line for line in lines) == 24
+
+
+def test_pausing_an_experiment_asks_and_then_does(visitor: Visitor, record: Seed, live_service: str) -> None:
+    with Client(live_service) as api:
+        if api.get_experiment(record.draft)["status"] == "draft":
+            api.start_experiment(record.draft)
+        visitor.open(f"/experiments?key={record.draft}", "A shorter prompt")
+        visitor.page.get_by_role("button", name="Pause").click()
+        yes = visitor.page.get_by_role("button", name="Yes, pause")
+        yes.wait_for()
+        # The page refreshes itself every five seconds; the question stays.
+        visitor.page.wait_for_timeout(7_000)
+        assert api.get_experiment(record.draft)["status"] == "running"
+        yes.click()
+        visitor.page.get_by_role("button", name="Start").wait_for()
+        assert api.get_experiment(record.draft)["status"] == "paused"
+    visitor.settled()
+
+
+def test_a_running_run_moves_by_itself(visitor: Visitor, record: Seed, live_service: str) -> None:
+    with Client(live_service) as api:
+        api.update_run(record.runs["qlora-on"], status="running")
+        visitor.open(f"/run?id={record.runs['qlora-on']}", "qlora-on")
+        api.update_run(record.runs["qlora-on"], status="finished")
+        visitor.page.locator("[data-testid=stMain]").get_by_text("finished").first.wait_for()
+        visitor.settled()
+
+
+@pytest.mark.parametrize(("suffix", "width", "scheme"), [("-phone", 390, "light"), ("-dark", 1280, "dark")])
+def test_every_page_on_a_phone_and_in_the_dark(
+    browser: Browser, dashboard_url: str, record: Seed, suffix: str, width: int, scheme: str
+) -> None:
+    height = 844 if width < 500 else 900
+    page = browser.new_page(
+        viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light"
+    )
+    visitor = Visitor(page, dashboard_url, suffix)
+    evaluation = record.evaluations["lora-r64", record.intents]
+    ids = ",".join(record.runs[name] for name in ("lora-r16", "lora-r64", "full"))
+    for name, path, title in (
+        ("home", "/", "Home"),
+        ("runs", "/runs", "Runs"),
+        ("run", f"/run?id={record.runs['lora-r64']}", "lora-r64"),
+        ("compare", f"/compare?ids={ids}", "Compare"),
+        ("evaluations", f"/evaluations?suite={record.intents}", "Evaluations"),
+        ("evaluation-confusion", f"/evaluations?id={evaluation}&view=Confusion", "lora-r64, step 1,200"),
+        ("forgetting", "/forgetting", "Forgetting"),
+        ("audit", f"/forgetting?id={record.audits['full']}", "Forgetting audit of full"),
+        ("experiments", "/experiments", "Experiments"),
+        ("experiment", f"/experiments?key={record.experiment}", "Support bot"),
+        ("model", f"/models?name={record.model}&version=2", record.model),
+    ):
+        visitor.open(path, title)
+        visitor.keep(name)
+    page.close()
+
+
+def test_the_command_says_where_it_is(live_service: str, tmp_path: Path) -> None:
+    """`tunescope dashboard` as a person types it: one line with the address, then the page."""
+    port = free_port()
+    command = [sys.executable, "-m", "tunescope", "dashboard", "--port", str(port), "--url", live_service]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path)
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/_stcore/health"), seconds=60)
+        said = (tmp_path / "log").read_text()
+        assert f"http://localhost:{port}" in said
+        assert live_service in said
+        assert "Network URL" not in said
+    finally:
+        process.terminate()
+        process.wait(30)
