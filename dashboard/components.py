@@ -96,11 +96,17 @@ def page_path(page: PageName) -> str:
 
 
 def link(page: PageName, label: str, icon: str | None = None, help: str | None = None, **params: str | None) -> None:
-    """A link to another page of the dashboard, with what it shows in its URL."""
+    """A link to another page of the dashboard, with what it shows in its URL.
+
+    A parameter of a link must not be bound to a widget of another page: Streamlit drops it on the way.
+    """
     given = {name: value for name, value in params.items() if value is not None}
     image = f":material/{icon}:" if icon else ""
-    if page == st.session_state.get(_PAGE) and any(name in st.session_state for name in given):
-        # A parameter that belongs to a widget of this very page changes with the widget's state, not with the URL.
+    if page == st.session_state.get(_PAGE) and "id" in given and given["id"] == st.query_params.get("id"):
+        if len(given) == 1:
+            st.markdown(f"{image} **{label}**", width="content")
+            return
+        # Another view of what is shown: the view belongs to a widget, which follows its state and not the URL.
         key = f"link-{page}-{label}-{sorted(given.items())}"
         st.button(label, icon=image or None, type="tertiary", key=key, help=help, on_click=_ask, args=(page, given))
         _follow_from_fragment()

@@ -53,7 +53,7 @@ def confusion_part(evaluation: Json) -> None:
 def cell_target(evaluation_id: str, point: Json) -> dict[str, str]:
     """Where a click on a cell of the confusion matrix leads: to its items."""
     true, predicted, *_ = point["customdata"]
-    return {"id": evaluation_id, "view": "Items", "true": str(true), "predicted": str(predicted)}
+    return {"id": evaluation_id, "tab": "Items", "true": str(true), "predicted": str(predicted)}
 
 
 def most_confused_part(evaluation: Json, matrix: Json) -> None:
@@ -69,7 +69,7 @@ def most_confused_part(evaluation: Json, matrix: Json) -> None:
         column="True",
         page="evaluations",
         targets=[
-            {"id": evaluation["id"], "view": "Items", "true": pair["true"], "predicted": pair["predicted"]}
+            {"id": evaluation["id"], "tab": "Items", "true": pair["true"], "predicted": pair["predicted"]}
             for pair in pairs
         ],
     )

@@ -150,10 +150,10 @@ def differences(runs: Sequence[Json]) -> list[tuple[str, list[str]]]:
 
 
 def environment(run: Json) -> list[tuple[str, str]]:
-    """What the client recorded of the machine and the code, flat, packages aside."""
-    empty: tuple[object, ...] = (None, {}, [], "")
-    recorded = {key: value for key, value in run["environment"].items() if key != "packages" and value not in empty}
-    return [(key, value) for key, value in formats.flatten(recorded).items() if "\n" not in value]
+    """What the client recorded of the machine and the code, flat; packages and the command have their own places."""
+    recorded = {key: value for key, value in run["environment"].items() if key not in {"packages", "command"}}
+    flat = formats.flatten(recorded)
+    return [(key, value) for key, value in flat.items() if value not in {"", formats.NONE} and "\n" not in value]
 
 
 def packages(run: Json) -> list[tuple[str, str]]:

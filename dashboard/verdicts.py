@@ -110,7 +110,7 @@ def comparison_card(card: Json, *, key: str, links: bool = True) -> None:
             with st.container(horizontal=True, gap="small"):
                 candidate, baseline = card["candidate"]["id"], card["baseline"]["id"]
                 components.link("evaluations", "Items that flipped", "swap_vert", id=candidate, versus=baseline,
-                                view="Flips")  # fmt: skip
+                                tab="Flips")  # fmt: skip
                 components.link("evaluations", "Evaluation", "fact_check", id=candidate)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from sqlmodel import Session
 
 from service.dependencies import get_database, get_settings
@@ -48,29 +49,36 @@ def create_key(session: Session, name: str, scopes: list[Scope], days: float | N
     return key
 
 
-def require(scope: Scope) -> Callable[[Request], str]:
+def require(scope: Scope) -> Callable[[Request], Awaitable[str]]:
     """A dependency that lets a caller with `scope` pass, and returns the caller's name."""
 
-    def check(request: Request) -> str:
+    async def check(request: Request) -> str:
         if not get_settings(request).auth_required:
             return "local"
-        given = _presented_key(request)
-        if given is None:
-            raise KeyRefused(
-                "An API key is needed: send 'Authorization: Bearer <key>' (make one: tunescope keys NAME)."
-            )
-        with get_database(request).read() as session:
-            key = keys.find(session, hash_key(given))
-        if key is None or key.revoked_at is not None:
-            raise KeyRefused("This API key is unknown or revoked.")
-        if key.expires_at is not None and key.expires_at < time.time():
-            raise KeyRefused(f"The API key '{key.name}' has expired.")
-        granted = set(key.scopes).union(*(_INCLUDES.get(held, set()) for held in key.scopes))
-        if scope not in granted:
-            raise ScopeMissing(f"The API key '{key.name}' lacks the scope '{scope}' (it has {', '.join(key.scopes)}).")
-        return key.name
+        return await run_in_threadpool(principal, request, scope)
 
     return check
+
+
+def principal(request: Request, scope: Scope) -> str:
+    """The name of the key that the request carries.
+
+    Raises:
+        KeyRefused: there is no key, or it is unknown, revoked or expired. ScopeMissing: it may not do this.
+    """
+    given = _presented_key(request)
+    if given is None:
+        raise KeyRefused("An API key is needed: send 'Authorization: Bearer <key>' (make one: tunescope keys NAME).")
+    with get_database(request).read() as session:
+        key = keys.find(session, hash_key(given))
+    if key is None or key.revoked_at is not None:
+        raise KeyRefused("This API key is unknown or revoked.")
+    if key.expires_at is not None and key.expires_at < time.time():
+        raise KeyRefused(f"The API key '{key.name}' has expired.")
+    granted = set(key.scopes).union(*(_INCLUDES.get(held, set()) for held in key.scopes))
+    if scope not in granted:
+        raise ScopeMissing(f"The API key '{key.name}' lacks the scope '{scope}' (it has {', '.join(key.scopes)}).")
+    return key.name
 
 
 def _presented_key(request: Request) -> str | None:

@@ -35,9 +35,22 @@ def _write_session(request: Request) -> Iterator[Session]:
         yield session
 
 
+# async: a plain function would cost a hop to a worker thread.
+async def _blobs(request: Request) -> BlobStore:
+    return get_blobs(request)
+
+
+async def _settings(request: Request) -> Settings:
+    return get_settings(request)
+
+
+async def _database(request: Request) -> Database:
+    return get_database(request)
+
+
 # scope="function": the transaction ends before the answer leaves, so that what is acknowledged is stored.
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
 WriteSession = Annotated[Session, Depends(_write_session, scope="function")]
-Blobs = Annotated[BlobStore, Depends(get_blobs)]
-ServiceSettings = Annotated[Settings, Depends(get_settings)]
-ServiceDatabase = Annotated[Database, Depends(get_database)]
+Blobs = Annotated[BlobStore, Depends(_blobs)]
+ServiceSettings = Annotated[Settings, Depends(_settings)]
+ServiceDatabase = Annotated[Database, Depends(_database)]

@@ -51,7 +51,7 @@ def overview() -> None:
             code="python",
         )
         return
-    bar = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right")
+    bar = st.container(horizontal=True, vertical_alignment="center")
     ticked = [found[row] for row in evaluation_table(found) if row < len(found)]
     with bar:
         flip_button(ticked)
@@ -100,7 +100,7 @@ def flip_button(ticked: list[Json]) -> None:
         st.caption("Tick two of one suite to see what flipped between them.", width="content")
     if same and st.button("See what flipped", type="primary", icon=":material/swap_vert:"):
         newer, older = ticked
-        components.go_to("evaluations", id=newer["id"], versus=older["id"], view="Flips")
+        components.go_to("evaluations", id=newer["id"], versus=older["id"], tab="Flips")
 
 
 def score_chart(found: list[Json]) -> None:
@@ -137,7 +137,7 @@ def one(evaluation_id: str) -> None:
     lineage(evaluation)
     scores_part(evaluation)
     is_labels = evaluation["suite"]["task_type"] in {"classification", "multiple_choice"}
-    items_tab, confusion_tab, slices_tab, flips_tab = st.tabs(VIEWS, key="view", on_change="rerun", bind="query-params")
+    items_tab, confusion_tab, slices_tab, flips_tab = st.tabs(VIEWS, key="tab", on_change="rerun", bind="query-params")
     if items_tab.open:
         with items_tab:
             items_part(evaluation)
@@ -249,7 +249,7 @@ def items_part(evaluation: Json) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right"):
         components.csv_popover(readings.items_frame(page["items"]), "items", "items")
         if cursor is not None:
-            components.link("evaluations", "First page", "first_page", id=evaluation["id"], view="Items", true=true,
+            components.link("evaluations", "First page", "first_page", id=evaluation["id"], tab="Items", true=true,
                             predicted=predicted)  # fmt: skip
         if page["next_cursor"] and st.button("Next", icon=":material/chevron_right:", icon_position="right"):
             st.query_params["cursor"] = page["next_cursor"]

@@ -85,7 +85,7 @@ def model(name: str) -> None:
 
 def detail(version: Json) -> None:
     links = data.model_version_links(version["id"])
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="head-version"):
         components.section(f"{version['name']} v{version['version']}", width="content")
         for alias in version["aliases"]:
             st.badge(alias, color="violet", icon=":material/sell:")

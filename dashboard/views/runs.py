@@ -81,7 +81,8 @@ def table(project: str | None, query: str | None) -> None:
             "No run matches", "Nothing in this project is like that. Take a filter away.", icon="search_off"
         )
         return
-    bar = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
+    # On the left: a table shows its own tools over its right upper corner.
+    bar = st.container(horizontal=True, vertical_alignment="center")
     keys = readings.metric_keys(runs)
     with bar:
         shown = columns_and_order(keys)

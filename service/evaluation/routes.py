@@ -63,6 +63,7 @@ def list_suites(
 
 @router.get("/suites/{suite_id}", tags=["suites"], dependencies=READ)
 def get_suite(suite_id: str, session: ReadSession) -> SuiteOut:
+    """One suite version."""
     return SuiteOut.of(suite_rules.existing(session, suite_id))
 
 
@@ -70,6 +71,7 @@ def get_suite(suite_id: str, session: ReadSession) -> SuiteOut:
 def list_suite_items(
     suite_id: str, session: ReadSession, blobs: Blobs, limit: Limit = 100, cursor: str | None = None
 ) -> SuiteItemPage:
+    """The items of a suite, in order."""
     return items.of_suite(suite_rules.existing(session, suite_id), blobs, limit, cursor)
 
 
@@ -110,6 +112,7 @@ def list_evaluations(
 
 @router.get("/evaluations/{evaluation_id}", tags=["evaluations"], dependencies=READ)
 def get_evaluation(evaluation_id: str, session: ReadSession) -> EvaluationOut:
+    """One evaluation with its scores."""
     return EvaluationOut.of(*_existing(session, evaluation_id))
 
 

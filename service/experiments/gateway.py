@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from service.auth import require
+from service.auth import principal
 from service.dependencies import get_settings
 from service.errors import ServiceError, Unauthorized
 from service.experiments.assignment import LiveExperiment, assign
@@ -30,8 +30,6 @@ from service.store.tables import new_id
 PREFIX = "exp:"
 KEY_TRUSTED_SECONDS = 30.0
 MOST_KEYS = 10_000
-
-_check = require("evaluate")
 
 
 class OpenAIRoute(APIRoute):
@@ -66,7 +64,7 @@ async def admit(request: Request) -> None:
     if checked_at is not None and time.monotonic() - checked_at < KEY_TRUSTED_SECONDS:
         return
     try:
-        await run_in_threadpool(_check, request)
+        await run_in_threadpool(principal, request, "evaluate")
     except DATABASE_AWAY:
         if checked_at is None:
             raise

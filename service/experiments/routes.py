@@ -50,6 +50,7 @@ def replace_upstream(name: str, spec: UpstreamSpec, session: WriteSession, traff
 
 @router.get("/upstreams", dependencies=READ)
 def list_upstreams(session: ReadSession) -> UpstreamList:
+    """The model endpoints that the gateway may call; their keys are never shown."""
     return UpstreamList(items=[upstream_view(row) for row in store.upstreams(session)])
 
 
@@ -84,6 +85,7 @@ async def snapshot(request: Request, traffic: LiveTraffic) -> Response:
 
 @router.get("/experiments/{key}", dependencies=READ)
 def get_experiment(key: str, session: ReadSession) -> ExperimentView:
+    """One experiment with its plan."""
     return experiment_view(lifecycle.find(session, key))
 
 

@@ -54,6 +54,7 @@ def list_policies(
 
 @router.get("/policies/{policy_id}", tags=["policies"], dependencies=READ)
 def get_policy(policy_id: str, session: ReadSession) -> PolicyOut:
+    """One policy version."""
     return PolicyOut.of(policies.existing(session, policy_id))
 
 
@@ -86,6 +87,7 @@ def list_audits(
 
 @router.get("/audits/{audit_id}", tags=["audits"], dependencies=READ)
 def get_audit(audit_id: str, session: ReadSession) -> AuditOut:
+    """One audit with its verdict, tasks and advice."""
     return _existing(session, audit_id)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +29,25 @@ _JSON: dict[str, Any] = {
 
 class DatabaseBusy(RuntimeError):
     """Another service already holds this SQLite file."""
+
+
+class WriteSession(Session):
+    """A session that queues behind the other writers of a SQLite file when its transaction begins.
+
+    That is at its first statement, in the thread that runs it: a request that only waits for its turn must not keep
+    the one whose turn it is from getting a thread.
+    """
+
+
+@event.listens_for(WriteSession, "after_begin")
+def _take_turn(session: Session, _: object, connection: Connection) -> None:
+    queue: threading.Lock | None = session.info["queue"]
+    if queue is not None:
+        if not session.info.get("first", False):
+            queue.acquire()
+            session.info["first"] = True
+        # The lock at once: a transaction that reads first and writes later could be refused.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 class Database:
@@ -59,9 +78,14 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises."""
-        with self._write_lock if self.is_sqlite else nullcontext(), Session(self._writing) as session:
+        session = WriteSession(self._writing, info={"queue": self._write_lock if self.is_sqlite else None})
+        try:
             yield session
             session.commit()
+        finally:
+            session.close()
+            if session.info.pop("first", False):
+                self._write_lock.release()
 
     def ready(self) -> bool:
         try:
@@ -96,9 +120,8 @@ def _sqlite_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A writer takes the lock at once: a transaction that reads first and writes later could be refused.
-        write = connection.get_execution_options().get("write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        if not connection.get_execution_options().get("write", False):
+            connection.exec_driver_sql("BEGIN")
 
     return engine
 

@@ -169,17 +169,19 @@ def special_name(value: float) -> str:
 
 def _merge(session: Session, summary: Summary) -> None:
     """Join the small chunks of a series into packed ones; points and their order stay."""
-    small = session.exec(
-        select(Chunk).where(Chunk.series_id == summary.id, Chunk.count < CHUNK_POINTS).order_by(col(Chunk.id))
-    ).all()
+    mine = _CHUNK.c.series_id == summary.id
+    first = sql.select(sql.func.min(_CHUNK.c.id)).where(mine, _CHUNK.c.count < CHUNK_POINTS).scalar_subquery()
+    # Full chunks that came after the first small one are cut anew with it: chunks lie in the order of arrival.
+    rest = session.exec(select(Chunk).where(Chunk.series_id == summary.id, Chunk.id >= first).order_by(col(Chunk.id)))
+    old = list(rest.all())
     merged: list[dict[str, Any]] = []
-    for segment in dict.fromkeys(chunk.segment for chunk in small):
-        points = Points.concatenate([decode(c.payload, c.count) for c in small if c.segment == segment])
+    for segment in dict.fromkeys(chunk.segment for chunk in old):
+        points = Points.concatenate([decode(c.payload, c.count) for c in old if c.segment == segment])
         for start in range(0, len(points), CHUNK_POINTS):
             piece = _row(points[start : start + CHUNK_POINTS], segment, packed=True)
             merged.append({"series_id": summary.id, **piece})
     connection = session.connection()
-    connection.execute(sql.delete(_CHUNK).where(_CHUNK.c.id.in_([chunk.id for chunk in small])))
+    connection.execute(sql.delete(_CHUNK).where(_CHUNK.c.id.in_([chunk.id for chunk in old])))
     connection.execute(sql.insert(_CHUNK), merged)
     left = sum(row["count"] < CHUNK_POINTS for row in merged)
     connection.execute(sql.update(_SERIES).where(_SERIES.c.id == summary.id).values(open_chunks=left))

@@ -113,6 +113,8 @@ class Visitor:
         height = self.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
         self.page.set_viewport_size({"width": size["width"], "height": min(max(size["height"], height), 4000)})
         self.settled()
+        # Parts that the browser fetches when it first needs them hold a grey place until then.
+        self.page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
         self.page.screenshot(path=SCREENSHOTS / f"{name}{self.suffix}.png")
         assert self.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
         self.page.set_viewport_size(size)
@@ -172,6 +174,10 @@ def test_from_the_runs_to_a_comparison_and_into_a_run(visitor: Visitor, record: 
         visitor.page.wait_for_url(re.compile(f"view={view}"))
         visitor.settled()
         visitor.keep(f"run-{view.lower()}")
+    # Within the page, the record's link to the data turns to another view.
+    visitor.page.get_by_role("button", name=re.compile("data 4b1f7c29d3")).click()
+    visitor.page.wait_for_url(re.compile("view=Config"))
+    visitor.main("learning_rate").wait_for()
 
 
 def test_a_name_in_the_table_opens_the_run(visitor: Visitor, record: Seed) -> None:
@@ -229,7 +235,7 @@ def test_from_the_readout_back_to_the_data(visitor: Visitor, record: Seed) -> No
     visitor.keep("audit")
     visitor.follow(re.compile(r"^\s*\S*\s*lora-r64$"))
     visitor.arrived("lora-r64")
-    visitor.follow(re.compile("data 4b1f7c29d3"))
+    visitor.page.get_by_role("button", name=re.compile("data 4b1f7c29d3")).click()
     visitor.page.wait_for_url(re.compile("view=Config"))
     visitor.main("sha256:4b1f7c29d3e8a101").wait_for()
     visitor.main("learning_rate").wait_for()
@@ -304,7 +310,7 @@ def test_every_page_on_a_phone_and_in_the_dark(
         ("run", f"/run?id={record.runs['lora-r64']}", "lora-r64"),
         ("compare", f"/compare?ids={ids}", "Compare"),
         ("evaluations", f"/evaluations?suite={record.intents}", "Evaluations"),
-        ("evaluation-confusion", f"/evaluations?id={evaluation}&view=Confusion", "lora-r64, step 1,200"),
+        ("evaluation-confusion", f"/evaluations?id={evaluation}&tab=Confusion", "lora-r64, step 1,200"),
         ("forgetting", "/forgetting", "Forgetting"),
         ("audit", f"/forgetting?id={record.audits['full']}", "Forgetting audit of full"),
         ("experiments", "/experiments", "Experiments"),

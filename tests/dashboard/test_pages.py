@@ -166,12 +166,12 @@ def test_items_of_one_cell_of_the_confusion_matrix(record: Seed, api: Client) ->
 
 def test_confusion_slices_and_flips(record: Seed) -> None:
     evaluation = record.evaluations["full", record.intents]
-    confusion = open_page("evaluations", id=evaluation, view="Confusion")
+    confusion = open_page("evaluations", id=evaluation, tab="Confusion")
     assert len(confusion.get("plotly_chart")) == 1
     assert list(confusion.dataframe[0].value.columns) == ["True", "Predicted", "Items"]
-    assert len(open_page("evaluations", id=evaluation, view="Slices").get("plotly_chart")) == 1
+    assert len(open_page("evaluations", id=evaluation, tab="Slices").get("plotly_chart")) == 1
     base = record.evaluations["base", record.intents]
-    flips = open_page("evaluations", id=evaluation, view="Flips", versus=base)
+    flips = open_page("evaluations", id=evaluation, tab="Flips", versus=base)
     assert flips.selectbox[0].value == base
     assert "full is better than base" in text(flips)
 
@@ -211,11 +211,12 @@ def test_an_experiment_shows_split_effects_arms_and_time(record: Seed, api: Clie
 
 
 def test_starting_an_experiment_asks_first(record: Seed, api: Client) -> None:
+    before = api.get_experiment(record.draft)["status"]
     app = open_page("experiments", key=record.draft)
     assert "too little data" in text(app)
     next(button for button in app.button if button.label == "Start").click().run()
     assert "Yes, start" in {button.label for button in app.button}
-    assert api.get_experiment(record.draft)["status"] == "draft"
+    assert api.get_experiment(record.draft)["status"] == before
 
 
 def test_a_model_version_links_up(record: Seed) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from trainer.demo import show, steps
@@ -26,6 +27,9 @@ from tunescope import Client
 Json = dict[str, Any]
 MODELS_PORT = 8100
 WATCH = 1.0
+THREADS = 1
+"""Of PyTorch: a model this small gains little from two, and where cores are shared two wait for each other: measured on
+two busy cores, a step took 190 to 300 ms with one thread and 1,100 to 2,900 ms with two."""
 WIDTH = 110
 """Of a log; a terminal has its own."""
 
@@ -33,6 +37,7 @@ WIDTH = 110
 def play(folder: Path, *, port: int, dashboard_port: int, requests: int, fresh: bool, leave: bool) -> None:
     """Raises `TrainerError` or `TunescopeError` for what goes wrong; whatever was started is stopped."""
     quiet()
+    torch.set_num_threads(THREADS)
     folder = folder.expanduser().absolute()
     if fresh:
         forget(folder)

@@ -112,6 +112,20 @@ def test_a_cursor_reads_only_what_came_since(client: TestClient) -> None:
     assert since["series"][0]["steps"] == list(range(3, MERGE_AFTER + 6))
 
 
+def test_big_batches_stay_in_order_through_merges(client: TestClient) -> None:
+    """A full chunk and a small one a batch: what is merged must not land behind what came later."""
+    run, size, cursor, live = make_run(client), CHUNK_POINTS + 100, None, []
+    batches = MERGE_AFTER + 3
+    for batch in range(1, batches + 1):
+        start = (batch - 1) * size
+        send(client, run, batch, column("x", list(range(start, start + size)), [0.0] * size))
+        since = history(client, run, **({"after": cursor} if cursor else {}))
+        cursor = since["cursor"]
+        live += since["series"][0]["steps"]
+    assert history(client, run)["series"][0]["steps"] == list(range(batches * size))
+    assert live == list(range(batches * size))
+
+
 def test_a_resumed_run_replaces_its_tail(client: TestClient) -> None:
     run = make_run(client)
     send(client, run, 1, column("x", [1, 2, 3, 4], [1.0, 2.0, 3.0, 4.0]))
@@ -158,6 +172,18 @@ def test_an_unreadable_batch_says_why_and_stores_nothing(client: TestClient, bod
     assert answer.status_code == 400
     assert says in answer.json()["error"]["message"]
     assert client.get(f"/api/v1/runs/{run}").json()["points_stored"] == 0
+
+
+def test_a_crowd_of_writers_all_get_their_turn(live_service: str) -> None:
+    import httpx2
+
+    async def crowd() -> set[int]:
+        limits = httpx2.Limits(max_connections=120)
+        async with httpx2.AsyncClient(base_url=f"{live_service}/api/v1", timeout=60, limits=limits) as http:
+            made = [http.post("/runs", json={"project": "crowd", "config": {"i": i}}) for i in range(120)]
+            return {answer.status_code for answer in await asyncio.gather(*made)}
+
+    assert asyncio.run(crowd()) == {201}
 
 
 def test_concurrent_writers_lose_nothing(live_service: str) -> None:
