@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import components, data
+from dashboard import components, data, navigate
 from tunescope import ApiError, ConnectionFailed
 
 # The pages' folder is not called pages/: Streamlit serves such a folder by itself, without this frame, to whoever
@@ -53,7 +53,7 @@ def main() -> None:
     )
     st.html(ASSETS / "style.css")
     st.logo(str(ASSETS / "logo.svg"), icon_image=str(ASSETS / "favicon.svg"), size="large")
-    components.follow(page.url_path or "home")
+    navigate.follow(page.url_path or "home")
     with components.guard():
         page.run()
     with st.sidebar:

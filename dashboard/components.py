@@ -13,13 +13,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import data, formats
+from dashboard import data, formats, navigate
 from tunescope import ApiError, ConnectionFailed
 
 Json = dict[str, Any]
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
-PageName = Literal["home", "runs", "run", "compare", "evaluations", "forgetting", "experiments", "models"]
-_GO, _PAGE = "_go", "_page"
 # Columns from which on a table becomes cards on a phone.
 STACKED_FROM = 4
 
@@ -88,72 +86,7 @@ def state_column(label: str, states: Sequence[str]) -> Any:
     )
 
 
-# --- going places ---
-
-
-def page_path(page: PageName) -> str:
-    return f"views/{page}.py"
-
-
-def link(page: PageName, label: str, icon: str | None = None, help: str | None = None, **params: str | None) -> None:
-    """A link to another page of the dashboard, with what it shows in its URL.
-
-    A parameter of a link must not be bound to a widget of another page: Streamlit drops it on the way.
-    """
-    given = {name: value for name, value in params.items() if value is not None}
-    image = f":material/{icon}:" if icon else ""
-    if page == st.session_state.get(_PAGE) and "id" in given and given["id"] == st.query_params.get("id"):
-        if len(given) == 1:
-            st.markdown(f"{image} **{label}**", width="content")
-            return
-        # Another view of what is shown: the view belongs to a widget, which follows its state and not the URL.
-        key = f"link-{page}-{label}-{sorted(given.items())}"
-        st.button(label, icon=image or None, type="tertiary", key=key, help=help, on_click=_ask, args=(page, given))
-        _follow_from_fragment()
-        return
-    st.page_link(page_path(page), label=label, icon=image, help=help or "", query_params=given)
-
-
-def go_to(page: PageName, **params: str) -> None:
-    st.switch_page(page_path(page), query_params=params)
-
-
-def follow(current: str) -> None:
-    """Go where the last click asked to go. Called before anything is drawn."""
-    st.session_state[_PAGE] = current
-    target: tuple[PageName, dict[str, str]] | None = st.session_state.pop(_GO, None)
-    if target is None:
-        return
-    page, params = target
-    if page != current:
-        go_to(page, **params)
-    for name in [name for name in st.query_params if name not in params and name not in st.session_state]:
-        del st.query_params[name]
-    for name, value in params.items():
-        if name in st.session_state:
-            st.session_state[name] = value
-        else:
-            st.query_params[name] = value
-
-
-def _ask(page: PageName, params: Mapping[str, str]) -> None:
-    st.session_state[_GO] = (page, dict(params))
-
-
-def _follow_from_fragment() -> None:
-    """A click inside a fragment reruns the fragment alone: what it asked for needs the whole page."""
-    if _GO in st.session_state:
-        st.rerun()
-
-
-def _clicked_row(key: str, page: PageName, targets: Sequence[Mapping[str, str]]) -> None:
-    _ask(page, targets[st.session_state[key]["row"]])
-
-
-def _clicked_point(key: str, page: PageName, target: Callable[[Json], Mapping[str, str]]) -> None:
-    for point in st.session_state[key]["selection"]["points"]:
-        if point.get("customdata"):
-            _ask(page, target(point))
+# --- tables ---
 
 
 def link_table(
@@ -161,7 +94,7 @@ def link_table(
     *,
     key: str,
     column: str,
-    page: PageName,
+    page: navigate.PageName,
     targets: Sequence[Mapping[str, str]],
     columns: Mapping[str, Any] | None = None,
     select: bool = False,
@@ -173,7 +106,7 @@ def link_table(
         type="tertiary",
         alignment="left",
         key=f"{key}-open",
-        on_click=_clicked_row,
+        on_click=navigate.clicked_row,
         args=(f"{key}-open", page, targets),
         pinned=True,
     )
@@ -192,7 +125,7 @@ def link_table(
             rows = list(event["selection"]["rows"])
         else:
             st.dataframe(frame, **options)
-    _follow_from_fragment()
+    navigate.follow_from_fragment()
     return rows
 
 
@@ -330,7 +263,7 @@ def chart(
     title: str,
     key: str,
     note: str | None = None,
-    leads: tuple[PageName, Callable[[Json], Mapping[str, str]]] | None = None,
+    leads: tuple[navigate.PageName, Callable[[Json], Mapping[str, str]]] | None = None,
 ) -> None:
     """A figure in its frame with its data as CSV. With `leads`, a click on a point goes to that page, with the
     parameters made of the point."""
@@ -340,7 +273,7 @@ def chart(
             csv_popover(frame, key.replace("/", "-"), key)
         options: dict[str, Any] = {"key": f"plot-{key}", "config": {"displayModeBar": False}, "alt": title}
         if leads is not None:
-            options |= {"on_select": partial(_clicked_point, f"plot-{key}", *leads), "selection_mode": "points"}
+            options |= {"on_select": partial(navigate.clicked_point, f"plot-{key}", *leads), "selection_mode": "points"}
         st.plotly_chart(figure, **options)
         if note:
             st.caption(note)

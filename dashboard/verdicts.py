@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import components, data, formats
+from dashboard import components, data, formats, navigate
 from dashboard.components import Cell
 
 Json = dict[str, Any]
@@ -109,9 +109,9 @@ def comparison_card(card: Json, *, key: str, links: bool = True) -> None:
         if links:
             with st.container(horizontal=True, gap="small"):
                 candidate, baseline = card["candidate"]["id"], card["baseline"]["id"]
-                components.link("evaluations", "Items that flipped", "swap_vert", id=candidate, versus=baseline,
+                navigate.link("evaluations", "Items that flipped", "swap_vert", id=candidate, versus=baseline,
                                 tab="Flips")  # fmt: skip
-                components.link("evaluations", "Evaluation", "fact_check", id=candidate)
+                navigate.link("evaluations", "Evaluation", "fact_check", id=candidate)
 
 
 def comparison_facts(card: Json) -> list[tuple[str, str]]:
@@ -149,7 +149,7 @@ def record(
     if run is not None:
         if run.get("data_hash"):
             steps.append(("data", partial(_data_step, run)))
-        steps.append(("run", partial(components.link, "run", run["name"], "timeline", id=run["id"])))
+        steps.append(("run", partial(navigate.link, "run", run["name"], "timeline", id=run["id"])))
     steps.extend(("version", partial(version_link, version)) for version in versions[:2])
     steps.extend(("evaluation", partial(evaluation_link, evaluation)) for evaluation in evaluations[:3])
     steps.extend(("audit", partial(audit_link, audit)) for audit in audits[:2])
@@ -166,27 +166,27 @@ def record(
 
 
 def _data_step(run: Json) -> None:
-    components.link("run", f"data {formats.short(run['data_hash'])}", "database", id=run["id"], view="Config",
+    navigate.link("run", f"data {formats.short(run['data_hash'])}", "database", id=run["id"], view="Config",
                     help="The hash of the training data, beside the config it was used with")  # fmt: skip
 
 
 def version_link(version: Json) -> None:
-    components.link("models", f"{version['name']} v{version['version']}", "deployed_code", name=version["name"],
+    navigate.link("models", f"{version['name']} v{version['version']}", "deployed_code", name=version["name"],
                     version=str(version["version"]))  # fmt: skip
 
 
 def evaluation_link(evaluation: Json) -> None:
     value = formats.measured(evaluation["metric"] or "", evaluation["value"])
-    components.link("evaluations", f"{evaluation['suite']} {value}", "fact_check", id=evaluation["id"])
+    navigate.link("evaluations", f"{evaluation['suite']} {value}", "fact_check", id=evaluation["id"])
 
 
 def audit_link(audit: Json) -> None:
     mark = components.mark(audit["verdict"])
-    components.link("forgetting", f"audit: {mark.word}", mark.icon, id=audit["id"])
+    navigate.link("forgetting", f"audit: {mark.word}", mark.icon, id=audit["id"])
 
 
 def experiment_link(experiment: Json) -> None:
-    components.link("experiments", experiment["key"], "call_split", key=experiment["key"])
+    navigate.link("experiments", experiment["key"], "call_split", key=experiment["key"])
 
 
 def run_name(run_id: str | None) -> str | None:

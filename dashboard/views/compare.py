@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, formats, readings, verdicts
+from dashboard import charts, components, data, formats, navigate, readings, verdicts
 from dashboard.components import Cell, number_head, numeric, text_cell
 
 Json = dict[str, Any]
@@ -25,7 +25,7 @@ def render() -> None:
         components.empty(
             "Choose runs to compare", "Tick two or more on the Runs page and press Compare.", icon="compare_arrows"
         )
-        components.link("runs", "Choose runs", "table_rows")
+        navigate.link("runs", "Choose runs", "table_rows")
         return
     runs = [data.run(run_id) for run_id in ids]
     baseline = choose_baseline(runs)
@@ -42,7 +42,7 @@ def choose_baseline(runs: list[Json]) -> Json:
         chosen = components.pick(
             "Baseline", list(names), names, "baseline", help="Every other run is judged against this one."
         )
-        components.link("runs", "Change the selection", "edit")
+        navigate.link("runs", "Change the selection", "edit")
     return next(run for run in runs if run["id"] == chosen)
 
 
@@ -57,7 +57,7 @@ def legend(runs: list[Json], baseline: Json) -> None:
                     f'<span class="ts-swatch" style="border-top-color:{style.color};border-top-style:{border}"></span>',
                     width="content",
                 )
-                components.link("run", run["name"] + (" (baseline)" if run is baseline else ""), id=run["id"])
+                navigate.link("run", run["name"] + (" (baseline)" if run is baseline else ""), id=run["id"])
 
 
 # --- verdicts ---

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, evaluation_parts, formats, items, readings, verdicts
+from dashboard import charts, components, data, evaluation_parts, formats, items, navigate, readings, verdicts
 from dashboard.components import Cell, number_head, numeric, text_cell
 
 Json = dict[str, Any]
@@ -100,7 +100,7 @@ def flip_button(ticked: list[Json]) -> None:
         st.caption("Tick two of one suite to see what flipped between them.", width="content")
     if same and st.button("See what flipped", type="primary", icon=":material/swap_vert:"):
         newer, older = ticked
-        components.go_to("evaluations", id=newer["id"], versus=older["id"], tab="Flips")
+        navigate.go_to("evaluations", id=newer["id"], versus=older["id"], tab="Flips")
 
 
 def score_chart(found: list[Json]) -> None:
@@ -129,7 +129,7 @@ def score_chart(found: list[Json]) -> None:
 
 def one(evaluation_id: str) -> None:
     evaluation = data.evaluation(evaluation_id)
-    components.link("evaluations", "All evaluations", "arrow_back")
+    navigate.link("evaluations", "All evaluations", "arrow_back")
     components.header(
         f"{evaluation_parts.title(evaluation)} on {evaluation_parts.suite_title(evaluation)}",
         "What the model scored, how sure that is, and where it is wrong.",
@@ -249,7 +249,7 @@ def items_part(evaluation: Json) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right"):
         components.csv_popover(readings.items_frame(page["items"]), "items", "items")
         if cursor is not None:
-            components.link("evaluations", "First page", "first_page", id=evaluation["id"], tab="Items", true=true,
+            navigate.link("evaluations", "First page", "first_page", id=evaluation["id"], tab="Items", true=true,
                             predicted=predicted)  # fmt: skip
         if page["next_cursor"] and st.button("Next", icon=":material/chevron_right:", icon_position="right"):
             st.query_params["cursor"] = page["next_cursor"]

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, formats, verdicts
+from dashboard import charts, components, data, formats, navigate, verdicts
 from dashboard.components import Cell, number_head, numeric, text_cell
 from tunescope import ApiError
 
@@ -29,7 +29,7 @@ def render() -> None:
     if key is None:
         overview()
         return
-    components.link("experiments", "All experiments", "arrow_back")
+    navigate.link("experiments", "All experiments", "arrow_back")
     on = data.experiment(key)["status"] == "running"
     st.fragment(one, run_every=5.0 if on else None)(key)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, formats, items, readings, verdicts
+from dashboard import charts, components, data, formats, items, navigate, readings, verdicts
 from dashboard.components import Cell, number_head, numeric
 
 Json = dict[str, Any]
@@ -145,7 +145,7 @@ def plane_frame(audits: list[Json], target: str) -> pd.DataFrame:
 
 
 def one(audit: Json) -> None:
-    components.link("forgetting", "All audits", "arrow_back")
+    navigate.link("forgetting", "All audits", "arrow_back")
     components.header(
         f"Forgetting audit of {audit_name(audit)}",
         "Which abilities of its base this fine-tune lost, whether that is more than noise, and whether it may ship.",
@@ -250,9 +250,9 @@ def choose_task(audit: Json) -> Json:
     before, after = task["before_evaluation_id"], task["after_evaluation_id"]
     with st.container(horizontal=True, gap="small"):
         if before:
-            components.link("evaluations", "Evaluation before", "fact_check", id=before)
+            navigate.link("evaluations", "Evaluation before", "fact_check", id=before)
         if after:
-            components.link("evaluations", "Evaluation after", "fact_check", id=after, versus=before)
+            navigate.link("evaluations", "Evaluation after", "fact_check", id=after, versus=before)
     return task
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from dashboard import components, data, formats, readings, verdicts
+from dashboard import components, data, formats, navigate, readings, verdicts
 
 Json = dict[str, Any]
 RECENT = 7 * 86_400
@@ -21,7 +21,7 @@ class Notice(NamedTuple):
     title: str
     detail: str
     at: float | None
-    page: components.PageName
+    page: navigate.PageName
     params: dict[str, str]
 
 
@@ -103,7 +103,7 @@ def attention(found: list[Notice]) -> None:
             with st.container(key=f"notice-{index}", gap=None):
                 with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
                     components.badge(notice.state)
-                    components.link(notice.page, f"**{notice.title}**", **notice.params)
+                    navigate.link(notice.page, f"**{notice.title}**", **notice.params)
                     if notice.at is not None:
                         st.caption(formats.ago(notice.at), width="content")
                 st.caption(notice.detail if len(notice.detail) < 220 else notice.detail[:219] + "…")
@@ -119,7 +119,7 @@ def going(live: list[Json]) -> None:
             with st.container(key=f"going-{index}", gap=None):
                 with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
                     components.badge(run["status"])
-                    components.link("run", f"**{run['name']}**", id=run["id"])
+                    navigate.link("run", f"**{run['name']}**", id=run["id"])
                     st.caption(f"{run['project']} · {formats.duration(run['duration'])}", width="content")
                 progress = readings.progress(run, time.time())
                 if progress is not None:
@@ -140,7 +140,7 @@ def last_verdicts(audits: list[Json]) -> None:
                 with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
                     components.badge(audit["verdict"])
                     name = verdicts.run_name(audit["run_id"]) or f"audit {formats.short(audit['id'][-8:])}"
-                    components.link("forgetting", f"**{name}**", id=audit["id"])
+                    navigate.link("forgetting", f"**{name}**", id=audit["id"])
                     st.caption(formats.ago(audit["created_at"]), width="content")
                 st.caption(worst(audit))
 
@@ -170,7 +170,7 @@ def traffic(experiments: list[Json], readouts: dict[str, Json]) -> None:
             with st.container(key=f"experiment-{index}", gap=None):
                 with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
                     components.badge(experiment["status"])
-                    components.link("experiments", f"**{experiment['name']}**", key=experiment["key"])
+                    navigate.link("experiments", f"**{experiment['name']}**", key=experiment["key"])
                 if readout is not None:
                     units = sum(readout["split"]["observed"].values())
                     decision = components.mark(readout["verdict"]["decision"])

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import components, data, formats, verdicts
+from dashboard import components, data, formats, navigate, verdicts
 
 Json = dict[str, Any]
 
@@ -54,7 +54,7 @@ def overview() -> None:
 
 
 def model(name: str) -> None:
-    components.link("models", "All models", "arrow_back")
+    navigate.link("models", "All models", "arrow_back")
     components.header(name, "The versions of a model: what made each, how it was judged, and where it serves.")
     versions = data.model_versions(name)
     wanted = st.query_params.get("version")
@@ -122,7 +122,7 @@ def origin(links: Json) -> None:
     if run is not None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             components.badge(run["status"])
-            components.link("run", run["name"], "timeline", id=run["id"])
+            navigate.link("run", run["name"], "timeline", id=run["id"])
             st.caption(f"data {formats.short(run['data_hash'])}", width="content")
     if base is not None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -148,7 +148,7 @@ def audits(found: list[Json]) -> None:
     for audit in found:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             components.badge(audit["verdict"])
-            components.link("forgetting", f"policy {audit['policy']}", id=audit["id"])
+            navigate.link("forgetting", f"policy {audit['policy']}", id=audit["id"])
             st.caption(formats.ago(audit["created_at"]), width="content")
 
 
@@ -159,7 +159,7 @@ def experiments(found: list[Json]) -> None:
     for experiment in found:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             components.badge(experiment["status"])
-            components.link("experiments", experiment["name"], "call_split", key=experiment["key"])
+            navigate.link("experiments", experiment["name"], "call_split", key=experiment["key"])
             st.caption(f"arm {experiment['variant']}", width="content")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, formats, readings, verdicts
+from dashboard import charts, components, data, formats, navigate, readings, verdicts
 from dashboard.components import Cell, number_head, numeric, text_cell
 
 Json = dict[str, Any]
@@ -22,7 +22,7 @@ def render() -> None:
     if not run_id:
         components.header("Run", "How one run went, with what, and what came of it.")
         components.empty("No run chosen", "Open one from the Runs page.", icon="timeline")
-        components.link("runs", "All runs", "table_rows")
+        navigate.link("runs", "All runs", "table_rows")
         return
     on = data.run(run_id)["status"] in {"running", "silent"}
     st.fragment(show, run_every=2.0 if on else None)(run_id)
@@ -62,11 +62,11 @@ def show(run_id: str) -> None:
 def head(run: Json) -> None:
     components.titled(run["name"], run["status"], "How one run went, with what, and what came of it.")
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-        components.link("runs", run["project"], "folder", project=run["project"])
+        navigate.link("runs", run["project"], "folder", project=run["project"])
         if run["group"]:
             st.caption(f"group {run['group']}", width="content")
         if run["parent_run_id"]:
-            components.link("run", "parent run", "account_tree", id=run["parent_run_id"])
+            navigate.link("run", "parent run", "account_tree", id=run["parent_run_id"])
     progress = readings.progress(run, time.time())
     if progress is not None and run["status"] in {"running", "silent"}:
         left = f", about {formats.duration(progress.seconds_left)} left" if progress.seconds_left else ""
@@ -269,7 +269,7 @@ def results(run: Json, links: Json) -> None:
         for audit in links["audits"]:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 components.badge(audit["verdict"])
-                components.link("forgetting", f"policy {audit['policy']}", id=audit["id"])
+                navigate.link("forgetting", f"policy {audit['policy']}", id=audit["id"])
                 st.caption(formats.ago(audit["created_at"]), width="content")
     if links["model_versions"]:
         components.section("Model versions")
@@ -283,7 +283,7 @@ def results(run: Json, links: Json) -> None:
         for experiment in links["experiments"]:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 components.badge(experiment["status"])
-                components.link("experiments", experiment["name"], key=experiment["key"])
+                navigate.link("experiments", experiment["name"], key=experiment["key"])
                 st.caption(f"arm {experiment['variant']}", width="content")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import components, data, formats, readings
+from dashboard import components, data, formats, navigate, readings
 from tunescope import ApiError
 
 Json = dict[str, Any]
@@ -182,9 +182,9 @@ def actions(chosen: list[str]) -> None:
             return
         st.caption(f"{formats.plural(len(chosen), 'run')} selected", width="content")
         if st.button("Compare", icon=":material/compare_arrows:", type="primary", disabled=len(chosen) < 2):
-            components.go_to("compare", ids=",".join(chosen), baseline=chosen[-1])
+            navigate.go_to("compare", ids=",".join(chosen), baseline=chosen[-1])
         if len(chosen) == 1 and st.button("Open", icon=":material/open_in_full:"):
-            components.go_to("run", id=chosen[0])
+            navigate.go_to("run", id=chosen[0])
 
 
 def pager(cursor: str | None, following: str | None, n: int) -> None:

@@ -211,11 +211,12 @@ def sentence(verdict: Verdict, tasks: Sequence[TaskResult], problems: Sequence[s
     change = f"'{worst.suite}' went from {worst.before:.3f} to {worst.after:.3f} ({_points(worst.difference)}"
     allowed = f"the policy allows a loss of {_points(worst.margin)}"
     if verdict == "FAIL":
-        failed = f"{sum(task.verdict == 'FAIL' for task in tasks)} of {len(tasks)} protected tasks failed"
-        return f"{change}, adjusted p = {worst.p_adjusted:.2g}); {allowed}. {failed}."
+        failed = sum(task.verdict == "FAIL" for task in tasks)
+        rest = f" {failed} of {len(tasks)} protected tasks failed." if len(tasks) > 1 else ""
+        return f"{change}, adjusted p = {worst.p_adjusted:.2g}); {allowed}.{rest}"
     if verdict == "PASS":
-        kept = f"All {len(tasks)} protected tasks are within their margins"
-        return f"{kept}. Worst: {change}, at worst {_points(worst.lower_bound)}); {allowed}."
+        kept = f"All {len(tasks)} protected tasks are within their margins. Worst: " if len(tasks) > 1 else ""
+        return f"{kept}{change}, at worst {_points(worst.lower_bound)}); {allowed}."
     needed = "" if worst.n_needed is None else f" About {worst.n_needed:,} items would settle it."
     bound = f"at worst {_points(worst.lower_bound)}"
     return f"It cannot be told whether too much was lost: {change}, {bound}); {allowed}.{needed}"

@@ -16,6 +16,7 @@ from typing import IO, Any
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import SessionTransaction
 from sqlmodel import Session
 
 from service.store.migrate import upgrade
@@ -40,7 +41,9 @@ class WriteSession(Session):
 
 
 @event.listens_for(WriteSession, "after_begin")
-def _take_turn(session: Session, _: object, connection: Connection) -> None:
+def _take_turn(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    if transaction.nested:  # a savepoint of a transaction that has its turn
+        return
     queue: threading.Lock | None = session.info["queue"]
     if queue is not None:
         if not session.info.get("first", False):

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, or_, select
 
 from service.store.tables import Audit, Evaluation, Experiment, Policy, Suite
+
+
+def _of(run: Any, run_id: str | None, version: Any, version_ids: Sequence[str]) -> ColumnElement[bool]:
+    """Rows of the run (if one is named) or of any of the versions."""
+    by_version = col(version).in_(version_ids)
+    return by_version if run_id is None else or_(col(run) == run_id, by_version)
 
 
 def evaluations(session: Session, *, run_id: str | None, version_ids: Sequence[str]) -> list[tuple[Evaluation, Suite]]:
@@ -14,7 +22,7 @@ def evaluations(session: Session, *, run_id: str | None, version_ids: Sequence[s
     query = (
         select(Evaluation, Suite)
         .join(Suite, col(Suite.id) == Evaluation.suite_id)
-        .where(or_(col(Evaluation.run_id) == run_id, col(Evaluation.model_version_id).in_(version_ids)))
+        .where(_of(Evaluation.run_id, run_id, Evaluation.model_version_id, version_ids))
         .order_by(col(Evaluation.id).desc())
     )
     return [(evaluation, suite) for evaluation, suite in session.exec(query).all()]
@@ -25,7 +33,7 @@ def audits(session: Session, *, run_id: str | None, version_ids: Sequence[str]) 
     query = (
         select(Audit, Policy)
         .join(Policy, col(Policy.id) == Audit.policy_id)
-        .where(or_(col(Audit.run_id) == run_id, col(Audit.after_version_id).in_(version_ids)))
+        .where(_of(Audit.run_id, run_id, Audit.after_version_id, version_ids))
         .order_by(col(Audit.id).desc())
     )
     return [(audit, policy) for audit, policy in session.exec(query).all()]

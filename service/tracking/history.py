@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -97,12 +98,18 @@ def as_arrow(curves: Sequence[Curve], cursor: str) -> bytes:
     import pyarrow as pa  # kept out of the service's start: only this answer needs it
 
     lengths = [len(curve.points) for curve in curves]
-    index = pa.array(np.repeat(np.arange(len(curves), dtype=np.int32), lengths))
     points = Points.concatenate([curve.points for curve in curves])
+
+    def named(values: Sequence[str]) -> Any:
+        """A dictionary column: each curve's name, repeated for its points."""
+        names = {name: position for position, name in enumerate(dict.fromkeys(values))}
+        positions = np.array([names[value] for value in values], dtype=np.int32)
+        return pa.DictionaryArray.from_arrays(np.repeat(positions, lengths), pa.array(list(names), pa.string()))
+
     table = pa.table(
         {
-            "run_id": pa.DictionaryArray.from_arrays(index, pa.array([c.series.run_id for c in curves], pa.string())),
-            "key": pa.DictionaryArray.from_arrays(index, pa.array([c.series.key for c in curves], pa.string())),
+            "run_id": named([curve.series.run_id for curve in curves]),
+            "key": named([curve.series.key for curve in curves]),
             "segment": np.concatenate([curve.segments for curve in curves] or [np.empty(0, np.int64)]),
             "step": points.steps,
             "time": points.times,

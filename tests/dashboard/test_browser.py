@@ -119,8 +119,8 @@ class Visitor:
         assert self.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
         self.page.set_viewport_size(size)
 
-    def main(self, text: str) -> Locator:
-        return self.page.locator("[data-testid=stMain]").get_by_text(text, exact=True).first
+    def main(self, text: str, *, exact: bool = True) -> Locator:
+        return self.page.locator("[data-testid=stMain]").get_by_text(text, exact=exact).first
 
     def follow(self, label: str | re.Pattern[str]) -> None:
         """Click the link with this label in the page's main part."""
@@ -215,6 +215,17 @@ def test_a_click_on_a_confusion_cell_shows_its_items(visitor: Visitor, record: S
         visitor.page.get_by_role("tab", name=view).click()
         visitor.settled()
         visitor.keep(f"evaluation-{view.lower()}")
+
+
+def test_two_ticked_evaluations_show_what_flipped(visitor: Visitor, record: Seed) -> None:
+    visitor.open(f"/evaluations?suite={record.general}", "Evaluations")
+    for row in (0, 3):
+        visitor.cell("evaluations", row, 18)
+    visitor.page.get_by_role("button", name="See what flipped").click()
+    visitor.arrived(f"full, step 1,200 on {record.general} v1")
+    visitor.main(f"full is worse than base on {record.general}", exact=False).wait_for()
+    visitor.page.locator(".ts-item").first.wait_for()
+    assert f"versus={record.evaluations['base', record.general]}" in visitor.page.evaluate("location.href")
 
 
 def test_from_the_readout_back_to_the_data(visitor: Visitor, record: Seed) -> None:

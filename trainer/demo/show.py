@@ -90,8 +90,17 @@ def table(
     """One row a method: did it learn, what did it forget, what did it cost."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("method", no_wrap=True)
-    for heading in ("tickets", "general kept", "never replayed", "audit", "training", "peak memory", "trained"):
-        table.add_column(heading, justify="right")
+    headings = (
+        "tickets",
+        "general\nkept",
+        "never\nreplayed",
+        "audit",
+        "training",
+        "peak\nmemory",
+        "parameters\ntrained",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_row("base", *row(base), "", "", *cost(base))
     for name, one in tuned.items():
         verdict = audits[name]["verdict"]

@@ -216,6 +216,8 @@ def launch(stage: Stage, base: Json, chosen: Json, models_url: str) -> Json:
                 {"name": "error_rate", "kind": "binary", "role": "guardrail", "margin": 0.01},
             ],
             minimum_units=100,
+            # Which simulated user meets which model is then the same in every demo.
+            salt=EXPERIMENT,
         )
         return stage.client.start_experiment(EXPERIMENT)
 

@@ -51,7 +51,7 @@ def test_the_gate_is_tangos_bound(client: TestClient, case: Json) -> None:
 @pytest.mark.parametrize(
     ("n10", "verdict", "begins"),
     [
-        (0, "PASS", "All 1 protected tasks are within their margins. Worst: 'general' went from 0.900 to 0.900"),
+        (0, "PASS", "'general' went from 0.900 to 0.900"),
         (5, "INCONCLUSIVE", "It cannot be told whether too much was lost: 'general' went from 0.900 to 0.875"),
         (40, "FAIL", "'general' went from 0.900 to 0.700 (-20.0 points"),
     ],

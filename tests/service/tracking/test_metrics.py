@@ -77,6 +77,18 @@ def test_every_value_comes_back_exactly(client: TestClient) -> None:
     assert named[3:] == SPECIALS[3:]
 
 
+def test_arrow_names_each_point(client: TestClient) -> None:
+    runs = [make_run(client), make_run(client)]
+    for run in runs:
+        send(client, run, 1, column("x", [1, 2], [1.0, 2.0]), column("y", [1], [3.0]))
+    accept = {"accept": "application/vnd.apache.arrow.stream"}
+    body = client.get("/api/v1/metrics", params={"run_id": runs}, headers=accept).content
+    frame = pa.ipc.open_stream(io.BytesIO(body)).read_all().to_pandas()
+    assert list(zip(frame["run_id"], frame["key"], frame["value"], strict=True)) == [
+        (run, key, value) for run in runs for key, value in [("x", 1.0), ("x", 2.0), ("y", 3.0)]
+    ]
+
+
 def test_json_batches_do_the_same(client: TestClient) -> None:
     run = make_run(client)
     body = {"writer": "w", "batch": 1, "metrics": [{"key": "x", "step": [1, 2], "time": [0, 1], "value": ["NaN", 2]}]}

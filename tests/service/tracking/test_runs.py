@@ -121,10 +121,16 @@ def test_the_registry(client: TestClient) -> None:
     versions = client.get("/api/v1/models/assistant/versions").json()["items"]
     assert [(v["version"], v["aliases"]) for v in versions] == [(2, []), (1, ["base", "champion"])]
     assert client.get("/api/v1/models").json()["items"][0]["n_versions"] == 2
+    items = [{"id": str(i), "input": "x", "label": "a"} for i in range(3)]
+    suite = {"name": "s", "task_type": "classification", "items": items, "metrics": ["accuracy"]}
+    suite_id = client.post("/api/v1/suites", json=suite).json()["id"]
+    answers = [{"id": str(i), "output": "a"} for i in range(3)]
+    assert client.post("/api/v1/evaluations", json={"suite_id": suite_id, "predictions": answers}).status_code == 201
     links = client.get(f"/api/v1/model-versions/{tuned['id']}/links").json()
     assert links["run"] == {"id": run, "name": invent_name(run), "status": "running", "data_hash": "d"}
     assert links["base"]["id"] == base["id"]
     assert [v["id"] for v in client.get(f"/api/v1/runs/{run}/links").json()["model_versions"]] == [tuned["id"]]
+    assert links["evaluations"] == [], "evaluations without a run or version are nobody's"
     assert client.post("/api/v1/models/assistant/versions", json={"run_id": "none"}).status_code == 404
     assert client.put("/api/v1/models/assistant/aliases/x", json={"version": 9}).status_code == 404
 
