@@ -65,6 +65,14 @@ def points(value: float | None, digits: int = 1) -> str:
     return ("+" if shown > 0 else "") + _minus(f"{shown:.{digits}f}") + " points"
 
 
+def relative(value: float | None) -> str:
+    """A lift as a share of the control's value: +150 %, −3.2 %."""
+    if value is None:
+        return NONE
+    percent_of = value * 100
+    return _minus(f"{percent_of:+,.0f} %" if abs(percent_of) >= 10 else f"{percent_of:+.1f} %")
+
+
 def measured(metric: str, value: float | None) -> str:
     """A metric's value in its own unit."""
     if is_share(metric):
@@ -102,6 +110,8 @@ def interval(metric: str, bounds: Sequence[float | None] | None, *, difference: 
         return NONE
     say = change if difference else measured
     shown = ["…" if bound is None else say(metric, bound).removesuffix(" points") for bound in bounds]
+    if difference:
+        shown = [text.replace("$", "") for text in shown]
     return f"[{shown[0]}, {shown[1]}]"
 
 

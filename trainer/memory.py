@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +23,13 @@ class MemoryPeak:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.samples = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="memory-peak", daemon=True)
 
     def __enter__(self) -> Self:
+        # A Trainer that is done holds its model in a cycle: it must not be counted against the next one.
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         self._thread.start()
@@ -42,6 +46,7 @@ class MemoryPeak:
     def _sample(self) -> None:
         while True:
             self.bytes = max(self.bytes, anonymous_memory())
+            self.samples += 1
             if self._stop.wait(INTERVAL):
                 return
 

@@ -26,6 +26,7 @@ from tunescope._run import Run, init
 __all__ = ["TunescopeCallback"]
 
 LARGEST_HASHED = 1 << 30
+LABEL_MAPS = ("id2label", "label2id")
 
 
 class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
@@ -143,10 +144,13 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
 
 def describe(args: Any, state: Any, model: Any) -> dict[str, Any]:
     """What a training is, for the run's config."""
-    config: dict[str, Any] = {**args.to_dict(), "max_steps": state.max_steps, "world_size": args.world_size}
+    arguments = {**args.to_dict(), "max_steps": state.max_steps, "world_size": args.world_size}
+    # Under a name of their own: a script's config may well have a `project` or a `seed` that means something else.
+    config: dict[str, Any] = {"arguments": arguments}
     model_config = getattr(model, "config", None)
     if model_config is not None:
-        config["model"] = model_config if isinstance(model_config, dict) else model_config.to_dict()
+        settings = model_config if isinstance(model_config, dict) else model_config.to_dict()
+        config["model"] = {name: value for name, value in settings.items() if name not in LABEL_MAPS}
     if adapters := getattr(model, "peft_config", None):
         config["peft"] = {name: adapter.to_dict() for name, adapter in adapters.items()}
     if hasattr(model, "parameters"):

@@ -186,7 +186,7 @@ def effects_part(readout: Json) -> None:
     rows: list[list[str | Cell]] = [effect_row(effect, several) for effect in effects]
     head: list[str | Cell] = [
         "Verdict", "Metric", "Role", number_head("Control"), number_head("Arm"), number_head("Difference, interval"),
-         Cell("Relative to zero"), number_head("Relative"), number_head("p adjusted"),
+         Cell("Relative to zero"), number_head("Relative"), number_head("p"),
     ]  # fmt: skip
     frame = pd.DataFrame(effects)
     components.data_table("Effects", head, rows, frame, key="effects", sentence=method_of(effects))
@@ -205,7 +205,6 @@ def effect_row(effect: Json, several: bool) -> list[str | Cell]:
     ends = [abs(end) for end in (*(bounds or ()), effect["absolute"] or 0.0) if end is not None]
     reach = (max(ends) or 1.0) * 1.1
     tone = components.mark(effect["verdict"]).color
-    relative = effect["relative"]
     name = dict(ARM_METRICS).get(metric, metric.replace("_", " "))
     return [
         Cell(components.chip(effect["verdict"])),
@@ -219,7 +218,7 @@ def effect_row(effect: Json, several: bool) -> list[str | Cell]:
             "num",
         ),
         verdicts.mini_interval(effect["absolute"], bounds, (-reach, reach), tone=tone),
-        numeric(formats.NONE if relative is None else formats.signed(relative * 100, 2) + " %"),
+        numeric(formats.relative(effect["relative"])),
         numeric(formats.p_value(effect["p_adjusted"])),
     ]
 

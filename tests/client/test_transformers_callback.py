@@ -60,9 +60,9 @@ def test_a_training_is_recorded(online: dict[str, Any], api: Client, tmp_path: P
     stored = api.get_run(callback.run.id)
     assert (stored["status"], stored["name"]) == ("finished", "tiny")
     config = stored["config"]
-    assert config["learning_rate"] == 1e-3
+    assert config["arguments"]["learning_rate"] == 1e-3
     assert config["model"]["hidden_size"] == 8
-    assert config["max_steps"] == 6
+    assert config["arguments"]["max_steps"] == 6
     total = sum(p.numel() for p in training.model.parameters())
     trainable = sum(p.numel() for p in training.model.parameters() if p.requires_grad)
     assert config["parameters"] == {"total": total, "trainable": trainable}
@@ -115,7 +115,7 @@ def test_a_run_of_the_caller_stays_open(online: dict[str, Any], api: Client, tmp
     run.finish()
     stored = api.get_run(run.id)
     assert stored["config"]["mine"] == 1
-    assert stored["config"]["max_steps"] == 2
+    assert stored["config"]["arguments"]["max_steps"] == 2
     assert stored["metrics"]["after"]["last_step"] == 3
 
 
