@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +22,16 @@ def test_published_adjustments(case: Case) -> None:
     assert benjamini_hochberg(case["input"]["p"]) == pytest.approx(case["expected"]["bh"], rel=case["tolerance"])
 
 
+@pytest.fixture(scope="module")
+def frozen_heap() -> Iterator[None]:
+    """statsmodels collects garbage at every call: seconds each in a process that has loaded a lot."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("frozen_heap")
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_adjustments_are_statsmodels(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]), abs=1e-12)

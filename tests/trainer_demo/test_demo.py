@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,9 +52,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 @pytest.fixture(scope="module")
 def client(played: Played) -> Iterator[Client]:
-    """The record that the demo left, served again."""
+    """The record that the demo left, served again, from a copy: the demo itself is started again too."""
+    copy = shutil.copytree(played.folder / "service", played.folder.parent / "copy")
     with Servers(played.folder / "logs") as servers:
-        url = servers.start("again", free_port(0), "/readyz", ["serve", "--data-dir", played.folder / "service"])
+        url = servers.start("again", free_port(0), "/readyz", ["serve", "--data-dir", copy])
         with Client(url) as opened:
             yield opened
 
@@ -111,7 +113,8 @@ def test_the_record_is_walked_from_users_back_to_the_data(client: Client) -> Non
     assert client.get_run(control["run_id"])["name"] == "base"
 
     links = client.model_version_links(variant["id"])
-    assert {each["suite"]["name"] for each in links["evaluations"]} == {GENERAL, TICKETS}
+    assert {each["suite"] for each in links["evaluations"]} == {GENERAL, TICKETS}
+    assert links["run"]["id"] == variant["run_id"]
     (audit,) = links["audits"]
     found = client.get_audit(audit["id"])
     assert found["before_version_id"] == control["id"]
@@ -150,6 +153,8 @@ def test_a_second_start_repeats_nothing_and_stays_until_interrupted(played: Play
         output += line
         if line.startswith("Ctrl-C"):
             break
+    else:
+        pytest.fail(f"it ended by itself with {process.wait()}: {output}")
     urls = re.findall(r"http://127\.0\.0\.1:\d+", output[output.rindex("dashboard ") :])
     assert all(answers(url) for url in (urls[0], f"{urls[1]}/readyz"))
     process.send_signal(signal.SIGINT)
