@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +27,14 @@ DatabaseUrl = Annotated[
         "--database", help="SQLAlchemy URL; absent: SQLite in the data folder.", envvar="TUNESCOPE_DATABASE_URL"
     ),
 ]
+
+
+class WithoutPandas(MetaPathFinder):
+    """pyarrow imports pandas, where that is installed, to turn a list into a column: 50 MB for nothing."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("the service does without pandas", name="pandas")
 
 
 def serve(
@@ -54,6 +64,7 @@ def serve(
 
     Example: tunescope serve --port 8000 --data-dir ./tunescope-data
     """
+    sys.meta_path.insert(0, WithoutPandas())
     settings = _settings(
         host=host, port=port, data_dir=data_dir, database_url=database, artifacts_url=artifacts, auth=auth
     )

