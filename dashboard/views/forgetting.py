@@ -89,17 +89,20 @@ def plane_part(audits: list[Json]) -> None:
     """Learning against forgetting: what was learned on a suite nobody protects, against the worst protected loss."""
     components.section("Learning against forgetting", "One point a run: up is learned more, left is forgot less.")
     protected = {entry["suite"] for audit in audits for entry in audit["policy"]["body"]["protected"]}
-    targets = list(dict.fromkeys(suite["name"] for suite in data.suites() if suite["name"] not in protected))
     judged = [audit for audit in audits if audit["tasks"] and (audit["run_id"] or audit["after_version_id"])]
-    if not targets or not judged:
+    by_suite: dict[str, list[Json]] = {}
+    for evaluation in data.evaluations(limit=500):
+        if evaluation["suite"]["name"] not in protected:
+            by_suite.setdefault(evaluation["suite"]["name"], []).append(evaluation)
+    frames = {name: plane_frame(judged, evaluations) for name, evaluations in by_suite.items()}
+    # Only suites with something to show, the one that most of the audited runs were scored on first.
+    targets = sorted((name for name, frame in frames.items() if len(frame)), key=lambda name: -len(frames[name]))
+    if not targets:
         st.caption("It needs an audited run, and its evaluation on a suite that no policy protects.")
         return
     with st.container(horizontal=True):
         target = components.pick("Learned on", targets, {name: name for name in targets}, "learned")
-    frame = plane_frame(judged, target)
-    if frame.empty:
-        st.caption(f"None of the audited runs has an evaluation on {target}.")
-        return
+    frame = frames[target]
     unit = "%" if frame["share"].all() else ""
     figure = charts.plane(
         frame,
@@ -113,11 +116,11 @@ def run_target(point: Json) -> dict[str, str]:
     return {"id": str(point["customdata"][0])}
 
 
-def plane_frame(audits: list[Json], target: str) -> pd.DataFrame:
-    """A row a run, from its newest audit: learned and lost in percent and points."""
+def plane_frame(audits: list[Json], evaluations: list[Json]) -> pd.DataFrame:
+    """A row a run, from its newest audit and evaluation: learned and lost in percent and points."""
     by_run: dict[str | None, Json] = {}
     by_version: dict[str | None, Json] = {}
-    for evaluation in data.evaluations(suite=target, limit=500):
+    for evaluation in evaluations:
         by_run.setdefault(evaluation["run_id"], evaluation)
         by_version.setdefault(evaluation["model_version_id"], evaluation)
     rows: dict[str, Json] = {}

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from tests.conftest import running_service
 from tests.dashboard.seed import Seed, seed
+
+
+@pytest.fixture(scope="session")
+def live_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A service of these tests alone: pages list what is there, newest first."""
+    with running_service(tmp_path_factory.mktemp("live-dashboard") / "data") as service:
+        yield service.url
 
 
 @pytest.fixture(scope="session")

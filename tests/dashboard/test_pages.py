@@ -184,6 +184,12 @@ def test_audits_are_listed_with_the_plane(record: Seed) -> None:
     assert "full" not in set(app.dataframe[0].value["Audit"])
 
 
+def test_a_suite_nobody_was_scored_on_does_not_hide_the_plane(record: Seed, api: Client) -> None:
+    items = [{"id": "1", "input": "?", "label": "yes"}]
+    api.create_suite(name="dashboard-tests-unused", task_type="classification", items=items, metrics=["accuracy"])
+    assert len(open_page("forgetting").get("plotly_chart")) == 1
+
+
 def test_a_failed_audit_says_so_first_and_shows_what_was_lost(record: Seed, api: Client) -> None:
     audit = api.get_audit(record.audits["full"])
     assert audit["verdict"] == "FAIL"
