@@ -8,30 +8,35 @@ from typing import Any
 
 from sqlmodel import Session, col, func, select
 
-from service.store.tables import Artifact, ModelAlias, ModelVersion
+from service.store.tables import Artifact, ModelAlias, ModelVersion, RegisteredModel
 
 
 def add_version(session: Session, name: str, **fields: Any) -> ModelVersion:
     """The next version of `name`; the first is 1."""
     newest = session.exec(select(func.max(ModelVersion.version)).where(ModelVersion.name == name)).one()
-    version = ModelVersion(name=name, version=(newest or 0) + 1, created_at=time.time(), **fields)
+    now = time.time()
+    if session.get(RegisteredModel, name) is None:
+        session.add(RegisteredModel(name=name, created_at=now, updated_at=now))
+    version = ModelVersion(name=name, version=(newest or 0) + 1, created_at=now, updated_at=now, **fields)
     session.add(version)
     session.flush()
     return version
 
 
 def get_version(session: Session, version_id: str) -> ModelVersion | None:
-    return session.get(ModelVersion, version_id)
+    version = session.get(ModelVersion, version_id)
+    return None if version is None or version.deleted_at is not None else version
 
 
 def find_version(session: Session, name: str, version: int) -> ModelVersion | None:
     query = select(ModelVersion).where(ModelVersion.name == name, ModelVersion.version == version)
-    return session.exec(query).first()
+    return session.exec(query.where(col(ModelVersion.deleted_at).is_(None))).first()
 
 
 def versions(session: Session, *, name: str | None = None, run_id: str | None = None) -> list[ModelVersion]:
     """Newest first."""
-    query = select(ModelVersion).order_by(ModelVersion.name, col(ModelVersion.version).desc())
+    query = select(ModelVersion).where(col(ModelVersion.deleted_at).is_(None))
+    query = query.order_by(col(ModelVersion.name), col(ModelVersion.version).desc())
     if name is not None:
         query = query.where(ModelVersion.name == name)
     if run_id is not None:

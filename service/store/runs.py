@@ -33,7 +33,8 @@ def project_id(session: Session, name: str) -> int:
     """The id of the project of this name, made when it is new."""
     found = session.exec(select(Project).where(Project.name == name)).first()
     if found is None:
-        found = Project(name=name, created_at=time.time())
+        now = time.time()
+        found = Project(name=name, created_at=now, updated_at=now)
         session.add(found)
         session.flush()
     assert found.id is not None

@@ -147,9 +147,27 @@ def upgrade() -> None:
         "project",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
+        sa.Column("artifact_location", sa.String(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.Column("deleted_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
+    )
+    op.create_table(
+        "registered_model",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "registered_model_tag",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "key"),
     )
     op.create_table(
         "suite",
@@ -193,6 +211,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
+        "dataset",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("source_type", sa.String(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("schema", sa.Text(), nullable=True),
+        sa.Column("profile", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["project_id"],
+            ["project.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("project_id", "name", "digest"),
+    )
+    op.create_table(
         "experiment_change",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("experiment_id", sa.String(), nullable=False),
@@ -209,6 +245,17 @@ def upgrade() -> None:
     with op.batch_alter_table("experiment_change", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_experiment_change_experiment_id"), ["experiment_id"], unique=False)
 
+    op.create_table(
+        "project_tag",
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["project_id"],
+            ["project.id"],
+        ),
+        sa.PrimaryKeyConstraint("project_id", "key"),
+    )
     op.create_table(
         "run",
         sa.Column("id", sa.String(), nullable=False),
@@ -241,6 +288,46 @@ def upgrade() -> None:
         batch_op.create_index("ix_run_project_id_id", ["project_id", "id"], unique=False)
 
     op.create_table(
+        "webhook",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=True),
+        sa.Column("secret_ref", sa.String(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["project_id"],
+            ["project.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "alert",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("rule", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("severity", sa.String(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=True),
+        sa.Column("step", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("resolved_at", sa.Float(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["project_id"],
+            ["project.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"],
+            ["run.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("run_id", "rule", "key"),
+    )
+    with op.batch_alter_table("alert", schema=None) as batch_op:
+        batch_op.create_index("ix_alert_project_id", ["project_id", "id"], unique=False)
+
+    op.create_table(
         "artifact",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("run_id", sa.String(), nullable=False),
@@ -260,6 +347,34 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_artifact_sha256"), ["sha256"], unique=False)
 
     op.create_table(
+        "logged_model",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=True),
+        sa.Column("model_type", sa.String(), nullable=True),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("status_message", sa.String(), nullable=True),
+        sa.Column("params", sa.JSON(), nullable=True),
+        sa.Column("tags", sa.JSON(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.Column("deleted_at", sa.Float(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["project_id"],
+            ["project.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"],
+            ["run.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("logged_model", schema=None) as batch_op:
+        batch_op.create_index("ix_logged_model_project_id_created_at", ["project_id", "created_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_logged_model_run_id"), ["run_id"], unique=False)
+
+    op.create_table(
         "model_version",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -269,7 +384,14 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=True),
         sa.Column("method", sa.String(), nullable=True),
         sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("logged_model_id", sa.String(), nullable=True),
+        sa.Column("stage", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("status_message", sa.String(), nullable=True),
+        sa.Column("user", sa.String(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.Column("deleted_at", sa.Float(), nullable=True),
         sa.ForeignKeyConstraint(
             ["base_version_id"],
             ["model_version.id"],
@@ -299,6 +421,25 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("param", schema=None) as batch_op:
         batch_op.create_index("ix_param_key_number", ["key", "number"], unique=False)
+
+    op.create_table(
+        "run_dataset",
+        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("dataset_id", sa.String(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["dataset_id"],
+            ["dataset.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"],
+            ["run.id"],
+        ),
+        sa.PrimaryKeyConstraint("run_id", "dataset_id"),
+    )
+    with op.batch_alter_table("run_dataset", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_run_dataset_dataset_id"), ["dataset_id"], unique=False)
 
     op.create_table(
         "series",
@@ -388,6 +529,28 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_audit_run_id"), ["run_id"], unique=False)
 
     op.create_table(
+        "delivery",
+        sa.Column("webhook_id", sa.String(), nullable=False),
+        sa.Column("alert_id", sa.String(), nullable=False),
+        sa.Column("event", sa.String(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("next_attempt_at", sa.Float(), nullable=False),
+        sa.Column("done", sa.Boolean(), nullable=False),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["alert_id"],
+            ["alert.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["webhook_id"],
+            ["webhook.id"],
+        ),
+        sa.PrimaryKeyConstraint("webhook_id", "alert_id", "event"),
+    )
+    with op.batch_alter_table("delivery", schema=None) as batch_op:
+        batch_op.create_index("ix_delivery_due", ["done", "next_attempt_at"], unique=False)
+
+    op.create_table(
         "evaluation",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("suite_id", sa.String(), nullable=False),
@@ -423,6 +586,47 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_evaluation_suite_id"), ["suite_id"], unique=False)
 
     op.create_table(
+        "logged_model_file",
+        sa.Column("logged_model_id", sa.String(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["logged_model_id"],
+            ["logged_model.id"],
+        ),
+        sa.PrimaryKeyConstraint("logged_model_id", "path"),
+    )
+    with op.batch_alter_table("logged_model_file", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_logged_model_file_sha256"), ["sha256"], unique=False)
+
+    op.create_table(
+        "logged_model_metric",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("model_id", sa.String(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=True),
+        sa.Column("special", sa.String(), nullable=True),
+        sa.Column("step", sa.BigInteger(), nullable=False),
+        sa.Column("time", sa.Float(), nullable=False),
+        sa.Column("dataset_name", sa.String(), nullable=True),
+        sa.Column("dataset_digest", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["model_id"],
+            ["logged_model.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"],
+            ["run.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("logged_model_metric", schema=None) as batch_op:
+        batch_op.create_index("ix_logged_model_metric_model_id_key", ["model_id", "key"], unique=False)
+
+    op.create_table(
         "model_alias",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("alias", sa.String(), nullable=False),
@@ -433,16 +637,63 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("name", "alias"),
     )
+    op.create_table(
+        "model_version_tag",
+        sa.Column("model_version_id", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["model_version_id"],
+            ["model_version.id"],
+        ),
+        sa.PrimaryKeyConstraint("model_version_id", "key"),
+    )
+    op.create_table(
+        "run_model",
+        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("logged_model_id", sa.String(), nullable=False),
+        sa.Column("role", sa.String(), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["logged_model_id"],
+            ["logged_model.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"],
+            ["run.id"],
+        ),
+        sa.PrimaryKeyConstraint("run_id", "logged_model_id", "role"),
+    )
+    with op.batch_alter_table("run_model", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_run_model_logged_model_id"), ["logged_model_id"], unique=False)
+
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("run_model", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_run_model_logged_model_id"))
+
+    op.drop_table("run_model")
+    op.drop_table("model_version_tag")
     op.drop_table("model_alias")
+    with op.batch_alter_table("logged_model_metric", schema=None) as batch_op:
+        batch_op.drop_index("ix_logged_model_metric_model_id_key")
+
+    op.drop_table("logged_model_metric")
+    with op.batch_alter_table("logged_model_file", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_logged_model_file_sha256"))
+
+    op.drop_table("logged_model_file")
     with op.batch_alter_table("evaluation", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_evaluation_suite_id"))
         batch_op.drop_index(batch_op.f("ix_evaluation_run_id"))
         batch_op.drop_index(batch_op.f("ix_evaluation_model_version_id"))
 
     op.drop_table("evaluation")
+    with op.batch_alter_table("delivery", schema=None) as batch_op:
+        batch_op.drop_index("ix_delivery_due")
+
+    op.drop_table("delivery")
     with op.batch_alter_table("audit", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_audit_run_id"))
         batch_op.drop_index(batch_op.f("ix_audit_after_version_id"))
@@ -457,6 +708,10 @@ def downgrade() -> None:
         batch_op.drop_index("ix_series_key_last")
 
     op.drop_table("series")
+    with op.batch_alter_table("run_dataset", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_run_dataset_dataset_id"))
+
+    op.drop_table("run_dataset")
     with op.batch_alter_table("param", schema=None) as batch_op:
         batch_op.drop_index("ix_param_key_number")
 
@@ -466,26 +721,40 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_model_version_name"))
 
     op.drop_table("model_version")
+    with op.batch_alter_table("logged_model", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_logged_model_run_id"))
+        batch_op.drop_index("ix_logged_model_project_id_created_at")
+
+    op.drop_table("logged_model")
     with op.batch_alter_table("artifact", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_artifact_sha256"))
 
     op.drop_table("artifact")
+    with op.batch_alter_table("alert", schema=None) as batch_op:
+        batch_op.drop_index("ix_alert_project_id")
+
+    op.drop_table("alert")
+    op.drop_table("webhook")
     with op.batch_alter_table("run", schema=None) as batch_op:
         batch_op.drop_index("ix_run_project_id_id")
         batch_op.drop_index(batch_op.f("ix_run_parent_run_id"))
         batch_op.drop_index(batch_op.f("ix_run_group_name"))
 
     op.drop_table("run")
+    op.drop_table("project_tag")
     with op.batch_alter_table("experiment_change", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_experiment_change_experiment_id"))
 
     op.drop_table("experiment_change")
+    op.drop_table("dataset")
     op.drop_table("upstream")
     op.drop_table("unit_rollup")
     with op.batch_alter_table("suite", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_suite_name"))
 
     op.drop_table("suite")
+    op.drop_table("registered_model_tag")
+    op.drop_table("registered_model")
     op.drop_table("project")
     op.drop_table("policy")
     op.drop_table("outcome")

@@ -1,0 +1,81 @@
+"""Every table of the record, and nothing but tables.
+
+Ids that leave the service are time-ordered text (`new_id`); instants are Unix seconds (UTC, float).
+Bulk never sits in a row: metric points are packed chunks, items and predictions are Parquet files in
+the artifact store, named by their SHA-256.
+"""
+
+from service.store.tables.access import ApiKey
+from service.store.tables.columns import new_id
+from service.store.tables.evaluation import Evaluation, Suite
+from service.store.tables.experiments import (
+    ArmSum,
+    Experiment,
+    ExperimentChange,
+    Exposure,
+    GatewayContent,
+    GatewayRequest,
+    LatencyBin,
+    Outcome,
+    UnitRollup,
+    Upstream,
+)
+from service.store.tables.forgetting import Audit, Policy
+from service.store.tables.lineage import Dataset, LoggedModel, LoggedModelFile, LoggedModelMetric, RunDataset, RunModel
+from service.store.tables.registry import ModelAlias, ModelVersion, ModelVersionTag, RegisteredModel, RegisteredModelTag
+from service.store.tables.tracking import (
+    Alert,
+    Artifact,
+    Chunk,
+    Delivery,
+    Param,
+    Project,
+    ProjectTag,
+    Run,
+    Series,
+    Tag,
+    Webhook,
+    Writer,
+)
+
+__all__ = [
+    "Alert",
+    "ApiKey",
+    "ArmSum",
+    "Artifact",
+    "Audit",
+    "Chunk",
+    "Dataset",
+    "Delivery",
+    "Evaluation",
+    "Experiment",
+    "ExperimentChange",
+    "Exposure",
+    "GatewayContent",
+    "GatewayRequest",
+    "LatencyBin",
+    "LoggedModel",
+    "LoggedModelFile",
+    "LoggedModelMetric",
+    "ModelAlias",
+    "ModelVersion",
+    "ModelVersionTag",
+    "Outcome",
+    "Param",
+    "Policy",
+    "Project",
+    "ProjectTag",
+    "RegisteredModel",
+    "RegisteredModelTag",
+    "Run",
+    "RunDataset",
+    "RunModel",
+    "Series",
+    "Suite",
+    "Tag",
+    "UnitRollup",
+    "Upstream",
+    "Webhook",
+    "Writer",
+    "new_id",
+]
