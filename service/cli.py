@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -76,6 +77,7 @@ def serve(
     except (DatabaseBusy, DatabaseTooNew) as error:
         console.print(f"[red]{error}[/]")
         raise typer.Exit(1) from None
+    gc.freeze()  # what stands now stands until the end: no collection need look at it
     uvicorn.run(
         app,
         host=settings.host,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from service.errors import Invalid
@@ -25,6 +23,9 @@ from service.measure.metrics import METRICS
 from service.store import evaluations, parquet, suites
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, Suite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Mask = NDArray[np.bool_]
 
@@ -44,6 +45,8 @@ class Filter:
     predicted: str | None = None
 
     def rows(self, items: pa.Table, answers: pa.Table) -> NDArray[np.int64]:
+        import pyarrow.compute as pc
+
         keep = np.ones(len(items), dtype=bool)
         for column, value in (
             (answers.column("correct"), self.correct),
@@ -59,6 +62,8 @@ class Filter:
 
 
 def has_tag(items: pa.Table, tag: str) -> Mask:
+    import pyarrow.compute as pc
+
     tags = items.column("tags").combine_chunks()
     found = np.zeros(len(tags), dtype=bool)
     parents = pc.list_parent_indices(tags).to_numpy()

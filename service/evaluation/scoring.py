@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from service.evaluation.predictions import Answers, align
 from service.evaluation.schemas import EvaluationCreate
@@ -18,6 +16,9 @@ from service.measure.score import score
 from service.store import evaluations, suites
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, Suite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SEED = 0
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from service.evaluation.schemas import Slice, SliceList
@@ -18,6 +16,9 @@ from service.measure.score import score
 from service.store import evaluations, suites
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, Suite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 By = Literal["group", "tag", "label", "length"]
 Members = Iterator[tuple[str, NDArray[np.int64]]]
@@ -49,6 +50,8 @@ def _members(items: pa.Array, by: By) -> Members:
 
 def _by_value(values: pa.Array, rows: NDArray[np.int64]) -> Members:
     """Rows of equal values; nulls are a slice of their own."""
+    import pyarrow.compute as pc
+
     encoded = pc.dictionary_encode(values, null_encoding="encode")
     codes = encoded.indices.to_numpy()
     order = np.argsort(codes, kind="stable")
@@ -59,6 +62,8 @@ def _by_value(values: pa.Array, rows: NDArray[np.int64]) -> Members:
 
 def _by_tag(tags: pa.Array) -> Members:
     """An item is in the slice of each of its tags."""
+    import pyarrow.compute as pc
+
     yield from _by_value(pc.list_flatten(tags), pc.list_parent_indices(tags).to_numpy())
     untagged = np.flatnonzero(pc.list_value_length(tags).to_numpy() == 0)
     if len(untagged):
@@ -67,6 +72,8 @@ def _by_tag(tags: pa.Array) -> Members:
 
 def _by_length(texts: pa.Array) -> Members:
     """Quarters of the items by characters of input; ties stay together."""
+    import pyarrow.compute as pc
+
     lengths = pc.utf8_length(texts).to_numpy()
     edges = np.unique(np.quantile(lengths, [0.25, 0.5, 0.75, 1.0], method="higher"))
     quarter = np.searchsorted(edges, lengths)

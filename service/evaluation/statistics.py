@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from service.errors import Invalid
 from service.measure.metric import FloatArray
 from service.measure.metrics import METRICS
 from service.measure.validation import MeasureError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class CannotScore(Invalid):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from sqlmodel import Session
 
@@ -18,6 +17,9 @@ from service.measure.metrics import METRICS
 from service.store import evaluations, parquet, suites
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, Suite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Kind = Literal["lost", "gained"]
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import SessionTransaction
 from sqlmodel import Session
 
-from service.store.migrate import upgrade
+from service.store.migrate import prepare
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
 _JSON: dict[str, Any] = {
@@ -68,7 +68,7 @@ class Database:
         )
         self._writing = self.engine.execution_options(write=True)
         try:
-            upgrade(self.engine)
+            prepare(self.engine)
         except BaseException:
             self.close()
             raise

@@ -7,11 +7,9 @@ list of float64 of fixed length), so that slices, intervals and comparisons are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sqlmodel import Session, col, select
 
@@ -20,6 +18,9 @@ from service.store import parquet, records
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, ModelVersion, Run, Suite
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Floats = NDArray[np.float64]
 
 
@@ -27,15 +28,7 @@ class EvaluationNotFound(NotFound):
     code = "evaluation_not_found"
 
 
-ANSWER_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("output", pa.string()),
-        pa.field("parsed", pa.string()),
-        pa.field("probability", pa.float64()),
-        pa.field("correct", pa.bool_()),
-    ]
-)
+ANSWER_COLUMNS = ("id", "output", "parsed", "probability", "correct")
 
 
 def add(session: Session, evaluation: Evaluation) -> Evaluation:
@@ -95,8 +88,13 @@ def subject(session: Session, evaluation: Evaluation) -> str:
 
 
 def write_answers(blobs: BlobStore, answers: Mapping[str, Sequence[Any]], statistics: Mapping[str, Floats]) -> str:
-    """Store the columns of `ANSWER_SCHEMA` and each metric's (n, k) statistics."""
-    table = pa.table({name: answers[name] for name in ANSWER_SCHEMA.names}, schema=ANSWER_SCHEMA)
+    """Store `ANSWER_COLUMNS` and each metric's (n, k) statistics."""
+    import pyarrow as pa
+
+    text = pa.string()
+    types = (text, text, text, pa.float64(), pa.bool_())
+    schema = pa.schema([pa.field(name, kind, name != "id") for name, kind in zip(ANSWER_COLUMNS, types, strict=True)])
+    table = pa.table({name: answers[name] for name in ANSWER_COLUMNS}, schema=schema)
     for metric, values in statistics.items():
         flat = pa.array(np.ascontiguousarray(values, dtype=np.float64).ravel())
         table = table.append_column(_column(metric), pa.FixedSizeListArray.from_arrays(flat, values.shape[1]))
@@ -106,8 +104,8 @@ def write_answers(blobs: BlobStore, answers: Mapping[str, Sequence[Any]], statis
 def read_answers(
     blobs: BlobStore, evaluation: Evaluation, columns: Sequence[str] | None = None, metrics: Sequence[str] = ()
 ) -> pa.Table:
-    """The answers (all of `ANSWER_SCHEMA` unless `columns` names some) and the statistics of `metrics`."""
-    names = [*(ANSWER_SCHEMA.names if columns is None else columns), *map(_column, metrics)]
+    """The answers (all of `ANSWER_COLUMNS` unless `columns` names some) and the statistics of `metrics`."""
+    names = [*(ANSWER_COLUMNS if columns is None else columns), *map(_column, metrics)]
     return parquet.read(blobs, evaluation.items_sha256, names)
 
 
@@ -115,6 +113,8 @@ def read_pair(
     blobs: BlobStore, one: Evaluation, other: Evaluation, columns: Sequence[str], metrics: Sequence[str] = ()
 ) -> tuple[pa.Table, pa.Table]:
     """The answers of two evaluations of the same items, both in the order of `one`; `columns` includes "id"."""
+    import pyarrow.compute as pc
+
     first, second = (read_answers(blobs, evaluation, columns, metrics) for evaluation in (one, other))
     return first, second.take(pc.index_in(first.column("id"), value_set=second.column("id")))
 

@@ -6,27 +6,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
 from sqlmodel import Session, col, select
 
 from service.store import parquet, records
 from service.store.blobs import BlobStore
 from service.store.tables import Suite
 
-ITEM_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("input", pa.string(), nullable=False),
-        pa.field("label", pa.string()),
-        pa.field("references", pa.list_(pa.string()), nullable=False),
-        pa.field("group", pa.string()),
-        pa.field("tags", pa.list_(pa.string()), nullable=False),
-    ]
-)
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def content_hash(task_type: str, definition: Mapping[str, Any], items: Iterable[Mapping[str, Any]]) -> str:
@@ -54,7 +44,20 @@ def page(session: Session, *, name: str | None, limit: int, cursor: str | None) 
 
 
 def items_table(items: Sequence[Mapping[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(list(items), schema=ITEM_SCHEMA)
+    import pyarrow as pa
+
+    text = pa.string()
+    schema = pa.schema(
+        [
+            pa.field("id", text, nullable=False),
+            pa.field("input", text, nullable=False),
+            pa.field("label", text),
+            pa.field("references", pa.list_(text), nullable=False),
+            pa.field("group", text),
+            pa.field("tags", pa.list_(text), nullable=False),
+        ]
+    )
+    return pa.Table.from_pylist(list(items), schema=schema)
 
 
 def write_items(blobs: BlobStore, items: pa.Table) -> str:
@@ -72,6 +75,8 @@ def clusters(items: pa.Table) -> list[str] | None:
     a cluster-robust error from so few is not to be trusted, and resampling categories would ask another question.
     An item without a group is a cluster of its own.
     """
+    import pyarrow.compute as pc
+
     groups = items.column("group")
     n_groups = pc.count_distinct(groups, mode="only_valid").as_py()
     if not 30 <= n_groups < len(groups) - groups.null_count:

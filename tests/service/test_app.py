@@ -19,7 +19,7 @@ from service.auth import create_key
 from service.settings import Settings
 from service.store import tables  # noqa: F401  (registers every table)
 from service.store.database import Database, DatabaseBusy
-from service.store.migrate import DatabaseTooNew
+from service.store.migrate import REVISIONS, DatabaseTooNew, upgrade
 from tests.conftest import LiveService
 
 
@@ -104,10 +104,25 @@ def test_a_service_at_work_stays_small(live: LiveService) -> None:
     assert process.memory_info().rss < 240e6
 
 
-def test_the_migrations_make_exactly_the_tables(database: Database) -> None:
+def test_the_migrations_make_exactly_the_tables(database_url: str, tmp_path: Path) -> None:
+    """A new database gets the tables at once, an older one by migrations: they must not differ."""
+    postgres = database_url.startswith("postgresql")
+    engine = create_engine(database_url if postgres else f"sqlite:///{tmp_path / 'empty.db'}")
+    with engine.begin() as connection:
+        if postgres:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        upgrade(connection)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []
+    engine.dispose()
+
+
+def test_a_new_database_is_at_the_newest_schema(database: Database) -> None:
     with database.engine.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), SQLModel.metadata)
-    assert differences == []
+        context = MigrationContext.configure(connection)
+        assert context.get_current_revision() == REVISIONS[-1]
+        assert compare_metadata(context, SQLModel.metadata) == []
 
 
 def test_a_newer_database_is_refused(tmp_path: Path) -> None:
