@@ -15,6 +15,7 @@ from service.experiments import gateway
 from service.experiments import routes as experiments
 from service.experiments.traffic import Traffic
 from service.forgetting import routes as forgetting
+from service.judge import Handover
 from service.settings import Settings
 from service.store.blobs import BlobStore
 from service.store.database import Database
@@ -29,8 +30,9 @@ Errors everywhere are `{"error": {"code", "message", "details"}}`. Times are Uni
 `{"items", "next_cursor"}`."""
 
 
-def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
-    """The service on these settings. `database` is given by tests that bring their own."""
+def create_app(settings: Settings, database: Database | None = None, judge_socket: str | None = None) -> FastAPI:
+    """The service on these settings. `database` is given by callers that opened their own; with `judge_socket`, what
+    takes long is done by the process behind it (see `judge.py`), else in this one."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,6 +53,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     app = FastAPI(title="Tunescope", version=version("tunescope"), description=DESCRIPTION, lifespan=lifespan)
     app.state.settings = settings
     errors.install(app)
+    if judge_socket is not None:
+        app.add_middleware(Handover, socket_path=judge_socket)
     # The gateway first: its path is the hot one, and routes are tried in order.
     for router in (
         gateway.router,
@@ -73,4 +77,22 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         ready = app.state.database.ready()
         return JSONResponse({"status": "ready" if ready else "database away"}, status_code=200 if ready else 503)
 
+    return app
+
+
+def create_judge(settings: Settings) -> FastAPI:
+    """The routes that take long, on the database that the service has open: what a worker of `judge.py` runs."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.database = Database(settings.resolved_database_url, attached=True)
+        app.state.blobs = BlobStore(settings.resolved_artifacts_url)
+        yield
+        app.state.database.close()
+
+    app = FastAPI(openapi_url=None, lifespan=lifespan)
+    app.state.settings = settings
+    errors.install(app)
+    app.include_router(evaluation.router)
+    app.include_router(forgetting.router)
     return app

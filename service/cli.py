@@ -12,8 +12,9 @@ import typer
 import uvicorn
 from rich.console import Console
 
-from service.app import create_app
+from service.app import create_app, create_judge
 from service.auth import SCOPES, Scope, create_key
+from service.judge import Judge
 from service.settings import Settings
 from service.store.database import Database, DatabaseBusy
 from service.store.migrate import DatabaseTooNew
@@ -72,21 +73,24 @@ def serve(
     console.print(f"Tunescope on http://{settings.host}:{settings.port}  (API: /docs, data: {_shown_place(settings)})")
     if not settings.loopback and not settings.auth_required:
         console.print("[yellow]Anyone who reaches this address can read and write: authentication is off.[/]")
+    gc.freeze()  # what stands now stands until the end: no collection need look at it
+    judge = Judge(lambda: create_judge(settings), settings.judge_idle_seconds)
     try:
-        app = create_app(settings, Database(settings.resolved_database_url))
+        app = create_app(settings, Database(settings.resolved_database_url), judge.socket_path)
+        uvicorn.run(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            access_log=access_log,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=10,
+        )
     except (DatabaseBusy, DatabaseTooNew) as error:
         console.print(f"[red]{error}[/]")
         raise typer.Exit(1) from None
-    gc.freeze()  # what stands now stands until the end: no collection need look at it
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        access_log=access_log,
-        timeout_keep_alive=60,
-        timeout_graceful_shutdown=10,
-    )
+    finally:
+        judge.close()
 
 
 def keys(

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     silent_after_seconds: float = Field(
         60.0, gt=0, description="A running run without a heartbeat for this long is shown as silent."
     )
+    judge_idle_seconds: float = Field(
+        300.0, gt=0, description="The process that scores and compares ends after so long without a request."
+    )
     snapshot_refresh_seconds: float = Field(
         5.0, gt=0, description="How soon every replica sees a change of an experiment."
     )

@@ -132,6 +132,8 @@ class ServiceConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     """Default: what the client finds (`TUNESCOPE_URL`, else http://127.0.0.1:8000)."""
     model_name: str | None = None
     """Register the results under this name; default: the project's."""
+    base_version_id: str | None = None
+    """The registered version that `model.path` holds, where there is one: what the result descends from."""
     margin: Annotated[float, Meta(ge=0)] = 0.0
     """A difference within ± this counts as equivalent in the comparison of the variants."""
 

@@ -205,4 +205,10 @@ def make_probe(
 
 def register(client: tunescope.Client, config: TrainConfig, method: Method, run_id: str, folder: Path) -> Json:
     name = config.service.model_name or config.project
-    return client.register_model(name, run_id=run_id, source=str(folder.absolute()), method=method.name)
+    return client.register_model(
+        name,
+        run_id=run_id,
+        base_version_id=config.service.base_version_id,
+        source=str(folder.absolute()),
+        method=method.name,
+    )

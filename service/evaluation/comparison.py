@@ -31,6 +31,7 @@ _WHY = {
     "too_few_items": "there are too few items",
     "undefined": "the metric has no value on one side",
     "undefined_resamples": "the metric has no value on many resamples",
+    "test_disagrees": "the interval excludes no difference, the test does not",
 }
 
 
@@ -86,7 +87,8 @@ def sentence(result: Comparison, metric: Metric, *, baseline: str, candidate: st
         within = amount.of(result.margin)
         return f"{candidate} and {baseline} are equivalent on {suite} within ± {within}: difference {size}."
     needed = "" if result.n_needed is None else f"; about {result.n_needed:,} items would settle it"
-    why = f" ({_WHY[result.reason]})" if result.reason in _WHY else ""
+    test = f", p = {result.p_value:.2g}" if result.reason == "test_disagrees" else ""
+    why = f" ({_WHY[result.reason]}{test})" if result.reason in _WHY else ""
     return f"{candidate} cannot be told apart from {baseline} on {suite}: difference {size}{why}{needed}."
 
 

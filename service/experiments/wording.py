@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from service.experiments.report import EffectReport
 
-_UNITS = {"latency": " s", "first_token": " s", "cost": " USD", "cost_per_success": " USD"}
+_UNITS = {
+    "latency": " s",
+    "first_token": " s",
+    "cost": " USD per 1,000 requests",
+    "cost_per_success": " USD per 1,000 successes",
+}
+# One request costs millionths of a dollar: nobody reads that.
+_SCALES = {"cost": 1000.0, "cost_per_success": 1000.0}
 _MORE = {
     "satisfaction": ("satisfy users more", "satisfy users less"),
     "task_success": ("solve the task more often", "solve the task less often"),
@@ -53,15 +60,17 @@ def difference(effect: EffectReport, is_share: bool) -> str:
     """'+21.3 points [15.2, 27.4]': the difference and its interval."""
     if effect.absolute is None or effect.absolute_interval is None:
         return ""
-    bounds = ", ".join("…" if bound is None else _number(bound, is_share) for bound in effect.absolute_interval)
+    bounds = ", ".join(
+        "…" if bound is None else _number(bound, effect.metric, is_share) for bound in effect.absolute_interval
+    )
     return f"{amount(effect.absolute, effect.metric, is_share, signed=True)} [{bounds}]"
 
 
 def amount(value: float, metric: str, is_share: bool, *, signed: bool = False) -> str:
     sign = "+" if signed and value > 0 else ""
-    return f"{sign}{_number(value, is_share)}{' points' if is_share else _UNITS.get(metric, '')}"
+    return f"{sign}{_number(value, metric, is_share)}{' points' if is_share else _UNITS.get(metric, '')}"
 
 
-def _number(value: float, is_share: bool) -> str:
-    text = f"{100 * value:.1f}" if is_share else f"{value:.4g}"
+def _number(value: float, metric: str, is_share: bool) -> str:
+    text = f"{100 * value:.1f}" if is_share else f"{_SCALES.get(metric, 1.0) * value:.4g}"
     return text.replace("-", "−")

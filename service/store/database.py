@@ -56,17 +56,20 @@ def _take_turn(session: Session, transaction: SessionTransaction, connection: Co
 class Database:
     """One database, opened and migrated. Sessions from here are the only way to its rows."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, attached: bool = False) -> None:
+        """`attached`: a process of the service that has it open already; its lock and its schema hold."""
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._write_lock = threading.Lock()
         self._file_lock: IO[bytes] | None = None
-        if self.is_sqlite:
+        if self.is_sqlite and not attached:
             self._file_lock = _lock_file(Path(self.url.database or "tunescope.db"))
         self.engine = (
             _sqlite_engine(url) if self.is_sqlite else create_engine(url, pool_size=10, pool_pre_ping=True, **_JSON)
         )
         self._writing = self.engine.execution_options(write=True)
+        if attached:
+            return
         try:
             prepare(self.engine)
         except BaseException:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -13,14 +12,12 @@ from sqlalchemy import create_engine, text
 from sqlmodel import SQLModel
 from starlette.testclient import TestClient
 
-import tunescope
 from service.app import create_app
 from service.auth import create_key
 from service.settings import Settings
 from service.store import tables  # noqa: F401  (registers every table)
 from service.store.database import Database, DatabaseBusy
 from service.store.migrate import REVISIONS, DatabaseTooNew, upgrade
-from tests.conftest import LiveService
 
 
 def openapi() -> dict[str, Any]:
@@ -85,23 +82,6 @@ def test_values_no_database_can_hold_are_no_crash(
 ) -> None:
     client.post("/api/v1/runs", json={"project": "p", "id": "mine"})
     assert client.request(verb, path, json=body).status_code in {200, 201, 400}
-
-
-def test_a_service_at_work_stays_small(live: LiveService) -> None:
-    """Runs, a suite, evaluations, a comparison: no pandas, no torch, and little memory."""
-    items = [{"id": str(i), "input": f"ticket {i}", "label": "abcd"[i % 4]} for i in range(400)]
-    suite = {"name": "s", "task_type": "classification", "items": items, "metrics": ["accuracy", "f1_macro"]}
-    with tunescope.Client(live.url) as client:
-        client.create_run(project="p")
-        suite_id = client.create_suite(**suite)["id"]
-        answers = [[{"id": str(i), "output": "abcd"[(i + (i % k == 0)) % 4]} for i in range(400)] for k in (5, 9)]
-        first, second = (client.create_evaluation(suite_id=suite_id, predictions=given)["id"] for given in answers)
-        assert client.compare(first, second, metric="f1_macro")["verdict"] == "better"
-    assert live.process is not None
-    process = psutil.Process(live.process.pid)
-    loaded = {Path(mapped.path).as_posix() for mapped in process.memory_maps()}
-    assert not [path for path in loaded if "/pandas/" in path or "/torch/" in path]
-    assert process.memory_info().rss < 240e6
 
 
 def test_the_migrations_make_exactly_the_tables(database_url: str, tmp_path: Path) -> None:

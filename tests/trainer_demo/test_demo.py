@@ -115,6 +115,7 @@ def test_the_record_is_walked_from_users_back_to_the_data(client: Client) -> Non
     links = client.model_version_links(variant["id"])
     assert {each["suite"] for each in links["evaluations"]} == {GENERAL, TICKETS}
     assert links["run"]["id"] == variant["run_id"]
+    assert links["base"]["id"] == control["id"]
     (audit,) = links["audits"]
     found = client.get_audit(audit["id"])
     assert found["before_version_id"] == control["id"]

@@ -52,7 +52,7 @@ def test_replay_shows_no_held_out_fact(tmp_path: Any) -> None:
     world = build_world()
     write_data(world, tmp_path)
     replayed = next(one for one in FINE_TUNES if one.replay)
-    config: TrainConfig = fine_tune_config(replayed, "p", "m", tmp_path, tmp_path, tmp_path)
+    config: TrainConfig = fine_tune_config(replayed, "p", {"model_name": "m"}, tmp_path, tmp_path, tmp_path)
     material = gather(config)
     assert material.replay is not None
     assert {row["prompt"] for row in material.replay.records} == {item.input for item in world.replayed}

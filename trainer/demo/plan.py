@@ -68,7 +68,10 @@ def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
 
 
-def fine_tune_config(one: FineTune, project: str, model_name: str, data: Path, base: Path, output: Path) -> TrainConfig:
+def fine_tune_config(
+    one: FineTune, project: str, service: Mapping[str, str], data: Path, base: Path, output: Path
+) -> TrainConfig:
+    """`service`: the name to register under, and the version of the base."""
     replay = {"replay": {"path": "replay.jsonl", "share": one.replay}} if one.replay else {}
     return config_from(
         {
@@ -90,7 +93,7 @@ def fine_tune_config(one: FineTune, project: str, model_name: str, data: Path, b
                 "save_every": one.steps // CHECKPOINTS,
             },
             "probe": probe(every=one.steps // CHECKPOINTS),
-            "service": {"model_name": model_name},
+            "service": dict(service),
             "output": str(output),
         }
     )

@@ -83,7 +83,7 @@ def run(stage: Stage, servers: Servers, requests: int) -> None:
     for one in FINE_TUNES:
         text = f"Fine-tune on {len(stage.world.train)} tickets: {one.title}"
         with line(console, text, kept=stage.memory.has(one.name)):
-            tuned[one.name] = steps.fine_tune(stage, scorer, one)
+            tuned[one.name] = steps.fine_tune(stage, scorer, base, one)
         show.fine_tune(console, tuned[one.name])
     with line(console, "Verdicts: is one better than the other?"):
         cards = steps.compare(stage, base, tuned)

@@ -95,12 +95,13 @@ def build_base(stage: Stage, scorer: Scorer) -> Json:
     return stage.memory.once("base", make)
 
 
-def fine_tune(stage: Stage, scorer: Scorer, one: FineTune) -> Json:
+def fine_tune(stage: Stage, scorer: Scorer, base: Json, one: FineTune) -> Json:
     """One fine-tune of the base: every checkpoint scored, the last one registered."""
 
     def make() -> Json:
-        base = stage.output("base") / "model"
-        config = fine_tune_config(one, PROJECT, MODEL, stage.data, base, stage.output(one.name))
+        folder = stage.output("base") / "model"
+        service = {"model_name": MODEL, "base_version_id": base["result"]["model_version"]["id"]}
+        config = fine_tune_config(one, PROJECT, service, stage.data, folder, stage.output(one.name))
         return learn(stage, scorer, config, one.title)
 
     return stage.memory.once(one.name, make)

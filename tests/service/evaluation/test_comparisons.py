@@ -247,6 +247,12 @@ def _result(**changes: Any) -> Comparison:
         ),
         (
             "accuracy",
+            {"difference": 0.1, "interval": (0.01, 0.2), "p_value": 0.081, "reason": "test_disagrees"},
+            "new cannot be told apart from old on mail: difference 10.0 points [1.0, 20.0] (the interval excludes no "
+            "difference, the test does not, p = 0.081); about 1,234 items would settle it.",
+        ),
+        (
+            "accuracy",
             {"verdict": "better", "difference": 0.021, "interval": (0.009, 0.033)},
             "new is better than old on mail by 2.1 points [0.9, 3.3].",
         ),

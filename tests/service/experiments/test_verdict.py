@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -86,6 +87,16 @@ def test_lower_may_be_better() -> None:
     assert verdict.decision == "better"
     assert verdict.sentence.startswith("Answers of 'tuned' arrive sooner than those of 'base': −")
     assert " s [−" in verdict.sentence
+
+
+def test_cost_is_told_for_a_thousand_requests() -> None:
+    rng = np.random.default_rng(2)
+    totals = units(base=500, tuned=500)
+    totals |= {("cost", "base"): sums_of(rng.normal(2.4e-6, 3e-7, 500))}
+    totals |= {("cost", "tuned"): sums_of(rng.normal(1.2e-6, 3e-7, 500))}
+    verdict, effects = judge([Metric("cost", "primary", "lower")], totals)
+    assert effects["cost", "tuned"].absolute == pytest.approx(-1.2e-6, rel=0.05)
+    assert re.search(r"cost less than those of 'base': −0\.001\d+ USD per 1,000 requests \[−0\.001", verdict.sentence)
 
 
 def test_the_sentence_says_the_difference_in_points() -> None:
