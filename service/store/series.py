@@ -1,14 +1,15 @@
 """Metric series: a summary row each, and chunks of packed points.
 
-Appending never rewrites a full chunk. Once a series has `MERGE_AFTER` small chunks they are merged into
-packed ones of `CHUNK_POINTS`, in the same transaction.
+Appending adds chunks and rewrites none: points are on disk after one insert. Small chunks are joined into packed ones
+of `CHUNK_POINTS` later, when the writer has nothing else to do (`merge`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ import sqlalchemy as sql
 from sqlalchemy import Table
 from sqlmodel import Session, col, select
 
+from service.store.cursor import Cursor, Statement, among
 from service.store.points import Points, current, decode, encode, split_segments, thin
-from service.store.tables import Chunk, Series
+from service.store.tables import Chunk, Run, Series
 
 CHUNK_POINTS = 4096
-MERGE_AFTER = 32
+MERGE_FROM = 32  # small chunks of a series that are worth joining
+MERGE_MOST = 256  # chunks that one step of a merge reads
 
 
 @dataclass(slots=True)
@@ -47,25 +50,29 @@ class Summary:
     def new(key: str, first_step: int) -> Summary:
         return Summary(None, key, 0, first_step, first_step, 0.0, None, None, None, 0.0, None, None, None, 0, 0)
 
-    def add(self, points: Points) -> None:
-        """Take in the points that follow; extremes and sum are over finite values."""
-        self.count += len(points)
-        self.last_step = int(points.steps[-1])
-        self.first_step = min(self.first_step, int(points.steps.min()) if len(points) > 1 else self.last_step)
-        self.last_time = float(points.times[-1])
-        last = float(points.values[-1])
+    def add(self, points: Points, ordered: bool) -> None:
+        """Take in points; extremes and sum are over finite values."""
+        place = -1 if ordered or len(points) == 1 else int(np.lexsort((points.values, points.times, points.steps))[-1])
+        step, time, last = int(points.steps[place]), float(points.times[place]), float(points.values[place])
         finite = math.isfinite(last)
-        self.last, self.last_special = (last, None) if finite else (None, special_name(last))
+        if ordered or self.count == 0 or (step, time, last) > (self.last_step, self.last_time, self._last()):
+            self.last_step, self.last_time = step, time
+            self.last, self.last_special = (last, None) if finite else (None, special_name(last))
+        self.count += len(points)
+        self.first_step = min(self.first_step, int(points.steps.min()) if len(points) > 1 else step)
         if len(points) == 1:
             if finite:
-                self._extend(last, last, self.last_step, self.last_step, last)
+                self._extend(last, last, step, step, last)
             return
         kept = np.isfinite(points.values)
         if kept.any():
-            values, steps = points.values[kept], points.steps[kept]
+            values, steps = (points.values, points.steps) if kept.all() else (points.values[kept], points.steps[kept])
             low, high = int(values.argmin()), int(values.argmax())
             total = float(values.sum())
             self._extend(float(values[low]), float(values[high]), int(steps[low]), int(steps[high]), total)
+
+    def _last(self) -> float:
+        return self.last if self.last is not None else float(self.last_special or "nan")
 
     def _extend(self, low: float, high: float, low_step: int, high_step: int, total: float) -> None:
         self.sum += total
@@ -79,20 +86,66 @@ _SERIES: Table = Series.__table__  # type: ignore[attr-defined]
 _CHUNK: Table = Chunk.__table__  # type: ignore[attr-defined]
 _FIELDS = [field.name for field in fields(Summary)]
 _CHANGING = [name for name in _FIELDS if name not in ("id", "key")]
-_UPDATE = (
+_PIECE = ["series_id", "segment", "count", "first_step", "last_step", "payload"]
+_OF_CHUNK = _CHUNK.c.id == sql.bindparam("own")
+
+_FIND = Statement(
+    sql.select(*(_SERIES.c[name] for name in _FIELDS)).where(
+        _SERIES.c.run_id == sql.bindparam("run_id"), among(_SERIES.c.key, "keys")
+    )
+)
+_CHANGE = Statement(
     sql.update(_SERIES)
     .where(_SERIES.c.id == sql.bindparam("own"))
     .values({name: sql.bindparam(f"new_{name}") for name in _CHANGING})
 )
-_MANY_KEYS = 500
+_ADD = Statement(
+    sql.insert(_SERIES).inline().values({name: sql.bindparam(name) for name in ["run_id", "key", *_CHANGING]})
+)
+_ADD_CHUNK = Statement(sql.insert(_CHUNK).inline().values({name: sql.bindparam(name) for name in _PIECE}))
+_CHANGE_CHUNK = Statement(
+    sql.update(_CHUNK).where(_OF_CHUNK).values({name: sql.bindparam(f"new_{name}") for name in _PIECE[1:]})
+)
+_DROP_CHUNK = Statement(sql.delete(_CHUNK).where(_OF_CHUNK))
+_NEWEST_CHUNKS = Statement(
+    sql.select(_CHUNK.c.id, _CHUNK.c.segment, _CHUNK.c.count)
+    .where(_CHUNK.c.series_id == sql.bindparam("series_id"))
+    .order_by(_CHUNK.c.id.desc())
+    .limit(sql.bindparam("most", type_=sql.Integer()))
+)
+_PAYLOADS = Statement(
+    sql.select(_CHUNK.c.payload)
+    .where(_CHUNK.c.series_id == sql.bindparam("series_id"))
+    .where(_CHUNK.c.id.between(sql.bindparam("first"), sql.bindparam("last")))
+    .order_by(_CHUNK.c.id)
+)
+_CHANGE_OPEN = Statement(
+    sql.update(_SERIES)
+    .where(_SERIES.c.id == sql.bindparam("own"))
+    .values(open_chunks=_SERIES.c.open_chunks - sql.bindparam("fewer", type_=sql.Integer()))
+)
 
 
-def append(session: Session, run_id: str, columns: dict[str, Points]) -> int:
-    """Add points to the series of a run, making those that are new; return how many points were added."""
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What an append did: points added, and the series whose small chunks are worth joining."""
+
+    points: int
+    to_merge: list[int]
+
+
+def append(session: Session, run_id: str, columns: dict[str, Points], *, ordered: bool = True) -> Appended:
+    """Add points to the series of a run, making those that are new.
+
+    With `ordered`, points come in the order they were logged: a step that goes back starts a segment that replaces what
+    it overlaps, and the last to arrive is the last value. Without, they are a set that may arrive in any order, as the
+    MLflow protocol has it: nothing is replaced, and the last value is that of the greatest step, then time, then value.
+    """
     columns = {key: points for key, points in columns.items() if len(points)}
     if not columns:
-        return 0
-    known = _summaries(session, run_id, list(columns))
+        return Appended(0, [])
+    cursor = Cursor.of(session)
+    known = _find(cursor, run_id, columns)
     pieces: dict[str, list[dict[str, Any]]] = {}
     fresh: list[Summary] = []
     for key, points in columns.items():
@@ -100,47 +153,36 @@ def append(session: Session, run_id: str, columns: dict[str, Points]) -> int:
         if summary is None:
             summary = known[key] = Summary.new(key, int(points.steps[0]))
             fresh.append(summary)
-        pieces[key] = _cut(summary, points)
-    _store(session, run_id, [known[key] for key in columns], fresh)
-    rows = [{"series_id": known[key].id, **piece} for key, own in pieces.items() for piece in own]
-    session.connection().execute(sql.insert(_CHUNK), rows)
-    for key in columns:
-        if known[key].open_chunks >= MERGE_AFTER:
-            _merge(session, known[key])
-    return sum(len(points) for points in columns.values())
-
-
-def _summaries(session: Session, run_id: str, keys: list[str]) -> dict[str, Summary]:
-    query = sql.select(*(_SERIES.c[name] for name in _FIELDS)).where(_SERIES.c.run_id == run_id)
-    if len(keys) <= _MANY_KEYS:
-        query = query.where(_SERIES.c.key.in_(keys))
-    return {row.key: Summary(*row) for row in session.connection().execute(query)}
-
-
-def _store(session: Session, run_id: str, touched: list[Summary], fresh: list[Summary]) -> None:
-    """Write the summaries; new ones get the id their chunks need."""
-    connection = session.connection()
-    changed = [
-        {"own": one.id, **{f"new_{name}": getattr(one, name) for name in _CHANGING}}
-        for one in touched
-        if one.id is not None
-    ]
-    if changed:
-        connection.execute(_UPDATE, changed)
+        pieces[key] = _cut(summary, points, ordered)
+    cursor.many(
+        _CHANGE,
+        [
+            {"own": one.id, **{f"new_{name}": getattr(one, name) for name in _CHANGING}}
+            for one in known.values()
+            if one.id is not None
+        ],
+    )
     if fresh:
-        rows = [{"run_id": run_id, **{name: getattr(one, name) for name in _FIELDS if name != "id"}} for one in fresh]
-        connection.execute(sql.insert(_SERIES), rows)
-        ids = {key: one.id for key, one in _summaries(session, run_id, [one.key for one in fresh]).items()}
+        cursor.many(_ADD, [{"run_id": run_id, **{name: getattr(one, name) for name in _FIELDS[1:]}} for one in fresh])
+        ids = {key: one.id for key, one in _find(cursor, run_id, [one.key for one in fresh]).items()}
         for one in fresh:
             one.id = ids[one.key]
+    cursor.many(_ADD_CHUNK, [{"series_id": known[key].id, **piece} for key, own in pieces.items() for piece in own])
+    due = [one.id for one in known.values() if one.open_chunks >= MERGE_FROM and one.id is not None]
+    return Appended(sum(len(points) for points in columns.values()), due)
 
 
-def _cut(summary: Summary, points: Points) -> list[dict[str, Any]]:
+def _find(cursor: Cursor, run_id: str, keys: Iterable[str]) -> dict[str, Summary]:
+    rows = cursor.rows(_FIND, {"run_id": run_id, "keys": cursor.texts(keys)})
+    return {row[1]: Summary(*row) for row in rows}
+
+
+def _cut(summary: Summary, points: Points, ordered: bool) -> list[dict[str, Any]]:
     """Take `points` into the summary, and give their chunk rows (without the series' id)."""
     rows: list[dict[str, Any]] = []
-    if summary.count and int(points.steps[0]) < summary.last_step:
+    if ordered and summary.count and int(points.steps[0]) < summary.last_step:
         summary.segment += 1
-    parts = split_segments(points.steps) if len(points) > 1 else [slice(0, 1)]
+    parts = split_segments(points.steps) if ordered and len(points) > 1 else [slice(0, len(points))]
     for position, part in enumerate(parts):
         summary.segment += 1 if position else 0
         for start in range(part.start, part.stop, CHUNK_POINTS):
@@ -148,16 +190,17 @@ def _cut(summary: Summary, points: Points) -> list[dict[str, Any]]:
             full = len(piece) == CHUNK_POINTS
             summary.open_chunks += 0 if full else 1
             rows.append(_row(piece, summary.segment, packed=full))
-    summary.add(points)
+    summary.add(points, ordered)
     return rows
 
 
 def _row(points: Points, segment: int, *, packed: bool) -> dict[str, Any]:
+    first = points.steps if len(points) == 1 else (points.steps.min(), points.steps.max())
     return {
         "segment": segment,
         "count": len(points),
-        "first_step": int(points.steps[0]),
-        "last_step": int(points.steps[-1]),
+        "first_step": int(first[0]),
+        "last_step": int(first[-1]),
         "payload": encode(points, packed=packed),
     }
 
@@ -167,24 +210,52 @@ def special_name(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _merge(session: Session, summary: Summary) -> None:
-    """Join the small chunks of a series into packed ones; points and their order stay."""
-    mine = _CHUNK.c.series_id == summary.id
-    first = sql.select(sql.func.min(_CHUNK.c.id)).where(mine, _CHUNK.c.count < CHUNK_POINTS).scalar_subquery()
-    # Full chunks that came after the first small one are cut anew with it: chunks lie in the order of arrival.
-    rest = session.exec(select(Chunk).where(Chunk.series_id == summary.id, Chunk.id >= first).order_by(col(Chunk.id)))
-    old = list(rest.all())
-    merged: list[dict[str, Any]] = []
-    for segment in dict.fromkeys(chunk.segment for chunk in old):
-        points = Points.concatenate([decode(c.payload, c.count) for c in old if c.segment == segment])
-        for start in range(0, len(points), CHUNK_POINTS):
-            piece = _row(points[start : start + CHUNK_POINTS], segment, packed=True)
-            merged.append({"series_id": summary.id, **piece})
-    connection = session.connection()
-    connection.execute(sql.delete(_CHUNK).where(_CHUNK.c.id.in_([chunk.id for chunk in old])))
-    connection.execute(sql.insert(_CHUNK), merged)
-    left = sum(row["count"] < CHUNK_POINTS for row in merged)
-    connection.execute(sql.update(_SERIES).where(_SERIES.c.id == summary.id).values(open_chunks=left))
+def unmerged(session: Session, *, at_least: int, run_id: str | None = None, limit: int = 1000) -> list[int]:
+    """Ids of the series with at least so many small chunks, of one run or of all."""
+    query = select(Series.id).where(Series.open_chunks >= at_least)
+    if run_id is not None:
+        query = query.where(Series.run_id == run_id)
+    return [one for one in session.exec(query.limit(limit)).all() if one is not None]
+
+
+def merge(session: Session, series_id: int) -> bool:
+    """Join small chunks of a series with those that follow; points and their order stay. Is there more to do?
+
+    The rows that come first take the joined payloads and the others go, so that ids keep telling the order of arrival.
+    A call joins `MERGE_MOST` chunks at most: it holds up writers for some milliseconds.
+    """
+    # Appends hold the run's row: with it held here, none comes between.
+    session.exec(select(Run.id).join(Series).where(Series.id == series_id).with_for_update(of=Run)).first()
+    cursor = Cursor.of(session)
+    newest = cursor.rows(_NEWEST_CHUNKS, {"series_id": series_id, "most": 8 * MERGE_MOST})[::-1]
+    chunks = _joinable(newest)
+    if not chunks:
+        return False
+    ends = {"series_id": series_id, "first": chunks[0][0], "last": chunks[-1][0]}
+    payloads = [row[0] for row in cursor.rows(_PAYLOADS, ends)]
+    points = Points.concatenate([decode(payload, chunk[2]) for payload, chunk in zip(payloads, chunks, strict=True)])
+    joined = [
+        _row(points[start : start + CHUNK_POINTS], chunks[0][1], packed=True)
+        for start in range(0, len(points), CHUNK_POINTS)
+    ]
+    changes = [
+        {"own": chunk[0], **{f"new_{name}": value for name, value in piece.items()}}
+        for chunk, piece in zip(chunks, joined, strict=False)
+    ]
+    cursor.many(_CHANGE_CHUNK, changes)
+    cursor.many(_DROP_CHUNK, [{"own": chunk[0]} for chunk in chunks[len(joined) :]])
+    fewer = sum(chunk[2] < CHUNK_POINTS for chunk in chunks) - sum(piece["count"] < CHUNK_POINTS for piece in joined)
+    cursor.run(_CHANGE_OPEN, {"own": series_id, "fewer": fewer})
+    return True
+
+
+def _joinable(chunks: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Of (id, segment, count) in order of arrival: from the first small chunk that another of its segment follows."""
+    for place, ((_, segment, count), following) in enumerate(pairwise(chunks)):
+        if count < CHUNK_POINTS and segment == following[1]:
+            window = chunks[place : place + MERGE_MOST]
+            return window[: next((i for i, chunk in enumerate(window) if chunk[1] != segment), len(window))]
+    return []
 
 
 def summaries(session: Session, run_ids: Sequence[str], keys: Sequence[str] | None = None) -> list[Series]:
@@ -240,6 +311,9 @@ def read(session: Session, series: Series, *, after: int = 0, whole: bool = Fals
     parts = [decode(chunks[i].payload, chunks[i].count)[slice(skip, None)] for i, skip, _ in wanted]
     points = Points.concatenate(parts)
     segments = np.repeat(np.array([s for _, _, s in wanted], dtype=np.int64), [len(part) for part in parts])
+    if series.segment == 0 and len(points) > 1 and bool((points.steps[1:] < points.steps[:-1]).any()):
+        # Points that came as a set: charts and exports want them by step.
+        points = points[np.lexsort((points.times, points.steps))]
     if whole or series.segment == 0:
         return points, segments
     keep = current(points, segments)

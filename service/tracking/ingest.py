@@ -1,7 +1,8 @@
 """Batches of metric points: read, checked, and written many at a time in one transaction.
 
 The event loop hands each batch to one writer thread and waits; the thread takes all that are waiting and
-commits them together (group commit), so that the acknowledgement of each still means *stored*.
+commits them together (group commit), so that the acknowledgement of each still means *stored*. When nothing waits, the
+thread joins small chunks.
 """
 
 from __future__ import annotations
@@ -11,21 +12,23 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
-from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
 
 from service.errors import Conflict, Invalid, NotFound, ServiceError, Unavailable
-from service.store import batches, runs, series
+from service.store import batches, series
 from service.store.database import Database
 from service.store.points import Points
 from service.tracking.schemas import BatchReceipt
 
 log = logging.getLogger(__name__)
-GROUP = 256  # batches a transaction
+GROUP = 256  # jobs a transaction
+MERGE_BACKLOG = 10_000  # series that may wait for a quiet moment
 MAX_KEY_LENGTH = 500
 _SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
@@ -48,6 +51,12 @@ class StorageUnavailable(Unavailable):
     """The database refused the write; nothing of the batch was stored. Send it again later."""
 
     code = "storage_unavailable"
+
+
+class ImpossibleValue(Invalid):
+    """A zero byte in text, an integer beyond 64 bits: what no database can hold."""
+
+    code = "impossible_value"
 
 
 class Column(msgspec.Struct):
@@ -117,21 +126,24 @@ def _array(column: bytes | list[int] | list[float], kind: np.dtype[np.generic]) 
     return np.frombuffer(column, kind) if isinstance(column, bytes) else np.array(column, kind)
 
 
+T = TypeVar("T")
+# What is to be written in one turn. A job raises a `ServiceError` before it writes anything, or not at all.
+Job = Callable[[Session], T]
+
+
 @dataclass
-class _Waiting:
-    run_id: str
-    batch: Batch
-    columns: dict[str, Points]
+class _Waiting(Generic[T]):
+    job: Job[T]
     loop: asyncio.AbstractEventLoop
-    result: asyncio.Future[BatchReceipt] = field(init=False)
+    result: asyncio.Future[T] = field(init=False)
 
     def __post_init__(self) -> None:
         self.result = self.loop.create_future()
 
-    def answer(self, outcome: BatchReceipt | ServiceError) -> None:
+    def answer(self, outcome: T | ServiceError) -> None:
         self.loop.call_soon_threadsafe(self._settle, outcome)
 
-    def _settle(self, outcome: BatchReceipt | ServiceError) -> None:
+    def _settle(self, outcome: T | ServiceError) -> None:
         if self.result.done():  # the caller hung up
             return
         if isinstance(outcome, ServiceError):
@@ -140,15 +152,23 @@ class _Waiting:
             self.result.set_result(outcome)
 
 
+@dataclass(frozen=True)
+class _Settled:
+    run_id: str
+
+
 class Ingest:
-    """The one writer of metric batches in this process."""
+    """The one writer of metrics in this process: takes all jobs that wait, and commits them together."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Waiting[Any] | _Settled | None] = queue.SimpleQueue()
+        self._to_merge: dict[int, None] = {}  # ids of series, oldest first
         self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
 
     def start(self) -> None:
+        with self._database.read() as session:
+            self._to_merge.update(dict.fromkeys(series.unmerged(session, at_least=series.MERGE_FROM)))
         self._thread.start()
 
     def stop(self) -> None:
@@ -162,60 +182,117 @@ class Ingest:
         Raises:
             RunUnknown, BatchGap, StorageUnavailable
         """
-        waiting = _Waiting(run_id, batch, columns, asyncio.get_running_loop())
+        return await self.write(lambda session: self.apply(session, run_id, batch, columns))
+
+    async def write(self, job: Job[T]) -> T:
+        """Do `job` in the next transaction, together with others that wait; return its result once that is committed.
+
+        Raises:
+            StorageUnavailable: the database refused; nothing is stored. Whatever `ServiceError` the job raises.
+        """
+        waiting = _Waiting(job, asyncio.get_running_loop())
         self._queue.put(waiting)
         return await waiting.result
 
+    def settle(self, run_id: str) -> None:
+        """The run is over: join what is left of its small chunks when there is time."""
+        self._queue.put(_Settled(run_id))
+
+    def appended(self, done: series.Appended) -> None:
+        """Note which series have become worth merging."""
+        if done.to_merge:
+            self._to_merge.update(dict.fromkeys(done.to_merge))
+
     def _work(self) -> None:
-        while (first := self._queue.get()) is not None:
-            group, stop = [first], False
-            while len(group) < GROUP and not self._queue.empty():
-                following = self._queue.get()
-                if following is None:
-                    stop = True
-                    break
-                group.append(following)
-            self._write(group)
+        while True:
+            if self._to_merge and self._queue.empty():
+                self._merge_one()
+                continue
+            group: list[_Waiting[Any]] = []
+            stop = False
+            while not stop and len(group) < GROUP and not (group and self._queue.empty()):
+                match self._queue.get():
+                    case None:
+                        stop = True
+                    case _Settled(run_id):
+                        self._note_unmerged(run_id)
+                        break
+                    case waiting:
+                        group.append(waiting)
+            if group:
+                self._write(group)
+            if len(self._to_merge) > MERGE_BACKLOG:
+                self._merge_one()
             if stop:
                 return
 
-    def _write(self, group: list[_Waiting]) -> None:
+    def _write(self, group: list[_Waiting[Any]]) -> None:
         try:
-            outcomes = apply(self._database, [(w.run_id, w.batch, w.columns) for w in group])
-        except SQLAlchemyError as error:
-            log.exception("metric batches could not be stored")
-            refusal = StorageUnavailable(f"The database did not take the batch: {str(error).splitlines()[0]}")
-            outcomes = [refusal] * len(group)
+            outcomes = self._transaction([waiting.job for waiting in group])
+        except self._database.errors:
+            # One of them, or the database: each by itself tells, and the good ones are stored.
+            outcomes = [self._alone(waiting.job) for waiting in group]
         for waiting, outcome in zip(group, outcomes, strict=True):
             waiting.answer(outcome)
 
+    def _transaction(self, jobs: list[Job[Any]]) -> list[Any]:
+        outcomes: list[Any] = []
+        with self._database.write() as session:
+            for job in jobs:
+                try:
+                    outcomes.append(job(session))
+                except ServiceError as refusal:
+                    outcomes.append(refusal)
+        return outcomes
 
-def apply(database: Database, group: list[tuple[str, Batch, dict[str, Points]]]) -> list[BatchReceipt | ServiceError]:
-    """Store the batches in one transaction; one that is refused leaves the others untouched."""
-    outcomes: list[BatchReceipt | ServiceError] = []
-    with database.write() as session:
-        known = runs.locked(session, [run_id for run_id, _, _ in group])
-        writers = batches.writers(session, [(run_id, batch.writer) for run_id, batch, _ in group])
-        for run_id, batch, columns in group:
-            run = known.get(run_id)
-            if run is None:
-                outcomes.append(RunUnknown(f"There is no run '{run_id}'."))
-                continue
-            writer = writers.get((run_id, batch.writer))
-            if writer is None:
-                writer = writers[run_id, batch.writer] = batches.new_writer(session, run_id, batch.writer)
-            if batch.batch > writer.last_batch + 1:
-                message = f"Batch {batch.batch} of writer {batch.writer} came, but {writer.last_batch + 1} is next."
-                outcomes.append(BatchGap(message, details={"next": writer.last_batch + 1}))
-                continue
-            duplicate = batch.batch <= writer.last_batch
-            if not duplicate:
-                writer.last_batch = batch.batch
-                run.points_stored += series.append(session, run_id, columns)
-            # An offline run that is sent later was alive then, not now; a clock that runs ahead is not believed.
-            now = time.time()
-            run.heartbeat_at = max(run.heartbeat_at, min(batch.heartbeat_at or now, now))
-            outcomes.append(
-                BatchReceipt(last_batch=writer.last_batch, duplicate=duplicate, points_stored=run.points_stored)
-            )
-    return outcomes
+    def _alone(self, job: Job[Any]) -> Any:
+        try:
+            return self._transaction([job])[0]
+        except self._database.errors as error:
+            cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+            if self._database.is_data_error(error):
+                return ImpossibleValue(f"A value cannot be stored: {cause}.")
+            log.exception("metrics could not be stored")
+            return StorageUnavailable(f"The database did not take the batch: {cause}")
+
+    def _note_unmerged(self, run_id: str) -> None:
+        try:
+            with self._database.read() as session:
+                self._to_merge.update(dict.fromkeys(series.unmerged(session, at_least=2, run_id=run_id)))
+        except self._database.errors:
+            log.exception("the series of a finished run stay unmerged; their points are safe")
+
+    def _merge_one(self) -> None:
+        series_id = next(iter(self._to_merge))
+        del self._to_merge[series_id]
+        try:
+            with self._database.write() as session:
+                more = series.merge(session, series_id)
+        except self._database.errors:
+            log.exception("a series could not be merged; its points are safe")
+            return
+        if more:
+            self._to_merge[series_id] = None
+
+    def apply(self, session: Session, run_id: str, batch: Batch, columns: dict[str, Points]) -> BatchReceipt:
+        """Store a batch, unless it has been stored."""
+        tally = batches.locked(session, run_id)
+        if tally is None:
+            raise RunUnknown(f"There is no run '{run_id}'.")
+        held = batches.last_batch(session, run_id, batch.writer)
+        last = held or 0
+        if batch.batch > last + 1:
+            message = f"Batch {batch.batch} of writer {batch.writer} came, but {last + 1} is next."
+            raise BatchGap(message, details={"next": last + 1})
+        duplicate = batch.batch <= last
+        if not duplicate:
+            last = batch.batch
+            batches.set_last_batch(session, run_id, batch.writer, last, first=held is None)
+            done = series.append(session, run_id, columns)
+            tally.points_stored += done.points
+            self.appended(done)
+        # An offline run that is sent later was alive then, not now; a clock that runs ahead is not believed.
+        now = time.time()
+        tally.heartbeat_at = max(tally.heartbeat_at, min(batch.heartbeat_at or now, now))
+        batches.touch(session, run_id, tally)
+        return BatchReceipt(last_batch=last, duplicate=duplicate, points_stored=tally.points_stored)

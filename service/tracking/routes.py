@@ -83,9 +83,13 @@ def get_run(run_id: str, session: ReadSession, settings: ServiceSettings) -> Res
 
 
 @router.patch("/runs/{run_id}", tags=["runs"], dependencies=WRITE, response_model=RunOut)
-def update_run(run_id: str, given: RunUpdate, session: WriteSession, settings: ServiceSettings) -> Response:
+def update_run(
+    run_id: str, given: RunUpdate, request: Request, session: WriteSession, settings: ServiceSettings
+) -> Response:
     """Change what is sent; everything else stays."""
     run = runs.change(session, runs.get(session, run_id), given)
+    if run.finished_at is not None:
+        request.app.state.ingest.settle(run_id)
     return _json(runs.show(session, [run], settings.silent_after_seconds)[0])
 
 

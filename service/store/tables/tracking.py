@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from service.store.tables.columns import big_key, json_column, new_id
@@ -79,6 +79,13 @@ class Series(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("run_id", "key"),
         Index("ix_series_key_last", "key", "last"),
+        # Only what waits to be merged is in it: an append touches it seldom.
+        Index(
+            "ix_series_unmerged",
+            "open_chunks",
+            sqlite_where=text("open_chunks >= 2"),
+            postgresql_where=text("open_chunks >= 2"),
+        ),
     )
     id: int | None = Field(default=None, sa_column=big_key())
     run_id: str = Field(foreign_key="run.id")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
-from service.store.series import CHUNK_POINTS, MERGE_AFTER
+from service.store.series import CHUNK_POINTS, MERGE_FROM
 
 SPECIALS = [float("nan"), float("inf"), float("-inf"), 1e308, 5e-324, -0.0, 0.1 + 0.2]
 
@@ -99,7 +99,7 @@ def test_json_batches_do_the_same(client: TestClient) -> None:
 def test_summaries_equal_the_points_through_merges(client: TestClient) -> None:
     run, rng = make_run(client), np.random.default_rng(1)
     values: list[float] = []
-    for batch in range(1, 3 * MERGE_AFTER):
+    for batch in range(1, 3 * MERGE_FROM):
         some = rng.normal(size=int(rng.integers(1, 200))).tolist()
         send(client, run, batch, column("x", list(range(len(values), len(values) + len(some))), some))
         values += some
@@ -118,16 +118,16 @@ def test_a_cursor_reads_only_what_came_since(client: TestClient) -> None:
     send(client, run, 1, column("x", [1, 2], [1.0, 2.0]))
     first = history(client, run)
     assert history(client, run, after=first["cursor"])["series"][0]["steps"] == []
-    for batch in range(2, MERGE_AFTER + 5):
+    for batch in range(2, MERGE_FROM + 5):
         send(client, run, batch, column("x", [batch + 1], [float(batch)]))
     since = history(client, run, after=first["cursor"])
-    assert since["series"][0]["steps"] == list(range(3, MERGE_AFTER + 6))
+    assert since["series"][0]["steps"] == list(range(3, MERGE_FROM + 6))
 
 
 def test_big_batches_stay_in_order_through_merges(client: TestClient) -> None:
     """A full chunk and a small one a batch: what is merged must not land behind what came later."""
     run, size, cursor, live = make_run(client), CHUNK_POINTS + 100, None, []
-    batches = MERGE_AFTER + 3
+    batches = MERGE_FROM + 3
     for batch in range(1, batches + 1):
         start = (batch - 1) * size
         send(client, run, batch, column("x", list(range(start, start + size)), [0.0] * size))

@@ -468,6 +468,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("series", schema=None) as batch_op:
         batch_op.create_index("ix_series_key_last", ["key", "last"], unique=False)
+        batch_op.create_index(
+            "ix_series_unmerged",
+            ["open_chunks"],
+            unique=False,
+            sqlite_where=sa.text("open_chunks >= 2"),
+            postgresql_where=sa.text("open_chunks >= 2"),
+        )
 
     op.create_table(
         "tag",
@@ -704,6 +711,9 @@ def downgrade() -> None:
 
     op.drop_table("tag")
     with op.batch_alter_table("series", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_series_unmerged", sqlite_where=sa.text("open_chunks >= 2"), postgresql_where=sa.text("open_chunks >= 2")
+        )
         batch_op.drop_index("ix_series_key_last")
 
     op.drop_table("series")

@@ -1,0 +1,96 @@
+"""Statements prepared once, run on the driver itself: for the paths where metrics come in.
+
+SQLAlchemy builds and compiles them (so both databases get their SQL from one place, and values are always bound), but
+an execution costs what the driver costs: some 5 µs on SQLite, where a Core execution costs 60 and the ORM 300.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sql
+from sqlalchemy import ColumnElement, Connection, Dialect, Executable
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlmodel import Session
+
+_DIALECTS: dict[str, Dialect] = {
+    "sqlite": sqlite.dialect(paramstyle="named"),
+    "postgresql": postgresql.psycopg.dialect(),  # type: ignore[no-untyped-call]
+}
+
+
+class Statement:
+    """One statement, compiled for each database when it is first run there. Parameters go by name."""
+
+    def __init__(self, statement: Executable) -> None:
+        self._statement = statement
+        self._compiled: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def compiled(self, dialect: str) -> tuple[str, dict[str, Any]]:
+        """The text, and the values of what it holds besides its parameters."""
+        found = self._compiled.get(dialect)
+        if found is None:
+            compiled = self._statement.compile(dialect=_DIALECTS[dialect])  # type: ignore[attr-defined]
+            constants = {name: value for name, value in compiled.params.items() if value is not None}
+            found = self._compiled[dialect] = str(compiled), constants
+        return found
+
+
+class among(ColumnElement[bool]):  # noqa: N801  (reads as an operator)
+    """`column` is one of the texts of the parameter `name`: one statement for any number of them.
+
+    The parameter's value is made by `Cursor.texts`.
+    """
+
+    inherit_cache = False
+
+    def __init__(self, column: Any, name: str) -> None:
+        self.column = column
+        self.texts: Any = sql.bindparam(name)
+
+
+@compiles(among, "sqlite")
+def _among_json(element: among, compiler: Any, **options: Any) -> str:
+    column, texts = compiler.process(element.column, **options), compiler.process(element.texts, **options)
+    return f"{column} IN (SELECT value FROM json_each({texts}))"  # noqa: S608  (compiled parts, values bound)
+
+
+@compiles(among, "postgresql")
+def _among_array(element: among, compiler: Any, **options: Any) -> str:
+    column, texts = compiler.process(element.column, **options), compiler.process(element.texts, **options)
+    return f"{column} = ANY({texts})"
+
+
+class Cursor:
+    """The driver's cursor of a transaction that someone else begins and ends."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.dialect = connection.dialect.name
+        self._cursor: Any = connection.connection.cursor()
+
+    @staticmethod
+    def of(session: Session) -> Cursor:
+        """On the transaction of `session`; what the session holds back is written first."""
+        session.flush()
+        return Cursor(session.connection())
+
+    def texts(self, values: Iterable[str]) -> Any:
+        """A value for `among`."""
+        return list(values) if self.dialect == "postgresql" else orjson.dumps(list(values)).decode()
+
+    def rows(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
+        self.run(statement, parameters)
+        found: list[Any] = self._cursor.fetchall()
+        return found
+
+    def run(self, statement: Statement, parameters: Mapping[str, Any]) -> None:
+        text, constants = statement.compiled(self.dialect)
+        self._cursor.execute(text, {**constants, **parameters} if constants else parameters)
+
+    def many(self, statement: Statement, parameters: Sequence[Mapping[str, Any]]) -> None:
+        """The statement for each of `parameters` (it holds nothing besides)."""
+        if parameters:
+            self._cursor.executemany(statement.compiled(self.dialect)[0], parameters)
