@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import SessionTransaction
 from sqlmodel import Session
 
+from service.store import views
 from service.store.migrate import prepare
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
@@ -69,6 +70,7 @@ class Database:
         self._writing = self.engine.execution_options(write=True)
         try:
             prepare(self.engine)
+            views.install(self.engine)
         except BaseException:
             self.close()
             raise

@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -141,10 +142,11 @@ class _Waiting:
 
 
 class Ingest:
-    """The one writer of metric batches in this process."""
+    """The one writer of metric batches in this process. `noticed` is told what was stored: (run, its metrics)."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, noticed: Callable[[str, Iterable[str]], object] = lambda *_: None) -> None:
         self._database = database
+        self._noticed = noticed
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
 
@@ -188,6 +190,8 @@ class Ingest:
             outcomes = [refusal] * len(group)
         for waiting, outcome in zip(group, outcomes, strict=True):
             waiting.answer(outcome)
+            if isinstance(outcome, BatchReceipt):
+                self._noticed(waiting.run_id, waiting.columns)
 
 
 def apply(database: Database, group: list[tuple[str, Batch, dict[str, Points]]]) -> list[BatchReceipt | ServiceError]:
