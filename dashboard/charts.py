@@ -1,7 +1,7 @@
 """Figures from frames. Pure: no reads, no widgets.
 
-Series frames have the columns run_id, key, segment, step, time, value, as the service sends them. Colours belong to
-runs, not to places in a legend: a run looks the same on every page. Axis and text colours come from the theme.
+Curve frames have the columns run_id, key, x, value, min, max, as the service sends them. Colours belong to runs, not to
+places in a legend: a run looks the same on every page. Axis and text colours come from the theme.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ VERDICT_COLORS = {
 TRAIN = ("train/", "train_", "train.")
 EVAL = ("eval/", "eval_", "eval.", "validation/", "val/", "val_", "test/", "test_")
 WEBGL_FROM = 20_000
+# With more curves in a chart, the ranges behind them would only be fog.
+RANGES_UP_TO = 12
 
 
 class Style(NamedTuple):
@@ -65,6 +67,10 @@ def is_system(key: str) -> bool:
     return key.startswith(("system/", "system.", "system_"))
 
 
+def is_epoch(key: str) -> bool:
+    return key in {"epoch", "train/epoch", "trainer/epoch", "train_epoch"}
+
+
 def is_probe(key: str) -> bool:
     return key.startswith(("probe/", "probe.", "probe_", "forgetting_probe/"))
 
@@ -73,78 +79,56 @@ def is_evaluation(key: str) -> bool:
     return key.startswith(EVAL)
 
 
-def newest(frame: pd.DataFrame) -> pd.DataFrame:
-    """The series as it counts now: from the step a newer segment starts at, older segments are left out."""
-    if frame.empty or frame["segment"].max() == frame["segment"].min():
-        return frame
-    kept: list[pd.DataFrame] = []
-    for _, series in frame.groupby(["run_id", "key"], sort=False):
-        cut = np.inf
-        parts: list[pd.DataFrame] = []
-        for _, segment in sorted(series.groupby("segment"), key=lambda pair: str(pair[0]).zfill(9), reverse=True):
-            part = segment[segment["step"] < cut]
-            cut = min(cut, float(segment["step"].min()))
-            parts.append(part)
-        kept.extend(reversed(parts))
-    return pd.concat(kept, ignore_index=True)
+def across(x: str, longest: float) -> tuple[str, float]:
+    """What an x axis is called, and by what its values are divided."""
+    if x != "time":
+        return x, 1.0
+    if longest > 2 * 86_400:
+        return "days", 86_400.0
+    if longest > 2 * 3600:
+        return "hours", 3600.0
+    return ("minutes", 60.0) if longest > 180 else ("seconds", 1.0)
 
 
-def smooth(values: pd.Series, weight: float) -> pd.Series:
-    """Exponential moving average without the start's bias; `weight` is what the past keeps (0: as measured)."""
-    finite = values.where(np.isfinite(values.astype(float)))
-    if weight <= 0:
-        return finite
-    return finite.ewm(alpha=1 - weight, adjust=True, ignore_na=True).mean().where(finite.notna())
-
-
-def not_finite(frame: pd.DataFrame) -> int:
-    """How many points cannot be drawn: NaN or infinite."""
-    return int((~np.isfinite(frame["value"].to_numpy(dtype=float))).sum()) if len(frame) else 0
+def as_measured(frame: pd.DataFrame, x: str) -> pd.DataFrame:
+    """A curve frame as its CSV: the x column under the name of what it is."""
+    return frame.rename(columns={"x": "seconds" if x == "time" else x})
 
 
 def curves(
-    frame: pd.DataFrame,
-    *,
-    names: Mapping[str, str],
-    x: str = "step",
-    smoothing: float = 0.0,
-    log_y: bool = False,
-    height: int = 260,
+    frame: pd.DataFrame, *, names: Mapping[str, str], x: str = "step", log_y: bool = False, height: int = 260
 ) -> go.Figure:
-    """One line a (run, key). With smoothing, the measured values stay behind as a faint line.
+    """One line a (run, key). What is measured stays behind it: the range of the points an entry stands for, or, of a
+    smoothed curve, its points.
 
     Of one run, keys have colours of their own; of several, what is measured on held-out data is dashed.
     """
-    frame = newest(frame)
     run_ids = list(dict.fromkeys(frame["run_id"]))
     look = styles(run_ids)
     keys = sorted(frame["key"].unique(), key=is_evaluation)
     several_keys = len(keys) > 1
+    groups = list(frame.groupby(["run_id", "key"], sort=False))
     figure = go.Figure()
     kind = go.Scattergl if len(frame) > WEBGL_FROM else go.Scatter
-    unit, divisor = _time_unit(frame) if x == "time" else ("step", 1.0)
-    for (run_id, key), series in frame.groupby(["run_id", "key"], sort=False):
+    unit, divisor = across(x, float(frame["x"].max()) if len(frame) else 0.0)
+    for (run_id, key), series in groups:
         run_id, key = str(run_id), str(key)
-        measured_on_held_out = several_keys and is_evaluation(key)
-        color = look[run_id].color
+        color, dash = look[run_id]
         if len(run_ids) == 1:
             color = PALETTE[keys.index(key) % len(PALETTE)]
-        dash = "dash" if measured_on_held_out and len(run_ids) > 1 else look[run_id].dash
-        across = series["step"] if x == "step" else (series["time"] - series["time"].iloc[0]) / divisor
+        elif several_keys and is_evaluation(key):
+            dash = "dash"
         label = key if len(run_ids) == 1 else names.get(run_id, run_id)
         if several_keys and len(run_ids) > 1:
             label = f"{label} · {key}"
+        place = series["x"] / divisor
+        if len(groups) <= RANGES_UP_TO:
+            figure.add_traces(_behind(place, series, color, kind, opacity=0.2 if len(groups) <= 3 else 0.1))
         few = len(series) <= 25
-        if smoothing > 0 and not few:
-            raw = series["value"].where(np.isfinite(series["value"]))
-            figure.add_trace(
-                kind(x=across, y=raw, mode="lines", line={"color": color, "width": 1}, opacity=0.22, showlegend=False,
-                     hoverinfo="skip")
-            )  # fmt: skip
         figure.add_trace(
             kind(
-                x=across,
-                y=smooth(series["value"], 0.0 if few else smoothing),
+                x=place,
+                y=series["value"],
                 name=label,
                 mode="lines+markers" if few else "lines",
                 marker={"size": 5},
@@ -152,20 +136,31 @@ def curves(
                 hovertemplate="%{y:.5g}",
             )
         )
-    _frame_layout(figure, height, legend=len(frame.groupby(["run_id", "key"])) > 1)
-    figure.update_xaxes(title=titled(unit), tickformat="~s" if x == "step" else None)
-    figure.update_yaxes(type="log" if log_y else "linear", tickformat=None if log_y else "~g")
+    frame_layout(figure, height, legend=len(groups) > 1)
+    if len(groups) > RANGES_UP_TO:
+        # One box with the values of dozens of curves would cover the chart.
+        figure.update_layout(hovermode="closest")
+    curve_axes(figure, unit, log_y=log_y)
     return figure
 
 
-def _time_unit(frame: pd.DataFrame) -> tuple[str, float]:
-    spans = frame.groupby(["run_id", "key"])["time"].agg(lambda times: times.max() - times.min())
-    longest = float(spans.max()) if len(spans) else 0.0
-    if longest > 2 * 86_400:
-        return "days", 86_400.0
-    if longest > 2 * 3600:
-        return "hours", 3600.0
-    return ("minutes", 60.0) if longest > 180 else ("seconds", 1.0)
+def curve_axes(figure: go.Figure, unit: str, *, log_y: bool) -> None:
+    figure.update_xaxes(title=titled(unit), tickformat="~s" if unit == "step" else None)
+    figure.update_yaxes(type="log" if log_y else "linear", tickformat=None if log_y else "~g")
+
+
+def _behind(place: pd.Series, series: pd.DataFrame, color: str, kind: Any, opacity: float) -> list[Any]:
+    """The range of the points as a band; where each entry is one point, that point, if the line is not it."""
+    if not (series["max"] > series["min"]).any():
+        if series["value"].equals(series["max"]):
+            return []
+        return [kind(x=place, y=series["max"], mode="lines", line={"color": color, "width": 1}, opacity=0.22,
+                     showlegend=False, hoverinfo="skip")]  # fmt: skip
+    edge: dict[str, Any] = {"x": place, "mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
+    return [
+        go.Scatter(y=series["min"], **edge),
+        go.Scatter(y=series["max"], fill="tonexty", fillcolor=translucent(color, opacity), **edge),
+    ]
 
 
 # --- evaluation -----------------------------------------------------------------------------------------
@@ -219,7 +214,7 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]], *, share: 
             showlegend=False,
         )
     )
-    _frame_layout(figure, max(320, min(900, 120 + 26 * len(labels))), legend=False)
+    frame_layout(figure, max(320, min(900, 120 + 26 * len(labels))), legend=False)
     figure.update_layout(hovermode="closest", clickmode="event+select", dragmode=False)
     figure.update_yaxes(autorange="reversed", title=titled("true"), showgrid=False, ticks="")
     figure.update_xaxes(title=titled("predicted"), showgrid=False, ticks="", tickangle=-40)
@@ -256,7 +251,7 @@ def intervals(
         )
     if reference is not None:
         figure.add_vline(x=reference * scale, line={"width": 1, "dash": "dot", "color": NEUTRAL})
-    _frame_layout(figure, height or 70 + 30 * max(1, len(frame)), legend=False)
+    frame_layout(figure, height or 70 + 30 * max(1, len(frame)), legend=False)
     figure.update_layout(hovermode="closest")
     order = list(frame["label"])
     figure.update_yaxes(
@@ -301,7 +296,7 @@ def plane(frame: pd.DataFrame, *, x_title: str, y_title: str) -> go.Figure:
                 hovertemplate="%{customdata[1]}<br>learned %{y:.1f}<br>lost %{x:.1f}<extra></extra>",
             )
         )
-    _frame_layout(figure, 340, legend=True)
+    frame_layout(figure, 340, legend=True)
     figure.update_layout(hovermode="closest")
     figure.update_xaxes(title=titled(x_title), zeroline=False)
     figure.update_yaxes(title=titled(y_title), zeroline=False)
@@ -338,7 +333,7 @@ def by_category(frame: pd.DataFrame) -> go.Figure:
                 hovertemplate="%{customdata:,} " + column + "<extra>%{y}</extra>",
             )
         )
-    _frame_layout(figure, 90 + 28 * max(1, len(frame)), legend=True)
+    frame_layout(figure, 90 + 28 * max(1, len(frame)), legend=True)
     figure.update_layout(barmode="relative", hovermode="closest", bargap=0.35)
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(showticklabels=False, showgrid=False)
@@ -367,7 +362,7 @@ def timeline(frame: pd.DataFrame, *, share: bool) -> go.Figure:
                        line={"color": color, "width": 2}, hovertemplate="%{y:.3g}")
         )  # fmt: skip
     figure.add_hline(y=0, line={"width": 1, "dash": "dot", "color": NEUTRAL})
-    _frame_layout(figure, 280, legend=frame["variant"].nunique() > 1)
+    frame_layout(figure, 280, legend=frame["variant"].nunique() > 1)
     figure.update_yaxes(title=titled("points" if share else "difference"), zeroline=False)
     return figure
 
@@ -382,7 +377,7 @@ def translucent(color: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def _frame_layout(figure: go.Figure, height: int, *, legend: bool) -> None:
+def frame_layout(figure: go.Figure, height: int, *, legend: bool) -> None:
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 12, "t": 28 if legend else 10, "b": 4},

@@ -18,6 +18,10 @@ from tunescope import ApiError, ConnectionFailed
 
 Json = dict[str, Any]
 Color = Literal["red", "orange", "blue", "green", "violet", "gray"]
+SMOOTHING = (
+    "Time-weighted exponential moving average, as at W&B: curves of any density are smoothed alike. "
+    "What was measured stays behind it."
+)
 # Columns from which on a table becomes cards on a phone.
 STACKED_FROM = 4
 
@@ -37,6 +41,16 @@ MARKS: dict[str, Mark] = {
     "finished": Mark("green", "check_circle", "finished"),
     "failed": Mark("red", "cancel", "failed"),
     "crashed": Mark("red", "bolt", "crashed"),
+    # alerts
+    "loss_not_finite": Mark("red", "error", "NaN loss"),
+    "loss_diverging": Mark("red", "trending_up", "diverging"),
+    "loss_oscillating": Mark("orange", "airwave", "oscillating"),
+    "no_progress": Mark("orange", "trending_flat", "no progress"),
+    "overfitting": Mark("orange", "call_split", "overfitting"),
+    "gradients_exploding": Mark("red", "flare", "gradients"),
+    "throughput_falling": Mark("orange", "speed", "slower"),
+    "gpu_idle": Mark("orange", "hotel", "GPU idle"),
+    "out_of_memory": Mark("red", "memory_alt", "memory"),
     # comparisons
     "better": Mark("green", "trending_up", "better"),
     "worse": Mark("red", "trending_down", "worse"),
@@ -210,11 +224,19 @@ def numeric(value: str, kind: str = "") -> Cell:
     return Cell(html.escape(value), f"num {kind}".strip())
 
 
-def pick(label: str, options: Sequence[str], names: Mapping[str, str], param: str, *, help: str | None = None) -> str:
+def pick(
+    label: str,
+    options: Sequence[str],
+    names: Mapping[str, str],
+    param: str,
+    *,
+    help: str | None = None,
+    width: int = 340,
+) -> str:
     """A choice between things that have an id and a name. The id is what stands in the URL."""
     asked = st.query_params.get(param)
     index = options.index(asked) if asked in options else 0
-    chosen = st.selectbox(label, options, index=index, format_func=lambda one: names[one], width=340, help=help)
+    chosen = st.selectbox(label, options, index=index, format_func=lambda one: names[one], width=width, help=help)
     if chosen != options[index]:
         st.query_params[param] = chosen
     return chosen

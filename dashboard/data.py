@@ -70,9 +70,38 @@ def runs(
     )
 
 
+@st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
+def filters(project: str) -> list[Json]:
+    """The saved filters of a project."""
+    return _items(client().list_filters(project))
+
+
+def save_filter(project: str, name: str, **body: Any) -> None:
+    client().save_filter(project, name, **body)
+    filters.clear()
+
+
+def delete_filter(project: str, name: str) -> None:
+    client().delete_filter(project, name)
+    filters.clear()
+
+
 @st.cache_data(ttl=LIVE, max_entries=256, show_spinner=False)
 def run(run_id: str) -> Json:
     return client().get_run(run_id)
+
+
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def alerts(run_ids: Sequence[str] | None = None, limit: int = 200) -> list[Json]:
+    """Open alerts, the newest first: of these runs, or of all."""
+    if run_ids is not None and not run_ids:
+        return []
+    return _items(client().list_alerts(run_id=run_ids and list(run_ids), open=True, limit=limit))
+
+
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def diagnoses(run_id: str) -> list[Json]:
+    return _items(client().diagnoses(run_id))
 
 
 @st.cache_data(ttl=LIST, max_entries=256, show_spinner=False)
@@ -95,6 +124,25 @@ def history(
     with pa.ipc.open_stream(io.BytesIO(stream)) as reader:
         frame: pd.DataFrame = reader.read_all().select(HISTORY.names).cast(HISTORY).to_pandas()
     return frame
+
+
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def compared(run_ids: Sequence[str], metrics: Sequence[str] | None = None) -> Json:
+    return client().compare_runs(run_ids, metrics)
+
+
+@st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
+def importance(
+    metric: str, by: str, project: str | None = None, query: str = "", run_ids: Sequence[str] | None = None
+) -> Json | str:
+    """Which settings a metric depends on, or the sentence that says why that cannot be asked."""
+    chosen = None if run_ids is None else list(run_ids)
+    try:
+        return client().importance(metric, by=by, project=project, query=query, run_ids=chosen)
+    except ApiError as refused:
+        if refused.status not in {400, 422}:
+            raise
+        return refused.message
 
 
 @st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)

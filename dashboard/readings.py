@@ -74,10 +74,11 @@ def default_metrics(keys: Sequence[str]) -> list[str]:
 
 
 def chart_groups(keys: Sequence[str]) -> dict[str, list[str]]:
-    """Metric keys by what they measure: train and eval loss share a chart. System and probe metrics left out."""
+    """Metric keys by what they measure: train and eval loss share a chart. System and probe metrics are left out, and
+    the epoch, which is an axis."""
     groups: dict[str, list[str]] = {}
     for key in keys:
-        if not charts.is_system(key) and not charts.is_probe(key):
+        if not charts.is_system(key) and not charts.is_probe(key) and not charts.is_epoch(key):
             groups.setdefault(charts.family(key), []).append(key)
     order = sorted(groups, key=lambda name: (name != "loss", -len(groups[name]), name))
     return {name: sorted(groups[name]) for name in order}
@@ -141,14 +142,6 @@ def trainable_parameters(run: Json) -> float | None:
     return found if found is not None else config_number(run, (*names, "parameters.trainable"))
 
 
-def differences(runs: Sequence[Json]) -> list[tuple[str, list[str]]]:
-    """The config entries that are not the same in all runs, a value a run."""
-    flats = [formats.flatten(run["config"]) for run in runs]
-    keys = list(dict.fromkeys(key for flat in flats for key in flat))
-    rows = [(key, [flat.get(key, "") for flat in flats]) for key in keys]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
-
-
 def environment(run: Json) -> list[tuple[str, str]]:
     """What the client recorded of the machine and the code, flat; packages and the command have their own places."""
     recorded = {key: value for key, value in run["environment"].items() if key not in {"packages", "command"}}
@@ -183,3 +176,100 @@ def items_frame(items: Sequence[Json]) -> pd.DataFrame:
     return pd.DataFrame(
         [{k: "; ".join(map(str, v)) if isinstance(v, list) else v for k, v in item.items()} for item in items]
     )
+
+
+def groupings(runs: Sequence[Json]) -> dict[str, str]:
+    """What runs can be averaged over, as the service calls it, with its name: what splits them, but not all of them."""
+    found: dict[str, str] = {}
+    if any(name.endswith("seed") for run in runs for name in formats.flatten(run["config"])):
+        found["seed"] = "seeds of a configuration"
+    if 1 < len({run["group"] for run in runs}) < len(runs):
+        found["group"] = "group"
+    flats = {
+        "params": [formats.flatten(run["config"]) for run in runs],
+        "tags": [dict(run["tags"]) for run in runs],
+    }
+    for kind, columns in flats.items():
+        for key in dict.fromkeys(key for column in columns for key in column):
+            if 1 < len({column.get(key) for column in columns}) < len(runs):
+                found[f"{kind}.{key}"] = key if kind == "params" else f"tag {key}"
+    return found
+
+
+def setting_columns(runs: Sequence[Json], keys: Iterable[str]) -> dict[str, list[float | str | None]]:
+    """Config keys → the value of each run: a number where every run that sets it has a number, else text."""
+    flats = [formats.flatten(run["config"]) for run in runs]
+    return {key: as_numbers([flat.get(key) for flat in flats]) for key in keys}
+
+
+def as_numbers(texts: Sequence[str | None]) -> list[float | str | None]:
+    """Numbers where every text that is there is one; else the texts."""
+    try:
+        return [None if text is None else float(text) for text in texts]
+    except ValueError:
+        return list(texts)
+
+
+def varying(runs: Sequence[Json]) -> list[str]:
+    """The config keys that are not the same in all runs."""
+    flats = [formats.flatten(run["config"]) for run in runs]
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    return [key for key in keys if len({flat.get(key) for flat in flats}) > 1]
+
+
+# --- runs in groups ---
+
+
+class RunGroup(NamedTuple):
+    """Runs that have one value of a field; `condition` finds them in the search language."""
+
+    label: str
+    condition: str
+    runs: list[Json]
+
+
+def grouped(runs: Sequence[Json], field: str) -> list[RunGroup]:
+    """The runs by `group`, `params.KEY` or `tags.KEY`, the largest group first."""
+    groups: dict[str | None, list[Json]] = {}
+    for run in runs:
+        groups.setdefault(field_text(run, field), []).append(run)
+    found = [
+        RunGroup("not set" if text is None else text, condition(field, text), held) for text, held in groups.items()
+    ]
+    return sorted(found, key=lambda group: -len(group.runs))
+
+
+def field_text(run: Json, field: str) -> str | None:
+    """A run's value of `group`, `params.KEY` or `tags.KEY`, as the service keeps it."""
+    kind, _, key = field.partition(".")
+    if kind == "params":
+        return leaves(run["config"]).get(key)
+    value: str | None = run["group"] if kind == "group" else run["tags"].get(key)
+    return value
+
+
+def leaves(config: Mapping[str, Any]) -> dict[str, str]:
+    """A config flattened with dots, each value as the text that a search compares."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found.update({f"{key}.{name}": text for name, text in leaves(value).items()})
+        else:
+            found[key] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return found
+
+
+def condition(field: str, text: str | None) -> str:
+    kind, _, key = field.partition(".")
+    name = f"{kind}.`{key}`" if key else kind
+    if text is None:
+        return f"{name} is null"
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{name} = "{quoted}"'
+
+
+def mean_and_sd(runs: Sequence[Json], key: str) -> tuple[float | None, float | None]:
+    """Of the finite last values of a metric: the mean, and the standard deviation from two runs on."""
+    values = [run["metrics"].get(key, {}).get("last") for run in runs]
+    finite = pd.Series([float(value) for value in values if isinstance(value, int | float)], dtype=float)
+    return (float(finite.mean()) if len(finite) else None), (float(finite.std()) if len(finite) > 1 else None)

@@ -19,9 +19,15 @@ from service.judge import Handover
 from service.settings import Settings
 from service.store.blobs import BlobStore
 from service.store.database import Database
+from service.tracking import alert_routes as tracking_alerts
+from service.tracking import compare_routes as tracking_compare
+from service.tracking import filter_routes as tracking_filters
 from service.tracking import registry_routes as tracking_registry
 from service.tracking import routes as tracking
+from service.tracking.alerts import AlertWorker
 from service.tracking.ingest import Ingest
+from service.tracking.mlflow import face as mlflow
+from service.tracking.webhooks import Deliveries
 
 DESCRIPTION = """Experiment tracking and evaluation for fine-tuned language models:
 did it learn (runs), is it better (evaluations), what did it forget (audits), do users prefer it (experiments).
@@ -38,7 +44,14 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.database = database or Database(settings.resolved_database_url)
         app.state.blobs = BlobStore(settings.resolved_artifacts_url)
-        app.state.ingest = Ingest(app.state.database)
+        mlflow.prepare(app.state.database)
+        app.state.deliveries = Deliveries(settings, app.state.database)
+        await app.state.deliveries.start()
+        app.state.alerts = AlertWorker(
+            app.state.database, settings.silent_after_seconds, owed=app.state.deliveries.wake
+        )
+        app.state.alerts.start()
+        app.state.ingest = Ingest(app.state.database, app.state.alerts.notice)
         app.state.ingest.start()
         app.state.traffic = Traffic(settings, app.state.database)
         await app.state.traffic.start()
@@ -47,22 +60,28 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         finally:
             await app.state.traffic.stop()
             app.state.ingest.stop()
+            app.state.alerts.stop()
+            await app.state.deliveries.stop()
             if database is None:
                 app.state.database.close()
 
     app = FastAPI(title="Tunescope", version=version("tunescope"), description=DESCRIPTION, lifespan=lifespan)
     app.state.settings = settings
-    errors.install(app)
+    errors.install(app, mlflow.ERROR_SHAPES)
     if judge_socket is not None:
         app.add_middleware(Handover, socket_path=judge_socket)
     # The gateway first: its path is the hot one, and routes are tried in order.
     for router in (
         gateway.router,
         tracking.router,
+        tracking_alerts.router,
         tracking_registry.router,
+        tracking_compare.router,
+        tracking_filters.router,
         evaluation.router,
         forgetting.router,
         experiments.router,
+        mlflow.router,
     ):
         app.include_router(router)
 

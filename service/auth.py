@@ -1,11 +1,14 @@
 """API key -> principal with scopes.
 
 Keys are 256 random bits, stored hashed, shown once. `admin` includes every scope, `write` includes `read`.
-Clients send `Authorization: Bearer <key>` or `X-API-Key: <key>`.
+Clients send `Authorization: Bearer <key>`, `X-API-Key: <key>`, or the key as the password of Basic
+authentication (any user name), which is all that some clients can do.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import secrets
 import time
@@ -85,4 +88,9 @@ def _presented_key(request: Request) -> str | None:
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and token:
         return token.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(token, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return None
     return request.headers.get("x-api-key")

@@ -11,10 +11,13 @@ was wrong, where, and what to do.
     ├── Conflict       409
     ├── TooLarge       413
     └── Unavailable    503
+
+Faces that speak another protocol answer in its shape: `install` takes theirs by path.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -22,6 +25,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
+
+# Status, code, message and details to the body of an answer.
+Shape = Callable[[int, str, str, dict[str, Any] | None], dict[str, Any]]
 
 
 class ServiceError(Exception):
@@ -72,29 +78,37 @@ class Unavailable(ServiceError):
 
 
 def error_response(
+    request: Request,
     status: int,
     code: str,
     message: str,
     details: dict[str, Any] | None = None,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    body = {"error": {"code": code, "message": message, "details": details}}
-    return JSONResponse(body, status_code=status, headers=headers)
+    shapes: Mapping[str, Shape] = request.app.state.error_shapes
+    path = request.url.path
+    shape = next((shape for prefix, shape in shapes.items() if path.startswith(prefix)), _shape)
+    return JSONResponse(shape(status, code, message, details), status_code=status, headers=headers)
 
 
-def _service_error(_: Request, error: Exception) -> JSONResponse:
+def _shape(status: int, code: str, message: str, details: dict[str, Any] | None) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "details": details}}
+
+
+def _service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-    return error_response(error.status, error.code, error.message, error.details, headers)
+    return error_response(request, error.status, error.code, error.message, error.details, headers)
 
 
-def _invalid_request(_: Request, error: Exception) -> JSONResponse:
+def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     """Say in one sentence what the first fault is; list all of them in `details`."""
     assert isinstance(error, RequestValidationError)
     faults = [{"where": _place(fault["loc"]), "what": fault["msg"]} for fault in error.errors()]
     first = faults[0] if faults else {"where": "body", "what": "not readable"}
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return error_response(400, "invalid_request", f"{first['where']}: {first['what']}{more}.", {"faults": faults})
+    message = f"{first['where']}: {first['what']}{more}."
+    return error_response(request, 400, "invalid_request", message, {"faults": faults})
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -106,20 +120,24 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     route = f"{request.method} {request.url.path}"
     if error.status_code == 404:
-        return error_response(404, "no_such_route", f"There is no route {route}; /docs lists them all.")
+        return error_response(request, 404, "no_such_route", f"There is no route {route}; /docs lists them all.")
     if error.status_code == 405:
         message = f"{route} is not allowed; /docs says which methods are."
-        return error_response(405, "method_not_allowed", message, headers=dict(error.headers or {}))
-    return error_response(error.status_code, "http_error", str(error.detail), headers=dict(error.headers or {}))
+        return error_response(request, 405, "method_not_allowed", message, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    return error_response(request, error.status_code, "http_error", str(error.detail), headers=headers)
 
 
-def _impossible_value(_: Request, error: Exception) -> JSONResponse:
+def _impossible_value(request: Request, error: Exception) -> JSONResponse:
     """A zero byte in text, an integer beyond 64 bits: what JSON and URLs can say and no database can hold."""
     cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-    return error_response(400, "impossible_value", f"A value of the request cannot be stored or looked up: {cause}.")
+    message = f"A value of the request cannot be stored or looked up: {cause}."
+    return error_response(request, 400, "impossible_value", message)
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, shapes: Mapping[str, Shape] | None = None) -> None:
+    """Answer errors in the one shape, and below the path prefixes of `shapes` in theirs."""
+    app.state.error_shapes = shapes or {}
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import httpx2
 import uvicorn
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors
@@ -133,7 +133,7 @@ class Handover:
             message = (
                 f"The process that scores and compares ended before it answered ({error!r}). Send the request again."
             )
-            await errors.error_response(503, "judge_unavailable", message)(scope, receive, send)
+            await errors.error_response(Request(scope), 503, "judge_unavailable", message)(scope, receive, send)
             return
         try:
             headers = [(key.lower(), value) for key, value in answer.headers.raw]

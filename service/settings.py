@@ -30,11 +30,22 @@ class Settings(BaseSettings):
     )
     auth: bool | None = Field(None, description="Ask for API keys. Absent: off on a loopback address, on elsewhere.")
     max_body_bytes: int = Field(256 * 2**20, gt=0, description="Largest request body that is read.")
+    max_artifact_bytes: int = Field(
+        64 * 2**30,
+        gt=0,
+        description="Largest file that MLflow clients may upload; it is streamed, never held in memory.",
+    )
     silent_after_seconds: float = Field(
         60.0, gt=0, description="A running run without a heartbeat for this long is shown as silent."
     )
     judge_idle_seconds: float = Field(
         300.0, gt=0, description="The process that scores and compares ends after so long without a request."
+    )
+    webhook_private_addresses: bool = Field(
+        False, description="Let webhooks go to loopback and private addresses (link-local ones never)."
+    )
+    dashboard_url: str = Field(
+        "http://localhost:8501", description="Where people open the dashboard: webhooks link to runs there."
     )
     snapshot_refresh_seconds: float = Field(
         5.0, gt=0, description="How soon every replica sees a change of an experiment."

@@ -98,6 +98,14 @@ class Client:
         """What came of a run: model versions, evaluations, audits, experiments."""
         return self._get("runs", run_id, "links")
 
+    def diagnoses(self, run_id: str) -> Json:
+        """What every rule says of a run now: found, clear, or why it cannot tell; with the numbers it used."""
+        return self._get("runs", run_id, "diagnoses")
+
+    def list_alerts(self, **params: Any) -> Json:
+        """Filter by `project`, `run_id` (one or several), `open`, `rule`, `severity`; page with `limit`, `cursor`."""
+        return self._get("alerts", **params)
+
     def send_batch(self, run_id: str, body: bytes) -> Json:
         """Store one numbered batch of points (msgpack). Batches at or below the last one stored are dropped."""
         route = API + path("runs", run_id, "batches")
@@ -105,6 +113,22 @@ class Client:
             "POST", route, content=body, headers={"Content-Type": "application/msgpack"}
         )
         return answer
+
+    # --- webhooks ---
+
+    def create_webhook(self, url: str, project: str | None = None, secret_ref: str | None = None) -> Json:
+        """Alerts go to `url`, of one project or of all; `secret_ref` (`env:`, `file:`) names the signing key."""
+        return self._post("webhooks", body={"url": url, "project": project, "secret_ref": secret_ref})
+
+    def list_webhooks(self) -> Json:
+        return self._get("webhooks")
+
+    def test_webhook(self, webhook_id: str) -> Json:
+        """Send a made-up alert now: `{"delivered", "status", "error", "seconds"}`."""
+        return self._post("webhooks", webhook_id, "test")
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        self._transport.send("DELETE", API + path("webhooks", webhook_id))
 
     # --- metrics ---
 
@@ -135,11 +159,67 @@ class Client:
         return answer
 
     def history_arrow(
-        self, run_ids: str | Sequence[str], keys: str | Sequence[str] | None = None, max_points: int | None = None
+        self,
+        run_ids: str | Sequence[str],
+        keys: str | Sequence[str] | None = None,
+        max_points: int | None = None,
+        *,
+        whole: bool = False,
     ) -> bytes:
-        """The same as an Arrow IPC stream: run_id, key, segment, step, time, value. Needs no parsing to read."""
-        params = {"run_id": _list(run_ids), "key": keys and _list(keys), "max_points": max_points}
+        """The same as an Arrow IPC stream: run_id, key, segment, step, time, value. Needs no parsing to read.
+
+        `whole`: also the points that a resumed run replaced, in the order they were logged.
+        """
+        params: Json = {"run_id": _list(run_ids), "key": keys and _list(keys), "max_points": max_points}
+        params["whole"] = whole or None
         return self._bytes(f"{API}/metrics", params=params, headers={"Accept": ARROW})
+
+    # --- comparing runs ---
+
+    def compare_runs(
+        self,
+        run_ids: Sequence[str],
+        metrics: Sequence[str] | None = None,
+        directions: Mapping[str, Literal["min", "max"]] | None = None,
+    ) -> Json:
+        """What differs between runs (config, environment, tags, data), and their metric summaries, the best marked."""
+        body = {"run_ids": list(run_ids), "metrics": metrics and list(metrics), "directions": dict(directions or {})}
+        return self._post("runs", "compare", body=body)
+
+    def curves(self, run_ids: str | Sequence[str], keys: str | Sequence[str], **options: Any) -> Json:
+        """Curves on one axis: `x` (step, time, epoch), `max_points`, `smoothing`, `group_by`, `after` (a cursor).
+
+        `{"curves", "groups", "group_curves", "missing", "cursor"}`; with `group_by` (`["params.lr"]`, `["seed"]`)
+        mean, sd, n, min and max of groups instead of curves of runs.
+        """
+        return self._post("runs", "curves", body={"run_ids": _list(run_ids), "keys": _list(keys), **options})
+
+    def curves_arrow(self, run_ids: str | Sequence[str], keys: str | Sequence[str], **options: Any) -> bytes:
+        """The same as an Arrow IPC stream; what is not a column is in the schema's metadata, as JSON under `about`."""
+        body = {"run_ids": _list(run_ids), "keys": _list(keys), **options}
+        headers = {"Accept": ARROW}
+        content: bytes = self._transport.send("POST", f"{API}/runs/curves", json=body, headers=headers).content
+        return content
+
+    def importance(self, metric: str, **options: Any) -> Json:
+        """How much of a metric's variation each config key explains: over `run_ids`, or a `project` and `query`.
+
+        `by` is the value that counts: last, min, max or best; `direction` says which way is better.
+        """
+        return self._post("runs", "importance", body={"metric": metric, **options})
+
+    def list_filters(self, project: str) -> Json:
+        """The saved filters of a project's runs."""
+        return self._get("filters", project=project)
+
+    def save_filter(self, project: str, name: str, **body: Any) -> Json:
+        """Keep `query`, `order_by`, `columns` and `group_by` under a name, for everyone who reads the project."""
+        params, filter_ = {"project": project}, {"name": name, **body}
+        answer: Json = self._transport.json("PUT", API + path("filters"), params=params, json=filter_)
+        return answer
+
+    def delete_filter(self, project: str, name: str) -> None:
+        self._transport.send("DELETE", API + path("filters"), params={"project": project, "name": name})
 
     # --- artifacts ---
 
@@ -165,11 +245,24 @@ class Client:
     # --- models ---
 
     def register_model(self, name: str, **body: Any) -> Json:
-        """Add a version: `run_id`, `base_version_id`, `source`, `method`, `description`, `aliases`."""
+        """Add a version: `run_id`, `base_version_id`, `source`, `method`, `description`, `tags`, `aliases`."""
         return self._post("models", name, "versions", body=body)
 
-    def list_models(self) -> Json:
-        return self._get("models")
+    def list_models(self, prompts: bool = False) -> Json:
+        """All models with their newest version; with `prompts`, the prompts that MLflow clients registered instead."""
+        return self._get("models", prompts=prompts or None)
+
+    def get_model(self, name: str) -> Json:
+        return self._get("models", name)
+
+    def update_model(self, name: str, /, **changes: Any) -> Json:
+        """Change `name` or `description`; `tags` are merged into what is there, and None takes one away."""
+        answer: Json = self._transport.json("PATCH", API + path("models", name), json=changes)
+        return answer
+
+    def delete_model(self, name: str) -> None:
+        """Delete a model and its versions. Evaluations and audits keep the versions that they name."""
+        self._transport.send("DELETE", API + path("models", name))
 
     def model_versions(self, name: str) -> Json:
         return self._get("models", name, "versions")
@@ -177,8 +270,17 @@ class Client:
     def get_model_version(self, version_id: str) -> Json:
         return self._get("model-versions", version_id)
 
+    def update_model_version(self, version_id: str, **changes: Any) -> Json:
+        """Change `description`; `tags` are merged into what is there, and None takes one away."""
+        answer: Json = self._transport.json("PATCH", API + path("model-versions", version_id), json=changes)
+        return answer
+
+    def delete_model_version(self, version_id: str) -> None:
+        """Hide a version. What names it can still show it, and its number is not given again."""
+        self._transport.send("DELETE", API + path("model-versions", version_id))
+
     def model_version_links(self, version_id: str) -> Json:
-        """Where a model version comes from and where it is used: run, base, evaluations, audits, experiments."""
+        """Where a version comes from and where it is used: run, data sets, base, evaluations, audits, experiments."""
         return self._get("model-versions", version_id, "links")
 
     def set_alias(self, name: str, alias: str, version: int) -> Json:
@@ -186,6 +288,13 @@ class Client:
         route = API + path("models", name, "aliases", alias)
         answer: Json = self._transport.json("PUT", route, json={"version": version})
         return answer
+
+    def get_alias(self, name: str, alias: str) -> Json:
+        """The version that an alias points at."""
+        return self._get("models", name, "aliases", alias)
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        self._transport.send("DELETE", API + path("models", name, "aliases", alias))
 
     # --- evaluation ---
 

@@ -1,4 +1,4 @@
-"""Decide between fine-tunes: verdicts first, then cost, curves and what was set differently."""
+"""Decide between fine-tunes: verdicts and cost, curves, metrics, what was set differently, and what of it matters."""
 
 from __future__ import annotations
 
@@ -8,12 +8,26 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, formats, navigate, readings, verdicts
+from dashboard import (
+    charts,
+    compare_parts,
+    comparison_charts,
+    components,
+    curve_data,
+    data,
+    formats,
+    navigate,
+    readings,
+    verdicts,
+)
 from dashboard.components import Cell, number_head, numeric, text_cell
 
 Json = dict[str, Any]
 MOST_RUNS = 50
 MOST_CHARTS = 12
+# A longer legend would push everything else down: it opens on demand.
+LEGEND_UP_TO = 8
+VIEWS = ["Verdicts", "Curves", "Metrics", "Settings", "What matters"]
 
 
 def render() -> None:
@@ -27,37 +41,51 @@ def render() -> None:
         )
         navigate.link("runs", "Choose runs", "table_rows")
         return
-    runs = [data.run(run_id) for run_id in ids]
-    baseline = choose_baseline(runs)
-    legend(runs, baseline)
-    verdicts_part(runs, baseline)
-    cost_part(runs, baseline)
-    curves_part(runs)
-    config_part(runs)
+    runs = [data.run(run_id) for run_id in dict.fromkeys(ids)]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        baseline = choose_baseline(runs)
+        navigate.link("runs", "Change the selection", "edit")
+        if len(runs) > LEGEND_UP_TO:
+            with st.popover(formats.plural(len(runs), "run"), icon=":material/legend_toggle:"):
+                legend(runs, baseline)
+    if len(runs) <= LEGEND_UP_TO:
+        with st.container(horizontal=True, gap="small", key="compare-legend"):
+            legend(runs, baseline)
+    tabs = st.tabs(VIEWS, key="view", on_change="rerun", bind="query-params")
+    shown = next((name for name, tab in zip(VIEWS, tabs, strict=True) if tab.open), VIEWS[0])
+    with tabs[VIEWS.index(shown)]:
+        if shown == "Verdicts":
+            verdicts_part(runs, baseline)
+            cost_part(runs, baseline)
+        elif shown == "Curves":
+            curves_part(runs)
+        elif shown == "Metrics":
+            compare_parts.metrics_part(runs)
+        elif shown == "Settings":
+            compare_parts.settings_part(runs)
+        else:
+            compare_parts.importance_part(runs, baseline)
 
 
 def choose_baseline(runs: list[Json]) -> Json:
     names = {run["id"]: run["name"] for run in runs}
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        chosen = components.pick(
-            "Baseline", list(names), names, "baseline", help="Every other run is judged against this one."
-        )
-        navigate.link("runs", "Change the selection", "edit")
+    help = "Every other run is judged against this one."
+    chosen = components.pick("Baseline", list(names), names, "baseline", help=help)
     return next(run for run in runs if run["id"] == chosen)
 
 
 def legend(runs: list[Json], baseline: Json) -> None:
+    """Which line is whose."""
     look = charts.styles([run["id"] for run in runs])
-    with st.container(horizontal=True, gap="small", key="compare-legend"):
-        for run in runs:
-            with st.container(horizontal=True, gap=None, vertical_alignment="center", width="content"):
-                style = look[run["id"]]
-                border = "dashed" if style.dash != "solid" else "solid"
-                st.html(
-                    f'<span class="ts-swatch" style="border-top-color:{style.color};border-top-style:{border}"></span>',
-                    width="content",
-                )
-                navigate.link("run", run["name"] + (" (baseline)" if run is baseline else ""), id=run["id"])
+    for run in runs:
+        with st.container(horizontal=True, gap=None, vertical_alignment="center", width="content"):
+            style = look[run["id"]]
+            border = "dashed" if style.dash != "solid" else "solid"
+            st.html(
+                f'<span class="ts-swatch" style="border-top-color:{style.color};border-top-style:{border}"></span>',
+                width="content",
+            )
+            navigate.link("run", run["name"] + (" (baseline)" if run is baseline else ""), id=run["id"])
 
 
 # --- verdicts ---
@@ -146,55 +174,80 @@ def primary(evaluation: Json | None) -> tuple[float | None, str]:
 
 
 def curves_part(runs: list[Json]) -> None:
-    components.section("Curves")
-    keys = [key for key in readings.metric_keys(runs) if not charts.is_system(key)]
+    keys = [key for key in readings.metric_keys(runs) if not charts.is_system(key) and not charts.is_epoch(key)]
     long = [key for key in keys if any(key in run["metrics"] and run["metrics"][key]["count"] > 1 for run in runs)]
     if not long:
-        st.caption("These runs logged no series.")
+        components.empty("No series", "These runs logged no metric more than once.", icon="show_chart")
         return
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    epochs = any(charts.is_epoch(key) for run in runs for key in run["metrics"])
+    groupings = {"": "nothing: each run", **readings.groupings(runs)}
+    left, right = st.columns([3, 2])
+    with left:
         chosen = st.multiselect(
-            "Metrics", long, default=long[:4], key="metrics", bind="query-params", max_selections=MOST_CHARTS, width=400
+            "Metrics", long, default=long[:4], key="metrics", bind="query-params", max_selections=MOST_CHARTS
         )
-        x = st.segmented_control(
-            "Across", ["step", "time"], default="step", required=True, key="x", bind="query-params"
+    with right:
+        by = components.pick(
+            "Average over", list(groupings), groupings, "by",
+            help="Draws the mean of each group of runs, and its standard deviation as a band. A run counts only where "
+            "it has points; a group of one has no band.",
+        )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        axes = ["step", "time", *(["epoch"] if epochs else [])]
+        x = st.segmented_control("Across", axes, default="step", required=True, key="x", bind="query-params")
+        smoothing = st.slider(
+            "Smoothing", 0.0, 0.99, 0.0, 0.01, key="smooth", bind="query-params", width=220, help=components.SMOOTHING
         )
-        smoothing = st.slider("Smoothing", 0.0, 0.99, 0.0, 0.01, key="smooth", bind="query-params", width=180)
         log_y = st.toggle("Log axis", key="log", bind="query-params")
     counts = [run["metrics"].get(key, {}).get("count", 0) for run in runs for key in chosen]
-    frame = data.history([run["id"] for run in runs], chosen, counts)
+    found = curve_data.curves(
+        [run["id"] for run in runs], chosen, counts, x=x, smoothing=float(smoothing), group_by=[by] if by else []
+    )
+    if by:
+        group_legend(found.groups)
     names = {run["id"]: run["name"] for run in runs}
-    frame = in_order(frame, [run["id"] for run in runs])
     grid = st.grid(2, min_column_width=340)
     for key in chosen:
-        part = frame[frame["key"] == key]
+        part = found.of([key])
         with grid:
-            figure = charts.curves(part, names=names, x=x, smoothing=float(smoothing), log_y=log_y, height=290)
-            figure.update_layout(showlegend=False, margin_t=10)
-            components.chart(figure, part, title=key, key=f"compare-{key}")
+            if by:
+                labels = [group["label"] for group in found.groups]
+                figure = comparison_charts.bands(part, labels=labels, x=x, log_y=log_y)
+                part = part.assign(label=part["group"].map(dict(enumerate(labels))))
+            else:
+                figure = charts.curves(part, names=names, x=x, log_y=log_y, height=290)
+                figure.update_layout(showlegend=False, margin_t=10)
+            components.chart(
+                figure, charts.as_measured(part, x), title=key, key=f"compare-{key}", note=left_out(found, key)
+            )
 
 
-def in_order(frame: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
-    """By run in the order asked for, so that dashes are given out the same way in every chart."""
-    place = {run_id: index for index, run_id in enumerate(ids)}
-    return frame.sort_values("run_id", key=lambda column: column.map(place), kind="stable")
+def group_legend(groups: list[Json]) -> None:
+    entries = []
+    for place, group in enumerate(groups):
+        color, dash = comparison_charts.group_style(place)
+        line = f"border-top-color:{color};border-top-style:{'dashed' if dash != 'solid' else 'solid'}"
+        count = formats.plural(len(group["run_ids"]), "run")
+        entries.append(
+            f'<span class="ts-legend"><span class="ts-swatch" style="{line}"></span>'
+            f'{html.escape(group["label"])} <span class="ts-dim">{count}</span></span>'
+        )
+    st.html(f'<div class="ts-legends">{"".join(entries)}</div>')
+    if groups and all(len(group["run_ids"]) == 1 for group in groups):
+        st.caption("Every group is a single run: there is no spread to draw.")
 
 
-# --- config ---
-
-
-def config_part(runs: list[Json]) -> None:
-    components.section("What was set differently")
-    rows = readings.differences(runs)
-    if not rows:
-        st.caption("Nothing: these runs have the same config.")
-        return
-    head: list[str | Cell] = ["Setting", *(Cell(html.escape(run["name"]), "") for run in runs)]
-    body: list[list[str | Cell]] = [
-        [text_cell(key, "key ts-mono"), *(text_cell(value or formats.NONE, "ts-mono") for value in values)]
-        for key, values in rows
+def left_out(found: curve_data.Curves, key: str) -> str | None:
+    """Who is not in a chart, and why."""
+    reasons = [missing["reason"] for missing in found.missing if missing["key"] == key]
+    parts = [
+        f"{formats.plural(reasons.count(reason), 'run')} {words}"
+        for reason, words in (("no_metric", "did not log it"), ("no_epoch", "logged no epoch"))
+        if reason in reasons
     ]
-    components.table(head, body)
+    unfit = sum(curve.get("not_finite", 0) for curve in found.about if curve["key"] == key)
+    parts += [f"{formats.plural(unfit, 'point')} NaN or infinite"] if unfit else []
+    return f"Not drawn: {', '.join(parts)}." if parts else None
 
 
 render()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, formats, items, navigate, readings, verdicts
+from dashboard import charts, components, curve_data, data, formats, items, navigate, readings, verdicts
 from dashboard.components import Cell, number_head, numeric
 
 Json = dict[str, Any]
@@ -308,10 +308,13 @@ def probe_part(audit: Json) -> None:
     keys = [key for key in run["metrics"] if charts.is_probe(key)]
     if not keys:
         return
-    frame = data.history([run["id"]], keys, [run["metrics"][key]["count"] for key in keys])
+    frame = curve_data.curves([run["id"]], keys, [run["metrics"][key]["count"] for key in keys]).frame
     components.section("While it trained", "The forgetting probe: a small general suite, asked every so many steps.")
     components.chart(
-        charts.curves(frame, names={}, height=280), frame, title="Probe scores over steps", key="audit-probe"
+        charts.curves(frame, names={}, height=280),
+        charts.as_measured(frame, "step"),
+        title="Probe scores over steps",
+        key="audit-probe",
     )
 
 

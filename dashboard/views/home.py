@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from dashboard import components, data, formats, navigate, readings, verdicts
+from dashboard import alert_parts, components, data, formats, navigate, readings, verdicts
 
 Json = dict[str, Any]
 RECENT = 7 * 86_400
@@ -52,7 +52,7 @@ def overview() -> None:
         }
         left, right = st.columns([3, 2], gap="medium")
         with left:
-            attention(notices(running, broken, audits, readouts))
+            attention(notices(running, broken, data.alerts(limit=50), audits, readouts))
             live = [run for run in running if run["status"] == "running"]
             going(live)
         with right:
@@ -60,9 +60,12 @@ def overview() -> None:
             traffic(experiments, readouts)
 
 
-def notices(running: list[Json], broken: list[Json], audits: list[Json], readouts: dict[str, Json]) -> list[Notice]:
+def notices(
+    running: list[Json], broken: list[Json], alerts: list[Json], audits: list[Json], readouts: dict[str, Json]
+) -> list[Notice]:
     found = [run_notice(run) for run in running if run["status"] == "silent"]
     found += [run_notice(run) for run in broken if run["created_at"] > time.time() - RECENT]
+    found += alert_notices(alerts, {notice.params["id"] for notice in found})
     for audit in audits:
         at = audit["created_at"]
         if audit["verdict"] in {"FAIL", "INVALID"} and at > time.time() - RECENT:
@@ -77,6 +80,20 @@ def notices(running: list[Json], broken: list[Json], audits: list[Json], readout
         if decision == "broken" or (decision in DUE and readout["status"] != "decided"):
             sentence = readout["verdict"]["sentence"]
             found.append(Notice(decision, key, sentence, None, "experiments", {"key": key}))
+    return found
+
+
+def alert_notices(alerts: list[Json], told: set[str]) -> list[Notice]:
+    """One notice a run that is not in `told`: its worst alert, and how many more there are."""
+    by_run: dict[str, list[Json]] = {}
+    for alert in alert_parts.worst_first(alerts):
+        if alert["run_id"] not in told and alert["opened_at"] > time.time() - RECENT:
+            by_run.setdefault(alert["run_id"], []).append(alert)
+    found = []
+    for run_id, (worst, *others) in by_run.items():
+        more = f" And {formats.plural(len(others), 'more alert')}." if others else ""
+        at = worst["opened_at"]
+        found.append(Notice(worst["rule"], worst["run_name"], worst["message"] + more, at, "run", {"id": run_id}))
     return found
 
 
@@ -96,7 +113,7 @@ def attention(found: list[Notice]) -> None:
     components.section("Needs attention")
     if not found:
         with st.container(border=True):
-            st.markdown(":green[:material/check_circle:] Nothing: no crashed run, no failed audit, no decision due.")
+            st.markdown(":green[:material/check_circle:] Nothing: no crashed run, alert, failed audit or decision due.")
         return
     with st.container(border=True, key="list-attention", gap="xsmall"):
         for index, notice in enumerate(found[:10]):

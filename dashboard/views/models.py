@@ -22,7 +22,7 @@ def render() -> None:
 
 def overview() -> None:
     components.header("Models", "Every registered model, its newest version, and which version carries which alias.")
-    models = data.models()
+    models = [entry for entry in data.models() if entry["latest"]]
     if not models:
         components.empty(
             "No model yet", "Register what a run made:", 'client.register_model("support-intent", run_id=run.id)',
@@ -57,6 +57,9 @@ def model(name: str) -> None:
     navigate.link("models", "All models", "arrow_back")
     components.header(name, "The versions of a model: what made each, how it was judged, and where it serves.")
     versions = data.model_versions(name)
+    if not versions:
+        st.caption("It has no version.")
+        return
     wanted = st.query_params.get("version")
     shown = next((version for version in versions if str(version["version"]) == wanted), versions[0])
     rows = pd.DataFrame(

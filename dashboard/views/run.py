@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, formats, navigate, readings, verdicts
+from dashboard import alert_parts, charts, components, curve_data, data, formats, navigate, readings, verdicts
 from dashboard.components import Cell, number_head, numeric, text_cell
 
 Json = dict[str, Any]
-VIEWS = ["Curves", "System", "Config", "Results", "Artifacts", "Environment"]
+VIEWS = ["Curves", "System", "Diagnoses", "Config", "Results", "Artifacts", "Environment"]
 CHARTS_AT_ONCE = 24
 
 
@@ -32,6 +32,7 @@ def show(run_id: str) -> None:
     with components.guard():
         run = data.run(run_id)
         head(run)
+        alert_parts.cards(alert_parts.of_runs([run_id])[run_id])
         links = data.run_links(run_id)
         verdicts.record(
             key="run",
@@ -41,12 +42,13 @@ def show(run_id: str) -> None:
             audits=links["audits"],
             experiments=links["experiments"],
         )
-        curves_tab, system_tab, config_tab, results_tab, artifacts_tab, environment_tab = st.tabs(
+        curves_tab, system_tab, diagnoses_tab, config_tab, results_tab, artifacts_tab, environment_tab = st.tabs(
             VIEWS, key="view", on_change="rerun", bind="query-params"
         )
         for tab, draw in (
             (curves_tab, curves),
             (system_tab, system),
+            (diagnoses_tab, alert_parts.diagnoses),
             (config_tab, config),
             (artifacts_tab, artifacts),
             (environment_tab, environment),
@@ -98,14 +100,13 @@ def head(run: Json) -> None:
 # --- curves ---
 
 
-def curve_controls() -> tuple[str, float, bool]:
+def curve_controls(run: Json) -> tuple[str, float, bool]:
+    axes = ["step", "time", *(["epoch"] if any(charts.is_epoch(key) for key in run["metrics"]) else [])]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        x = st.segmented_control(
-            "Across", ["step", "time"], default="step", required=True, key="x", bind="query-params"
-        )  # fmt: skip
+        x = st.segmented_control("Across", axes, default="step", required=True, key="x", bind="query-params")
         smoothing = st.slider(
             "Smoothing", 0.0, 0.99, 0.0, 0.01, key="smooth", bind="query-params", width=220,
-            help="Exponential moving average; the measured values stay behind as a faint line.",
+            help=components.SMOOTHING,
         )  # fmt: skip
         log_y = st.toggle("Log axis", key="log", bind="query-params")
     return x, float(smoothing), log_y
@@ -120,10 +121,11 @@ def curves(run: Json) -> None:
             icon="show_chart", code="python",
         )  # fmt: skip
         return
-    x, smoothing, log_y = curve_controls()
+    x, smoothing, log_y = curve_controls(run)
     drawn = {name: keys for name, keys in groups.items() if max(run["metrics"][key]["count"] for key in keys) > 1}
-    frame = history(run, [key for keys in list(drawn.values())[:CHARTS_AT_ONCE] for key in keys])
-    unfit = charts.not_finite(frame)
+    found = read(run, [key for keys in list(drawn.values())[:CHARTS_AT_ONCE] for key in keys], x, smoothing)
+    alerts = alert_parts.of_runs([run["id"]])[run["id"]] if x == "step" else []
+    unfit = found.not_finite
     if unfit:
         st.warning(
             f"{formats.plural(unfit, 'point')} on this page cannot be drawn: NaN or infinite.",
@@ -131,18 +133,19 @@ def curves(run: Json) -> None:
         )
     grid = st.grid(2, min_column_width=340)
     for name, keys in list(drawn.items())[:CHARTS_AT_ONCE]:
-        part = frame[frame["key"].isin(keys)]
+        part = found.of(keys)
         with grid:
-            figure = charts.curves(part, names={}, x=x, smoothing=smoothing, log_y=log_y)
-            components.chart(figure, part, title=name, key=f"curve-{name}")
+            figure = charts.curves(part, names={}, x=x, log_y=log_y)
+            alert_parts.mark_steps(figure, alerts, keys)
+            components.chart(figure, charts.as_measured(part, x), title=name, key=f"curve-{name}")
     if len(drawn) > CHARTS_AT_ONCE:
         st.caption(f"The first {CHARTS_AT_ONCE} of {len(drawn)} charts are shown.")
     singles(run, [key for name, keys in groups.items() if name not in drawn for key in keys])
     if probes:
         components.section("Forgetting probe", "General abilities, measured while the run was learning something else.")
-        part = history(run, probes)
+        part = read(run, probes, x).frame
         figure = charts.curves(part, names={}, x=x, height=300)
-        components.chart(figure, part, title="Probe scores over steps", key="probe")
+        components.chart(figure, charts.as_measured(part, x), title="Probe scores", key="probe")
 
 
 def singles(run: Json, keys: list[str]) -> None:
@@ -155,9 +158,9 @@ def singles(run: Json, keys: list[str]) -> None:
         components.table(["Logged once", number_head("Value")], rows)
 
 
-def history(run: Json, keys: list[str]) -> pd.DataFrame:
+def read(run: Json, keys: list[str], x: str, smoothing: float = 0.0) -> curve_data.Curves:
     counts = [run["metrics"][key]["count"] for key in keys]
-    return data.history([run["id"]], keys, counts)
+    return curve_data.curves([run["id"]], keys, counts, x=x, smoothing=smoothing)
 
 
 def system(run: Json) -> None:
@@ -168,13 +171,15 @@ def system(run: Json) -> None:
             icon="memory",
         )  # fmt: skip
         return
-    frame = history(run, keys)
+    found = read(run, keys, "time")
     grid = st.grid(3, min_column_width=260)
     for key in keys:
-        part = frame[frame["key"] == key]
+        part = found.of([key])
         with grid:
             figure = charts.curves(part, names={}, x="time", height=170)
-            components.chart(figure, part, title=readings.system_title(key), key=f"system-{key}")
+            components.chart(
+                figure, charts.as_measured(part, "time"), title=readings.system_title(key), key=f"system-{key}"
+            )
 
 
 # --- what it was made of ---

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import components, data, formats, navigate, readings
+from dashboard import alert_parts, components, data, formats, navigate, readings, saved_runs
 from tunescope import ApiError
 
 Json = dict[str, Any]
 PAGE = 50
+MOST_GROUPED = 1000
+MOST_COMPARED = 50
 STATES = ["running", "finished", "failed", "crashed", "silent"]
 SPARK_POINTS = 30
 CURSORS, QUESTION = "_runs_cursors", "_runs_question"
@@ -56,40 +57,83 @@ def filters(projects: list[str]) -> tuple[str | None, str | None, str]:
 
 
 def combine(query: str, state: str | None) -> str | None:
-    """The typed query narrowed to a state; its own `order by` stays at the end."""
-    if state is None:
-        return query.strip() or None
-    parts = re.split(r"(?i)\border\s+by\b", query, maxsplit=1)
-    condition = parts[0].strip()
-    narrowed = f"status = {state}" + (f" and ({condition})" if condition else "")
-    return narrowed + (f" order by {parts[1].strip()}" if len(parts) > 1 else "")
+    """The typed query narrowed to a state."""
+    return (saved_runs.narrowed(query, f"status = {state}") if state else query.strip()) or None
 
 
 def table(project: str | None, query: str | None) -> None:
     order = st.session_state.get("order")
-    cursor = cursor_of((project, query, order))
+    group_by = st.query_params.get("group", "")
+    cursor = None if group_by else cursor_of((project, query, order))
+    limit = MOST_GROUPED if group_by else PAGE
     try:
-        page = data.runs(project=project, query=query, order_by=order, limit=PAGE, cursor=cursor)
+        page = data.runs(project=project, query=query, order_by=order, limit=limit, cursor=cursor)
     except ApiError as refused:
         if refused.status not in {400, 422}:
             raise
         st.error(refused.message, icon=":material/manage_search:")
+        saved_runs.menu(project, query)
         return
     runs = page["items"]
+    # On the left: a table shows its own tools over its right upper corner.
+    bar = st.container(horizontal=True, vertical_alignment="center")
+    with bar:
+        metrics, settings = saved_runs.columns_and_order(runs)
+        saved_runs.group_choice(runs, group_by)
+        saved_runs.menu(project, query)
     if not runs:
         components.empty(
             "No run matches", "Nothing in this project is like that. Take a filter away.", icon="search_off"
         )
         return
-    # On the left: a table shows its own tools over its right upper corner.
-    bar = st.container(horizontal=True, vertical_alignment="center")
-    keys = readings.metric_keys(runs)
-    with bar:
-        shown = columns_and_order(keys)
-    chosen = run_table(runs, shown, every_project=project is None)
+    if group_by:
+        group_table(runs, group_by, metrics, bar, project, query, more=page["next_cursor"] is not None)
+        return
+    chosen = run_table(runs, metrics, settings, every_project=project is None)
     with bar:
         actions([runs[row]["id"] for row in chosen if row < len(runs)])
     pager(cursor, page["next_cursor"], len(runs))
+
+
+def group_table(
+    runs: list[Json],
+    field: str,
+    metrics: list[str],
+    bar: Any,
+    project: str | None,
+    query: str | None,
+    *,
+    more: bool,
+) -> None:
+    """A row a group, with the mean of each metric over its runs; its name leads to its runs."""
+    groups = readings.grouped(runs, field)
+    rows = pd.DataFrame({"Group": [group.label for group in groups], "Runs": [len(group.runs) for group in groups]})
+    config: dict[str, Any] = {}
+    for key in metrics:
+        spreads = [readings.mean_and_sd(group.runs, key) for group in groups]
+        rows[key] = [mean for mean, _ in spreads]
+        rows[f"± {key}"] = [sd for _, sd in spreads]
+        config[key] = st.column_config.NumberColumn(key, format="%.4g", help=f"Mean of the finite last values of {key}")
+        config[f"± {key}"] = st.column_config.NumberColumn("± sd", format="%.2g", help="Standard deviation over runs")
+    rows["Newest"] = pd.to_datetime(
+        [max(run["created_at"] for run in group.runs) for group in groups], unit="s", utc=True
+    )
+    config["Newest"] = st.column_config.DatetimeColumn("Newest", format="distance")
+    targets = [
+        {"q": saved_runs.narrowed(query, group.condition)} | ({"project": project} if project else {})
+        for group in groups
+    ]
+    chosen = components.link_table(
+        rows, key="run-groups", column="Group", page="runs", targets=targets, columns=config, select=True
+    )
+    with bar:
+        if chosen:
+            ids = [run["id"] for row in chosen if row < len(groups) for run in groups[row].runs]
+            actions(ids[:MOST_COMPARED], by=field)
+        else:
+            st.caption("Tick groups to compare them; click one to see its runs.", width="content")
+    if more:
+        st.caption(f"Of the newest {MOST_GROUPED:,} runs that match.")
 
 
 def cursor_of(question: tuple[str | None, ...]) -> str | None:
@@ -101,33 +145,15 @@ def cursor_of(question: tuple[str | None, ...]) -> str | None:
     return st.query_params.get("cursor")
 
 
-def columns_and_order(keys: list[str]) -> list[str]:
-    with st.popover("Columns", icon=":material/view_column:"):
-        shown = st.multiselect(
-            "Metrics",
-            keys,
-            default=readings.default_metrics(keys),
-            key="metrics",
-            bind="query-params",
-            max_selections=8,
-        )
-        orders = [f"metrics.`{key}` {direction}" for key in shown for direction in ("asc", "desc")]
-        st.selectbox(
-            "Order by",
-            orders,
-            index=None,
-            key="order",
-            bind="query-params",
-            placeholder="Newest first",
-            format_func=lambda order: order.removeprefix("metrics.").replace("`", ""),
-        )
-    return list(shown)
-
-
-def run_table(runs: list[Json], shown: list[str], *, every_project: bool) -> list[int]:
+def run_table(runs: list[Json], shown: list[str], settings: list[str], *, every_project: bool) -> list[int]:
     rows = pd.DataFrame({"Run": [run["name"] for run in runs]})
     rows["Status"] = [[run["status"]] for run in runs]
     config: dict[str, Any] = {"Status": components.state_column("Status", [run["status"] for run in runs])}
+    alerts = alert_parts.of_runs([run["id"] for run in runs])
+    if any(alerts.values()):
+        rules = [list(dict.fromkeys(alert["rule"] for alert in alerts[run["id"]])) for run in runs]
+        rows["Alerts"] = rules
+        config["Alerts"] = components.state_column("Alerts", [rule for one in rules for rule in one])
     if shown:
         lines = sparklines(runs, shown[0])
         if any(lines):
@@ -138,6 +164,8 @@ def run_table(runs: list[Json], shown: list[str], *, every_project: bool) -> lis
     for key in shown:
         rows[key] = [last_value(run, key) for run in runs]
         config[key] = st.column_config.NumberColumn(key, format="%.4g", help=f"Last value of {key}")
+    for field in settings:
+        rows[saved_runs.field_name(field)] = readings.as_numbers([readings.field_text(run, field) for run in runs])
     rows["Started"] = pd.to_datetime([run["created_at"] for run in runs], unit="s", utc=True)
     config["Started"] = st.column_config.DatetimeColumn("Started", format="distance")
     rows["Took"] = [formats.duration(run["duration"]) for run in runs]
@@ -175,14 +203,15 @@ def sparklines(runs: list[Json], key: str) -> list[list[float]]:
     return [values.get(run["id"], []) for run in runs]
 
 
-def actions(chosen: list[str]) -> None:
+def actions(chosen: list[str], by: str | None = None) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
         if not chosen:
             st.caption("Tick runs to compare them; click a name to open one.", width="content")
             return
         st.caption(f"{formats.plural(len(chosen), 'run')} selected", width="content")
         if st.button("Compare", icon=":material/compare_arrows:", type="primary", disabled=len(chosen) < 2):
-            navigate.go_to("compare", ids=",".join(chosen), baseline=chosen[-1])
+            averaged = {"by": by, "view": "Curves"} if by else {}
+            navigate.go_to("compare", ids=",".join(chosen), baseline=chosen[-1], **averaged)
         if len(chosen) == 1 and st.button("Open", icon=":material/open_in_full:"):
             navigate.go_to("run", id=chosen[0])
 

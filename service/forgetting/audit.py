@@ -26,7 +26,7 @@ from service.forgetting.schemas import (
 from service.measure.forgetting import TaskVerdict, flips_by_group, judge, judge_task
 from service.measure.metric import MEASURE_VERSION, FloatArray
 from service.measure.metrics import METRICS
-from service.store import evaluations, models, records, runs, suites
+from service.store import evaluations, records, registry, runs, suites
 from service.store.blobs import BlobStore
 from service.store.tables import Audit, Evaluation, Policy
 
@@ -50,7 +50,7 @@ def open_case(session: Session, wanted: AuditCreate) -> Case:
     records.check_links(session, wanted.run_id, wanted.before_version_id, wanted.after_version_id)
     before, after = ([evaluations.existing(session, one) for one in ids] for ids in (wanted.before, wanted.after))
     after_version_id = wanted.after_version_id or _agreed([one.model_version_id for one in after])
-    version = models.get_version(session, after_version_id) if after_version_id else None
+    version = registry.get_version(session, after_version_id) if after_version_id else None
     run_id = wanted.run_id or _agreed([one.run_id for one in after]) or (version.run_id if version else None)
     return Case(
         policy=policy,

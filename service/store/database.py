@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import SessionTransaction
 from sqlmodel import Session
 
+from service.store import views
 from service.store.migrate import prepare
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
@@ -80,6 +81,7 @@ class Database:
             return
         try:
             prepare(self.engine)
+            views.install(self.engine)
         except BaseException:
             self.close()
             raise

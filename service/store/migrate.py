@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlmodel import SQLModel
 
-from service.store import tables  # noqa: F401  (registers every table)
+from service.store import tables, views  # noqa: F401  (tables: registers every one)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Revisions are numbered, and a file is named by its revision.
@@ -40,6 +40,7 @@ def prepare(engine: Engine) -> None:
                 "Upgrade Tunescope, or open another database."
             )
         if existing:
+            views.drop(connection)
             upgrade(connection)
         else:
             _create(connection)

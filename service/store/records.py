@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from service.errors import NotFound
-from service.store import models, runs
+from service.store import registry, runs
 from service.store.tables import Audit, Evaluation, Policy, Suite
 
 
@@ -81,5 +81,5 @@ def check_links(session: Session, run_id: str | None, *version_ids: str | None) 
     if run_id is not None and runs.get(session, run_id) is None:
         raise LinkedRunNotFound(f"There is no run '{run_id}' to link to.")
     for version_id in version_ids:
-        if version_id is not None and models.get_version(session, version_id) is None:
+        if version_id is not None and registry.get_version(session, version_id) is None:
             raise LinkedVersionNotFound(f"There is no model version '{version_id}' to link to.")

@@ -50,6 +50,8 @@ def projects(session: Session) -> list[ProjectSummary]:
     rows = session.exec(
         select(Project.name, func.count(col(Run.id)), func.max(Run.heartbeat_at), Project.created_at)
         .join(Run, and_(col(Run.project_id) == Project.id, col(Run.deleted_at).is_(None)), isouter=True)
+        # MLflow's "Default" is always there; it is worth a line once something is in it.
+        .where(col(Project.deleted_at).is_(None), or_(col(Project.id) != 0, col(Run.id).is_not(None)))
         .group_by(col(Project.id), Project.name, col(Project.created_at))
         .order_by(Project.name)
     ).all()

@@ -38,11 +38,17 @@ class Curve:
 
 
 def read(
-    session: Session, run_ids: Sequence[str], keys: Sequence[str] | None, max_points: int | None, after: str | None
+    session: Session,
+    run_ids: Sequence[str],
+    keys: Sequence[str] | None,
+    max_points: int | None,
+    after: str | None,
+    whole: bool = False,
 ) -> tuple[list[Curve], str]:
     """The curves of these runs and keys (absent: all keys), thinned to `max_points` pixels each, and a cursor.
 
-    With `after`, only points that arrived since that cursor was given.
+    With `after`, only points that arrived since that cursor was given. With `whole`, also the points that a resumed
+    run replaced.
     """
     found = store.summaries(session, run_ids, keys)
     if len(found) > MAX_SERIES:
@@ -52,7 +58,7 @@ def read(
     seen = _seen(after) if after else {}
     curves = []
     for row in found:
-        points, segments = store.read(session, row, after=seen.get(row.id or 0, 0))
+        points, segments = store.read(session, row, after=seen.get(row.id or 0, 0), whole=whole)
         shown = store.chart(points, max_points)
         sampled = len(shown) < len(points)
         segments = np.full(len(shown), row.segment) if sampled else segments

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -158,12 +158,17 @@ class _Settled:
 
 
 class Ingest:
-    """The one writer of metrics in this process: takes all jobs that wait, and commits them together."""
+    """The one writer of metrics in this process: takes all jobs that wait, and commits them together.
 
-    def __init__(self, database: Database) -> None:
+    `noticed` is told what was stored: a run, and its metrics.
+    """
+
+    def __init__(self, database: Database, noticed: Callable[[str, Iterable[str]], object] = lambda *_: None) -> None:
         self._database = database
         self._queue: queue.SimpleQueue[_Waiting[Any] | _Settled | None] = queue.SimpleQueue()
         self._to_merge: dict[int, None] = {}  # ids of series, oldest first
+        self._noticed = noticed
+        self._fresh: dict[str, set[str]] = {}  # metrics by run, of the transaction that is open
         self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
 
     def start(self) -> None:
@@ -198,10 +203,12 @@ class Ingest:
         """The run is over: join what is left of its small chunks when there is time."""
         self._queue.put(_Settled(run_id))
 
-    def appended(self, done: series.Appended) -> None:
-        """Note which series have become worth merging."""
-        if done.to_merge:
-            self._to_merge.update(dict.fromkeys(done.to_merge))
+    def append(self, session: Session, run_id: str, columns: dict[str, Points], *, ordered: bool = True) -> int:
+        """Add points to a run's series, as a part of a job; how many they were."""
+        done = series.append(session, run_id, columns, ordered=ordered)
+        self._to_merge.update(dict.fromkeys(done.to_merge))
+        self._fresh.setdefault(run_id, set()).update(columns)
+        return done.points
 
     def _work(self) -> None:
         while True:
@@ -237,12 +244,18 @@ class Ingest:
 
     def _transaction(self, jobs: list[Job[Any]]) -> list[Any]:
         outcomes: list[Any] = []
+        self._fresh.clear()
         with self._database.write() as session:
             for job in jobs:
                 try:
                     outcomes.append(job(session))
                 except ServiceError as refusal:
                     outcomes.append(refusal)
+                # One job's rows must not be another's: some jobs write past the session.
+                session.flush()
+                session.expunge_all()
+        for run_id, keys in self._fresh.items():
+            self._noticed(run_id, keys)
         return outcomes
 
     def _alone(self, job: Job[Any]) -> Any:
@@ -288,9 +301,7 @@ class Ingest:
         if not duplicate:
             last = batch.batch
             batches.set_last_batch(session, run_id, batch.writer, last, first=held is None)
-            done = series.append(session, run_id, columns)
-            tally.points_stored += done.points
-            self.appended(done)
+            tally.points_stored += self.append(session, run_id, columns)
         # An offline run that is sent later was alive then, not now; a clock that runs ahead is not believed.
         now = time.time()
         tally.heartbeat_at = max(tally.heartbeat_at, min(batch.heartbeat_at or now, now))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlmodel import Session
 
+from service.store import lineage, registry
 from service.store import links as store
-from service.store import models as model_store
 from service.store import runs as run_store
 from service.store.tables import ModelVersion
 from service.tracking.models import show
@@ -54,7 +54,27 @@ class RunLink(BaseModel):
     data_hash: str | None
 
 
+class DatasetLink(BaseModel):
+    id: str
+    name: str
+    digest: str
+    source_type: str
+    source: str = Field(description="Where it can be read again, as the client wrote it.")
+    context: str | None = Field(description="What the run read it as: training, evaluation, …")
+
+
+class LoggedModelLink(BaseModel):
+    id: str
+    name: str
+    model_type: str | None
+    status: str
+    role: str = Field(description="`output`: the run made it; `input`: the run used it.")
+    step: int
+
+
 class RunLinks(BaseModel):
+    datasets: list[DatasetLink]
+    logged_models: list[LoggedModelLink]
     model_versions: list[ModelVersionOut]
     evaluations: list[EvaluationLink]
     audits: list[AuditLink]
@@ -63,6 +83,7 @@ class RunLinks(BaseModel):
 
 class VersionLinks(BaseModel):
     run: RunLink | None
+    datasets: list[DatasetLink] = Field(description="What the version's run read.")
     base: ModelVersionOut | None
     evaluations: list[EvaluationLink]
     audits: list[AuditLink]
@@ -70,9 +91,11 @@ class VersionLinks(BaseModel):
 
 
 def of_run(session: Session, run_id: str) -> RunLinks:
-    versions = model_store.versions(session, run_id=run_id)
+    versions = registry.versions(session, run_id=run_id)
     ids = [version.id for version in versions]
     return RunLinks(
+        datasets=_datasets(session, run_id),
+        logged_models=_logged_models(session, run_id),
         model_versions=show(session, versions),
         evaluations=_evaluations(session, run_id, ids),
         audits=_audits(session, run_id, ids),
@@ -82,14 +105,28 @@ def of_run(session: Session, run_id: str) -> RunLinks:
 
 def of_version(session: Session, version: ModelVersion) -> VersionLinks:
     run = run_store.get(session, version.run_id) if version.run_id else None
-    base = model_store.get_version(session, version.base_version_id) if version.base_version_id else None
+    base = registry.get_version(session, version.base_version_id, deleted=True) if version.base_version_id else None
     return VersionLinks(
         run=RunLink.model_validate(run, from_attributes=True) if run else None,
+        datasets=_datasets(session, run.id) if run else [],
         base=show(session, [base])[0] if base else None,
         evaluations=_evaluations(session, None, [version.id]),
         audits=_audits(session, None, [version.id]),
         experiments=_experiments(session, [version.id]),
     )
+
+
+def _datasets(session: Session, run_id: str) -> list[DatasetLink]:
+    return [
+        DatasetLink(**dataset.model_dump(), context=tags.get("mlflow.data.context"))
+        for dataset, tags in lineage.datasets(session, run_id)
+    ]
+
+
+def _logged_models(session: Session, run_id: str) -> list[LoggedModelLink]:
+    used = lineage.of_runs(session, [run_id])[run_id]
+    models = lineage.logged_by_id(session, [row.logged_model_id for row in used])
+    return [LoggedModelLink(**models[row.logged_model_id].model_dump(), role=row.role, step=row.step) for row in used]
 
 
 def _evaluations(session: Session, run_id: str | None, version_ids: Sequence[str]) -> list[EvaluationLink]:

@@ -6,14 +6,15 @@ import mimetypes
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from service.auth import require
 from service.dependencies import Blobs, ReadSession, ServiceDatabase, ServiceSettings, WriteSession
 from service.errors import Invalid, NotFound
-from service.store import models as store
+from service.store import models as artifacts
+from service.store import registry as store
 from service.store.database import Database
 from service.tracking import links, models, runs
 from service.tracking.schemas import (
@@ -21,9 +22,12 @@ from service.tracking.schemas import (
     ArtifactList,
     ArtifactOut,
     ModelList,
+    ModelOut,
+    ModelUpdate,
     ModelVersionList,
     ModelVersionOut,
     VersionCreate,
+    VersionUpdate,
 )
 
 router = APIRouter(prefix="/api/v1")
@@ -60,21 +64,21 @@ async def put_artifact(
 def _record_artifact(database: Database, run_id: str, path: str, kind: str, sha256: str, size: int) -> ArtifactOut:
     with database.write() as session:
         run = runs.get(session, run_id)
-        row = store.add_artifact(session, run_id=run.id, path=path, kind=kind, sha256=sha256, size=size)
+        row = artifacts.add_artifact(session, run_id=run.id, path=path, kind=kind, sha256=sha256, size=size)
         return ArtifactOut.model_validate(row, from_attributes=True)
 
 
 @router.get("/runs/{run_id}/artifacts", tags=["artifacts"], dependencies=READ)
 def list_artifacts(run_id: str, session: ReadSession) -> ArtifactList:
     """The files of a run, by path."""
-    found = store.artifacts(session, runs.get(session, run_id).id)
+    found = artifacts.artifacts(session, runs.get(session, run_id).id)
     return ArtifactList(items=[ArtifactOut.model_validate(row, from_attributes=True) for row in found])
 
 
 @router.get("/runs/{run_id}/artifacts/{path:path}", tags=["artifacts"], dependencies=READ)
 def get_artifact(run_id: str, path: str, session: ReadSession, blobs: Blobs) -> StreamingResponse:
     """The bytes of an artifact, as a download."""
-    artifact = store.get_artifact(session, run_id, path)
+    artifact = artifacts.get_artifact(session, run_id, path)
     if artifact is None:
         raise ArtifactNotFound(f"The run '{run_id}' has no artifact '{path}'.")
     handle = blobs.open(artifact.sha256)
@@ -89,9 +93,31 @@ def get_artifact(run_id: str, path: str, session: ReadSession, blobs: Blobs) -> 
 
 
 @router.get("/models", tags=["models"], dependencies=READ)
-def list_models(session: ReadSession) -> ModelList:
+def list_models(
+    session: ReadSession,
+    prompts: Annotated[bool, Query(description="List the prompts that MLflow clients registered instead.")] = False,
+) -> ModelList:
     """All registered models with their newest version."""
-    return ModelList(items=models.models(session))
+    return ModelList(items=models.show_models(session, store.models(session, prompts=prompts)))
+
+
+@router.get("/models/{name}", tags=["models"], dependencies=READ)
+def get_model(name: ModelName, session: ReadSession) -> ModelOut:
+    """One registered model, with its newest version."""
+    return models.show_models(session, [models.get_model(session, name)])[0]
+
+
+@router.patch("/models/{name}", tags=["models"], dependencies=WRITE)
+def update_model(name: ModelName, given: ModelUpdate, session: WriteSession) -> ModelOut:
+    """Change a model's description, tags or name."""
+    return models.show_models(session, [models.update_model(session, name, given)])[0]
+
+
+@router.delete("/models/{name}", tags=["models"], dependencies=WRITE, status_code=204)
+def delete_model(name: ModelName, session: WriteSession) -> None:
+    """Delete a model and its versions. Evaluations and audits keep the versions that they name."""
+    models.get_model(session, name)
+    store.delete_model(session, name)
 
 
 @router.post("/models/{name}/versions", tags=["models"], dependencies=WRITE, status_code=201)
@@ -103,10 +129,8 @@ def register_version(name: ModelName, given: VersionCreate, session: WriteSessio
 @router.get("/models/{name}/versions", tags=["models"], dependencies=READ)
 def list_versions(name: ModelName, session: ReadSession) -> ModelVersionList:
     """The versions of a model, newest first."""
-    found = store.versions(session, name=name)
-    if not found:
-        raise models.ModelNotFound(f"There is no model '{name}'.")
-    return ModelVersionList(items=models.show(session, found))
+    models.get_model(session, name)
+    return ModelVersionList(items=models.show(session, store.versions(session, name=name)))
 
 
 @router.put("/models/{name}/aliases/{alias}", tags=["models"], dependencies=WRITE)
@@ -115,13 +139,40 @@ def set_alias(name: ModelName, alias: str, given: AliasSet, session: WriteSessio
     return models.show(session, [models.move_alias(session, name, alias, given.version)])[0]
 
 
+@router.get("/models/{name}/aliases/{alias}", tags=["models"], dependencies=READ)
+def get_alias(name: ModelName, alias: str, session: ReadSession) -> ModelVersionOut:
+    """The version that an alias points at."""
+    return models.show(session, [models.by_alias(session, name, alias)])[0]
+
+
+@router.delete("/models/{name}/aliases/{alias}", tags=["models"], dependencies=WRITE, status_code=204)
+def delete_alias(name: ModelName, alias: str, session: WriteSession) -> None:
+    """Take an alias away; the version it pointed at stays."""
+    models.delete_alias(session, name, alias)
+
+
 @router.get("/model-versions/{version_id}", tags=["models"], dependencies=READ)
 def get_version(version_id: str, session: ReadSession) -> ModelVersionOut:
-    """One model version."""
-    return models.show(session, [models.get(session, version_id)])[0]
+    """One model version, also a deleted one: `deleted_at` says so."""
+    return models.show(session, [models.get(session, version_id, deleted=True)])[0]
+
+
+@router.patch("/model-versions/{version_id}", tags=["models"], dependencies=WRITE)
+def update_version(version_id: str, given: VersionUpdate, session: WriteSession) -> ModelVersionOut:
+    """Change a version's description or tags."""
+    return models.show(session, [models.update(session, version_id, given)])[0]
+
+
+@router.delete("/model-versions/{version_id}", tags=["models"], dependencies=WRITE, status_code=204)
+def delete_version(version_id: str, session: WriteSession) -> None:
+    """Hide a version from lists and searches and take its aliases away.
+
+    Evaluations and audits still name it, and its number is not given again.
+    """
+    store.hide_version(session, models.get(session, version_id))
 
 
 @router.get("/model-versions/{version_id}/links", tags=["models"], dependencies=READ)
 def get_version_links(version_id: str, session: ReadSession) -> links.VersionLinks:
     """The run behind a version, its base, its evaluations, audits and experiments."""
-    return links.of_version(session, models.get(session, version_id))
+    return links.of_version(session, models.get(session, version_id, deleted=True))

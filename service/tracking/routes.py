@@ -137,9 +137,10 @@ def read_metrics(
         int | None, Query(ge=2, le=20_000, description="Pixels of the chart; absent: every point.")
     ] = None,
     after: Annotated[str | None, Query(description="A cursor: only points that arrived since.")] = None,
+    whole: Annotated[bool, Query(description="Also the points that a resumed run replaced, all segments.")] = False,
 ) -> Response:
     """Points of several runs: JSON, or an Arrow stream with `Accept: application/vnd.apache.arrow.stream`."""
-    curves, cursor = history.read(session, run_id, key, max_points, after)
+    curves, cursor = history.read(session, run_id, key, max_points, after, whole)
     if ARROW in request.headers.get("accept", ""):
         return Response(history.as_arrow(curves, cursor), media_type=ARROW)
     return Response(history.as_json(curves, cursor).model_dump_json(), media_type="application/json")

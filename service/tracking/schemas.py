@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Status = Literal["running", "silent", "finished", "failed", "crashed"]
 SpecialFloat = Literal["NaN", "Infinity", "-Infinity"]
+
+
+# The registry's tags, as long as MLflow's.
+TagKey = Annotated[str, StringConstraints(min_length=1, max_length=250)]
+TagValue = Annotated[str, StringConstraints(max_length=100_000)]
+RegistryTags = dict[TagKey, TagValue]
+RegistryTagChanges = dict[TagKey, TagValue | None]
 
 
 class Request(BaseModel):
@@ -139,14 +146,14 @@ class VersionCreate(Request):
     source: str | None = Field(None, description="Where the weights are: a path or URL.")
     method: str | None = Field(None, description="full, lora, qlora, …")
     description: str | None = None
+    logged_model_id: str | None = Field(None, description="The logged model (of a run) that this version is made of.")
+    tags: RegistryTags = {}
     aliases: list[str] = []
 
-    @field_validator("aliases")
-    @classmethod
-    def _not_empty(cls, aliases: list[str]) -> list[str]:
-        if any(not alias.strip() for alias in aliases):
-            raise ValueError("an alias is empty")
-        return aliases
+
+class VersionUpdate(Request):
+    description: str | None = None
+    tags: RegistryTagChanges = Field({}, description="Merged into the tags; null takes one away.")
 
 
 class ModelVersionOut(BaseModel):
@@ -158,8 +165,12 @@ class ModelVersionOut(BaseModel):
     source: str | None
     method: str | None
     description: str | None
+    logged_model_id: str | None = Field(description="The logged model that the version was made of.")
+    tags: dict[str, str]
     aliases: list[str]
     created_at: float
+    updated_at: float
+    deleted_at: float | None = Field(description="When it was deleted; what names a deleted version can still show it.")
 
 
 class ModelVersionList(BaseModel):
@@ -167,10 +178,21 @@ class ModelVersionList(BaseModel):
     next_cursor: None = None
 
 
+class ModelUpdate(Request):
+    name: str | None = Field(None, min_length=1, max_length=250, description="Another name for the model.")
+    description: str | None = None
+    tags: RegistryTagChanges = Field({}, description="Merged into the tags; null takes one away.")
+
+
 class ModelOut(BaseModel):
     name: str
-    n_versions: int
-    latest: ModelVersionOut
+    description: str | None
+    tags: dict[str, str]
+    aliases: dict[str, int] = Field(description="Each alias and the number of the version it points at.")
+    n_versions: int = Field(description="Versions that are not deleted.")
+    latest: ModelVersionOut | None = Field(description="The newest version; null when it has none.")
+    created_at: float
+    updated_at: float
 
 
 class ModelList(BaseModel):

@@ -61,6 +61,7 @@ class Seed:
     model: str = ""
     experiment: str = ""
     draft: str = ""
+    sweep: list[str] = field(default_factory=list)
     intents: str = ""
     general: str = ""
 
@@ -76,6 +77,7 @@ def seed(url: str, project: str = "support-intents") -> Seed:
         evaluations(client, written)
         audits(client, written)
         experiment(client, written)
+        written.sweep = sweep(client, f"{project}-sweep")
     return written
 
 
@@ -150,6 +152,49 @@ def crashed_run(client: Client, project: str) -> str:
     return str(run["id"])
 
 
+def sweep(client: Client, project: str) -> list[str]:
+    """Three learning rates, two adapters, three seeds each. The rate in the middle is best; one run diverged."""
+    made: list[str] = []
+    for rate in (1e-5, 2e-4, 3e-3):
+        for adapter in (8, 64):
+            for seed in range(3):
+                number = len(made)
+                run = client.create_run(
+                    project=project,
+                    name=f"rate-{rate:g}-r{adapter}-s{seed}",
+                    config={
+                        "learning_rate": rate,
+                        "peft": {"r": adapter, "alpha": 2 * adapter},
+                        "warmup": [0.0, 0.03, 0.1][number // 3 * 2 % 3],
+                        "optimizer": "lion" if number // 3 in (0, 3, 4) else "adamw",
+                        "model": "Qwen/Qwen2.5-0.5B-Instruct",
+                        "train": {"seed": seed, "output_dir": f"runs/{number}"},
+                    },
+                    tags={"stage": "sweep"},
+                    created_at=time.time() - 9000 + 60 * number,
+                )
+                points(client, run["id"], sweep_curves(rate, adapter, number), run["created_at"])
+                client.update_run(run["id"], status="finished", exit_code=0, finished_at=run["created_at"] + 2900)
+                made.append(str(run["id"]))
+    return made
+
+
+def sweep_curves(rate: float, adapter: int, number: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    draw = np.random.default_rng(100 + number)
+    steps = np.arange(0, 1000, 2 if number % 3 else 3)
+    floor = 0.35 + 0.3 * abs(math.log10(rate / 2e-4)) + (0.05 if adapter == 8 else 0.0) + draw.normal(0, 0.03)
+    loss = floor + (2.4 - floor) * np.exp(-steps / (900 if rate < 1e-4 else 180)) + draw.normal(0, 0.06, len(steps))
+    if number == 17:
+        loss[steps > 700] = np.nan
+    rare = steps[::25]
+    accuracy = 1 - 0.45 * loss[::25].clip(0.2, 2) + draw.normal(0, 0.004, len(rare))
+    return {
+        "train/loss": (steps, loss),
+        "train/epoch": (steps, steps / 400),
+        "eval/accuracy": (rare, accuracy),
+    }
+
+
 def curves(method: Method, number: int, n: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     draw = np.random.default_rng(number)
     steps = np.arange(0, 5 * n, 5)
@@ -173,7 +218,9 @@ def curves(method: Method, number: int, n: int) -> dict[str, tuple[np.ndarray, n
     }
 
 
-def points(client: Client, run_id: str, series: dict[str, tuple[np.ndarray, np.ndarray]], began: float) -> None:
+def points(
+    client: Client, run_id: str, series: dict[str, tuple[np.ndarray, np.ndarray]], began: float, batch: int = 1
+) -> None:
     metrics = [
         {
             "key": key,
@@ -183,7 +230,7 @@ def points(client: Client, run_id: str, series: dict[str, tuple[np.ndarray, np.n
         }
         for key, (steps, values) in series.items()
     ]
-    client.send_batch(run_id, msgspec.msgpack.encode({"writer": "seed", "batch": 1, "metrics": metrics}))
+    client.send_batch(run_id, msgspec.msgpack.encode({"writer": "seed", "batch": batch, "metrics": metrics}))
 
 
 # --- models and evaluations ---

@@ -102,7 +102,7 @@ class Visitor:
 
     def settled(self) -> None:
         self.page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-        assert self.page.locator("[data-testid=stException]").count() == 0
+        assert self.page.locator("[data-testid=stException]").all_inner_texts() == []
         assert self.complaints == []
 
     def keep(self, name: str) -> None:
@@ -178,6 +178,26 @@ def test_from_the_runs_to_a_comparison_and_into_a_run(visitor: Visitor, record: 
     visitor.page.get_by_role("button", name=re.compile("data 4b1f7c29d3")).click()
     visitor.page.wait_for_url(re.compile("view=Config"))
     visitor.main("learning_rate").wait_for()
+
+
+def test_from_groups_of_runs_to_their_mean_curves_and_what_matters(visitor: Visitor, record: Seed) -> None:
+    visitor.open(f"/runs?project={record.project}-sweep&group=params.learning_rate", "Runs")
+    visitor.keep("runs-grouped")
+    for row in range(3):
+        visitor.cell("run-groups", row, 18)
+    visitor.page.get_by_text("18 runs selected").wait_for()
+    visitor.page.get_by_role("button", name="Compare").click()
+    visitor.arrived("Compare")
+    visitor.page.wait_for_url(re.compile("by=params.learning_rate"))
+    visitor.page.locator(".ts-legend").nth(2).wait_for()
+    visitor.page.locator(".js-plotly-plot .scatterlayer path.js-fill").first.wait_for(state="attached")
+    visitor.keep("compare-groups")
+    for view, part in (("Metrics", "table.ts-table td.best"), ("Settings", ".ts-mono"), ("What matters", ".parcoords")):
+        visitor.page.get_by_role("tab", name=view).click()
+        visitor.page.locator(part).first.wait_for()
+        visitor.settled()
+        visitor.keep(f"compare-{view.lower().replace(' ', '-')}")
+    visitor.main("may be noise", exact=False).wait_for()
 
 
 def test_a_name_in_the_table_opens_the_run(visitor: Visitor, record: Seed) -> None:
@@ -273,7 +293,7 @@ def test_a_chart_gives_its_data(visitor: Visitor, record: Seed) -> None:
     with visitor.page.expect_download() as download:
         visitor.page.get_by_role("button", name="Download").click()
     lines = Path(download.value.path()).read_text().splitlines()
-    assert lines[0] == "run_id,key,segment,step,time,value"
+    assert lines[0] == "run_id,key,step,value,min,max"
     assert sum(",train/loss," in line for line in lines) == 240
     assert sum(",eval/loss," in line for line in lines) == 24
 
@@ -320,6 +340,8 @@ def test_every_page_on_a_phone_and_in_the_dark(
         ("runs", "/runs", "Runs"),
         ("run", f"/run?id={record.runs['lora-r64']}", "lora-r64"),
         ("compare", f"/compare?ids={ids}", "Compare"),
+        ("compare-groups", f"/compare?ids={','.join(record.sweep)}&view=Curves&by=seed", "Compare"),
+        ("compare-what-matters", f"/compare?ids={','.join(record.sweep)}&view=What+matters", "Compare"),
         ("evaluations", f"/evaluations?suite={record.intents}", "Evaluations"),
         ("evaluation-confusion", f"/evaluations?id={evaluation}&tab=Confusion", "lora-r64, step 1,200"),
         ("forgetting", "/forgetting", "Forgetting"),

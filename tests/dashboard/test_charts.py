@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 import pytest
 
 from dashboard import charts
 
 
-def series(
-    values: list[float], *, run: str = "r1", key: str = "loss", segment: int = 0, first: int = 0
-) -> pd.DataFrame:
+def series(values: list[float], *, run: str = "r1", key: str = "loss", first: int = 0) -> pd.DataFrame:
     n = len(values)
     return pd.DataFrame(
         {
             "run_id": [run] * n,
             "key": [key] * n,
-            "segment": [segment] * n,
-            "step": range(first, first + n),
-            "time": [1000.0 + 60 * i for i in range(n)],
+            "x": [float(x) for x in range(first, first + n)],
             "value": values,
+            "min": values,
+            "max": values,
         }
     )
 
@@ -44,40 +40,6 @@ def test_two_runs_of_one_colour_have_different_dashes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weight", "expected"),
-    [
-        (0.0, [1.0, 2.0, 6.0]),
-        # Weights 1, 1/2, 1/4 from the newest back, normalised: (2 + 0.5) / 1.5 and (6 + 1 + 0.25) / 1.75.
-        (0.5, [1.0, 5 / 3, 29 / 7]),
-    ],
-)
-def test_smoothing_is_an_unbiased_moving_average(weight: float, expected: list[float]) -> None:
-    assert charts.smooth(pd.Series([1.0, 2.0, 6.0]), weight).tolist() == pytest.approx(expected)
-
-
-def test_smoothing_skips_what_is_not_a_number() -> None:
-    smoothed = charts.smooth(pd.Series([1.0, math.nan, math.inf, 2.0]), 0.5)
-    assert smoothed.isna().tolist() == [False, True, True, False]
-    assert smoothed.iloc[3] == pytest.approx(5 / 3)
-
-
-def test_points_that_cannot_be_drawn_are_counted() -> None:
-    assert charts.not_finite(series([1.0, math.nan, -math.inf])) == 2
-    assert charts.not_finite(series([])) == 0
-
-
-def test_a_newer_segment_wins_from_the_step_it_starts_at() -> None:
-    frame = pd.concat([series([1, 2, 3, 4, 5]), series([30, 40], segment=1, first=2)], ignore_index=True)
-    kept = charts.newest(frame)
-    assert list(zip(kept["step"], kept["value"], strict=True)) == [(0, 1), (1, 2), (2, 30), (3, 40)]
-
-
-def test_newest_takes_segments_by_number_not_by_text() -> None:
-    parts = [series([float(n)], segment=n, first=0) for n in (2, 10, 9)]
-    assert charts.newest(pd.concat(parts, ignore_index=True))["value"].tolist() == [10.0]
-
-
-@pytest.mark.parametrize(
     ("key", "family"),
     [("train/loss", "loss"), ("eval_loss", "loss"), ("eval/accuracy", "accuracy"), ("reward", "reward")],
 )
@@ -96,22 +58,45 @@ def test_curves_draw_each_key_of_a_run_in_its_own_colour() -> None:
     assert lines["eval/loss"].line.color == charts.PALETTE[1]
 
 
-def test_curves_over_time_begin_at_zero_for_every_run() -> None:
+def test_a_time_axis_has_a_unit_that_fits() -> None:
     late = series([1, 2, 3], run="r2")
-    late["time"] += 10_000
-    figure = charts.curves(pd.concat([series([1] * 30), late], ignore_index=True), names={"r1": "one"}, x="time")
-    assert [trace.x[0] for trace in figure.data] == [0, 0]
+    frame = pd.concat([series([1] * 30), late], ignore_index=True)
+    frame["x"] *= 60
+    figure = charts.curves(frame, names={"r1": "one"}, x="time")
     assert figure.layout.xaxis.title.text == "minutes"
     assert figure.data[0].x[-1] == pytest.approx(29.0)
     assert figure.data[0].name == "one"
+    assert charts.across("time", 100) == ("seconds", 1.0)
+    assert charts.across("time", 5e4) == ("hours", 3600.0)
+    assert charts.across("time", 1e6) == ("days", 86_400.0)
+    assert charts.across("epoch", 1e6) == ("epoch", 1.0)
 
 
 def test_smoothed_curves_keep_the_measured_values_behind() -> None:
-    figure = charts.curves(series([float(i % 2) for i in range(40)]), names={}, smoothing=0.9)
-    raw, smoothed = figure.data
+    frame = series([float(i % 2) for i in range(40)])
+    frame["value"] = 0.5
+    raw, smoothed = charts.curves(frame, names={}).data
     assert set(raw.y) == {0.0, 1.0}
     assert raw.opacity < 1
-    assert max(smoothed.y[5:]) - min(smoothed.y[5:]) < 0.2
+    assert set(smoothed.y) == {0.5}
+
+
+def test_thinned_curves_keep_their_range_behind_unless_there_are_too_many() -> None:
+    frame = series([1.0, 2.0, 3.0])
+    frame["max"] += 5.0
+    lower, upper, line = charts.curves(frame, names={}).data
+    assert list(upper.y) == [6, 7, 8]
+    assert upper.fill == "tonexty"
+    assert list(lower.y) == list(line.y) == [1, 2, 3]
+    many = pd.concat([frame.assign(run_id=f"r{i}") for i in range(charts.RANGES_UP_TO + 1)], ignore_index=True)
+    figure = charts.curves(many, names={})
+    assert len(figure.data) == charts.RANGES_UP_TO + 1
+    assert figure.layout.hovermode == "closest"
+
+
+def test_the_csv_of_curves_names_its_x() -> None:
+    assert list(charts.as_measured(series([1]), "epoch").columns) == ["run_id", "key", "epoch", "value", "min", "max"]
+    assert "seconds" in charts.as_measured(series([1]), "time").columns
 
 
 def test_long_curves_are_drawn_by_the_graphics_card() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboard import cli
-from tests.dashboard.seed import Seed
+from tests.dashboard.seed import Seed, points, wait_for
 from tunescope import Client
 
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"
@@ -118,6 +120,45 @@ def test_a_crashed_run_says_why_and_what_cannot_be_drawn(record: Seed) -> None:
     assert "20 points on this page cannot be drawn" in app.warning[0].value
 
 
+@pytest.fixture(scope="module")
+def overfitted(live_service: str) -> Iterator[str]:
+    """A finished run whose held-out loss turned at step 400, in a project of its own."""
+    steps = np.arange(0, 1200, 5)
+    evaluated = np.arange(100, 1200, 100)
+    held_out = 0.6 + np.where(evaluated < 400, (400 - evaluated) / 600, (evaluated - 400) / 1500)
+    training = 0.02 + 2 * np.exp(-steps / 250)
+    with Client(live_service) as client:
+        run = client.create_run(project="alerts-tests", name="too-long", created_at=time.time() - 600)
+        points(client, run["id"], {"train/loss": (steps, training), "eval/loss": (evaluated, held_out)}, 0.0)
+        client.update_run(run["id"], status="finished", exit_code=0)
+        wait_for(lambda: client.list_alerts(run_id=run["id"])["items"] != [])
+        yield str(run["id"])
+
+
+def test_a_run_shows_its_alerts_with_evidence_and_advice(overfitted: str) -> None:
+    app = open_page("run", id=overfitted)
+    said = text(app)
+    assert "eval/loss was lowest at step 400 (0.6)" in said.replace("\\", "")
+    assert "Use the checkpoint of the best step" in said
+    assert "best step" in said
+    (loss,) = app.get("plotly_chart")
+    assert '"text":"overfitting"' in loss.proto.spec
+
+
+def test_what_every_rule_says_is_a_view_of_the_run(overfitted: str) -> None:
+    said = text(open_page("run", id=overfitted, view="Diagnoses"))
+    for part in ("overfitting", "not measured", "clear", "No GPU utilisation is recorded.", "Kendall&#x27;s tau"):
+        assert part in said
+
+
+def test_runs_and_home_point_at_alerts(overfitted: str) -> None:
+    table = open_page("runs", project="alerts-tests").dataframe[0].value
+    assert list(table["Alerts"]) == [["overfitting"]]
+    said = text(open_page("home"))
+    assert "too-long" in said
+    assert "eval/loss was lowest at step 400" in said
+
+
 def test_compare_gives_a_verdict_for_every_shared_suite(record: Seed, api: Client) -> None:
     ids = ",".join(record.runs[name] for name in ("lora-r16", "lora-r64", "full"))
     said = text(open_page("compare", ids=ids, baseline=record.runs["lora-r16"]))
@@ -127,8 +168,95 @@ def test_compare_gives_a_verdict_for_every_shared_suite(record: Seed, api: Clien
     assert expected["verdict"] == "worse"
     assert expected["sentence"].split(" [")[0] in said
     assert "494 M" in said  # trainable parameters, beside quality
-    assert "learning_rate" in said  # what was set differently
-    assert "train.batch_size" not in said  # and nothing else
+
+
+def test_compare_shows_what_was_set_differently_and_counts_the_rest(record: Seed) -> None:
+    ids = ",".join(record.runs[name] for name in ("lora-r16", "lora-r64", "full"))
+    said = text(open_page("compare", ids=ids, view="Settings"))
+    assert "learning_rate" in said
+    assert "train.batch_size" not in said
+    assert "What differs; 5 settings the same in all runs." in said
+    assert "configs/full.yaml" in said  # of the environment
+    assert "sha256:4b1f7c29d3e8a100" in said  # of the data
+
+
+def test_compare_marks_the_best_of_each_metric(record: Seed, api: Client) -> None:
+    ids = [record.runs[name] for name in ("lora-r16", "lora-r64", "full")]
+    said = text(open_page("compare", ids=",".join(ids), view="Metrics"))
+    metrics = {held["key"]: held for held in api.compare_runs(ids)["metrics"]}
+    best = ids.index(metrics["eval/accuracy"]["leaders"]["last"][0])
+    assert f'class="num best" data-label="{("lora-r16", "lora-r64", "full")[best]}"' in said
+    assert "eval/accuracy ↑" in said
+    assert "eval/loss ↓" in said
+
+
+def test_compare_averages_seeds_with_their_spread(record: Seed) -> None:
+    app = open_page("compare", ids=",".join(record.sweep), view="Curves", by="seed")
+    said = text(app)
+    assert said.count('class="ts-legend"') == 6
+    assert "3 runs" in said
+    assert len(app.get("plotly_chart")) == 2
+    one_by_one = text(open_page("compare", ids=",".join(record.sweep), view="Curves"))
+    assert 'class="ts-legend"' not in one_by_one
+    assert "NaN or infinite" in one_by_one
+
+
+def test_curves_over_epochs_leave_out_who_has_none(record: Seed) -> None:
+    app = open_page("compare", ids=f"{record.sweep[0]},{record.runs['full']}", view="Curves", x="epoch")
+    assert "Not drawn: 1 run logged no epoch." in text(app)
+
+
+def test_compare_says_what_the_metric_depends_on(record: Seed) -> None:
+    app = open_page("compare", ids=",".join(record.sweep), view="What matters")
+    said = text(app)
+    table = said[said.index("Explains") :]
+    assert table.index("learning_rate") < table.index("train.seed")
+    assert "moved together with peft.r" in said
+    assert "may be noise" in said
+    assert "train.output_dir" in said  # named as different in every run
+    assert len(app.get("plotly_chart")) == 1  # the parallel coordinates
+
+
+def test_few_runs_cannot_tell_what_matters(record: Seed) -> None:
+    ids = ",".join(record.runs[name] for name in ("lora-r16", "full"))
+    assert "below 10 noise looks like importance" in text(open_page("compare", ids=ids, view="What matters"))
+
+
+def test_runs_can_be_grouped_and_a_group_opened(record: Seed) -> None:
+    app = open_page("runs", project=f"{record.project}-sweep", group="params.learning_rate")
+    table = app.dataframe[0].value
+    assert dict(zip(table["Group"], table["Runs"], strict=True)) == {"0.003": 6, "0.0002": 6, "1e-05": 6}
+    assert table["Group"].iloc[table["eval/accuracy"].argmax()] == "0.0002"
+    assert (table["± eval/accuracy"] > 0).all()
+
+
+def test_settings_become_columns(record: Seed) -> None:
+    app = open_page("runs", project=f"{record.project}-sweep")
+    next(select for select in app.multiselect if select.label == "Settings and tags").set_value(
+        ["params.peft.r", "tags.stage"]
+    ).run()
+    table = app.dataframe[0].value
+    assert sorted(set(table["peft.r"])) == [8.0, 64.0]
+    assert set(table["tag stage"]) == {"sweep"}
+
+
+def test_a_filter_is_saved_applied_and_forgotten(record: Seed, api: Client) -> None:
+    project = f"{record.project}-sweep"
+    app = open_page("runs", project=project)
+    app.text_input[0].set_value("params.peft.r = 8 order by metrics.eval/accuracy desc").run()
+    next(box for box in app.text_input if box.label == "Save what is shown as").set_value("Small adapters")
+    next(button for button in app.button if button.label == "Save").click().run()
+    (kept,) = api.list_filters(project)["items"]
+    assert (kept["name"], kept["query"]) == ("Small adapters", "params.peft.r = 8")
+    assert kept["order_by"] == "metrics.eval/accuracy desc"
+    fresh = open_page("runs", project=project)
+    assert len(fresh.dataframe[0].value) == 18
+    next(button for button in fresh.button if button.label == "Small adapters").click().run()
+    assert not fresh.exception
+    assert len(fresh.dataframe[0].value) == 9
+    assert fresh.dataframe[0].value["eval/accuracy"].iloc[0] == fresh.dataframe[0].value["eval/accuracy"].max()
+    next(button for button in fresh.button if button.key == "forget-Small adapters").click().run()
+    assert api.list_filters(project)["items"] == []
 
 
 def test_another_baseline_turns_the_verdicts_round(record: Seed) -> None:

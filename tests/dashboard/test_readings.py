@@ -45,6 +45,7 @@ def test_charts_are_grouped_by_what_is_measured_with_loss_first() -> None:
         ("accuracy", ["eval/accuracy"]),
         ("lr", ["train/lr"]),
     ]
+    assert readings.chart_groups(["train/epoch", "epoch"]) == {}  # an axis, not a result
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,41 @@ def test_trainable_parameters_are_found_in_metrics_or_config() -> None:
     assert readings.trainable_parameters(run({"trainable": "all"})) is None
 
 
-def test_only_what_differs_is_compared() -> None:
-    rows = readings.differences([run({"lr": 1, "seed": 0}), run({"lr": 1, "seed": 1, "extra": {"r": 4}})])
-    assert rows == [("seed", ["0", "1"]), ("extra.r", ["", "4"])]
+def made(config: dict[str, Any], group: str | None = None, **tags: str) -> dict[str, Any]:
+    return {"config": config, "tags": tags, "group": group, "metrics": {}}
+
+
+def test_runs_can_be_averaged_over_what_splits_them_but_not_all() -> None:
+    runs = [made({"lr": lr, "seed": i, "same": 1}, "ab"[i % 2], team="x") for i, lr in enumerate((1, 1, 2))]
+    assert readings.groupings(runs) == {"seed": "seeds of a configuration", "group": "group", "params.lr": "lr"}
+    assert readings.varying(runs) == ["lr", "seed"]
+
+
+def test_groups_and_the_search_that_finds_them() -> None:
+    runs = [made({"model": {"name": 'a "b"'}, "fp16": True}, team="nlp"), made({"fp16": True}), made({"fp16": False})]
+    assert [(g.label, g.condition, len(g.runs)) for g in readings.grouped(runs, "params.fp16")] == [
+        ("true", 'params.`fp16` = "true"', 2),
+        ("false", 'params.`fp16` = "false"', 1),
+    ]
+    assert [g.condition for g in readings.grouped(runs, "params.model.name")] == [
+        "params.`model.name` is null",
+        'params.`model.name` = "a \\"b\\""',
+    ]
+    assert [g.condition for g in readings.grouped(runs, "tags.team")] == ["tags.`team` is null", 'tags.`team` = "nlp"']
+    assert [g.condition for g in readings.grouped(runs, "group")] == ["group is null"]
+
+
+def test_the_mean_of_a_group_is_over_its_finite_values() -> None:
+    runs = [run(x=value) for value in (1.0, 3.0)] + [run()]
+    runs[2]["metrics"]["x"] = {"last": "NaN"}
+    assert readings.mean_and_sd(runs, "x") == pytest.approx((2.0, 2**0.5))
+    assert readings.mean_and_sd(runs[:1], "x") == (1.0, None)
+    assert readings.mean_and_sd(runs, "y") == (None, None)
+
+
+def test_settings_are_numbers_where_all_of_them_are() -> None:
+    runs = [made({"lr": 1e-4, "r": "auto"}), made({"lr": "2e-4", "r": 8}), made({"r": 8})]
+    assert readings.setting_columns(runs, ["lr", "r"]) == {"lr": [1e-4, 2e-4, None], "r": ["auto", "8", "8"]}
 
 
 def test_system_metrics_have_units() -> None:

@@ -31,9 +31,13 @@ class ModelVersion(SQLModel, table=True):
     id: str = Field(default_factory=new_id, primary_key=True)
     name: str = Field(index=True)
     version: int
-    run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
+    # No foreign key: MLflow clients may register a run of another tracking server (then `run_link` says where it is).
+    run_id: str | None = Field(default=None, index=True)
+    run_link: str | None = Field(default=None, sa_column=Column(Text))
     base_version_id: str | None = Field(default=None, foreign_key="model_version.id")
+    # `source` is as given and may name a logged model or another version; `location` is where the files were then.
     source: str | None = Field(default=None, sa_column=Column(Text))
+    location: str | None = Field(default=None, sa_column=Column(Text))
     method: str | None = None
     description: str | None = Field(default=None, sa_column=Column(Text))
     # What MLflow's registry keeps besides: the model logged with it, a stage, a state of readiness.

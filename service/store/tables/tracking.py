@@ -32,7 +32,8 @@ class Run(SQLModel, table=True):
     run without a heartbeat is reported as silent when it is read; silence is not stored)."""
 
     __tablename__ = "run"
-    __table_args__ = (Index("ix_run_project_id_id", "project_id", "id"),)
+    # Few of all runs are running: what keeps an eye on those reads no others.
+    __table_args__ = (Index("ix_run_project_id_id", "project_id", "id"), Index("ix_run_status", "status"))
     id: str = Field(default_factory=new_id, primary_key=True)
     project_id: int = Field(foreign_key="project.id")
     name: str
@@ -175,13 +176,16 @@ class Webhook(SQLModel, table=True):
 
 
 class Delivery(SQLModel, table=True):
-    """One alert owed to one webhook, until it is delivered or given up. No restart loses it."""
+    """One event of an alert owed to one webhook, until it is delivered or given up. No restart loses it.
+
+    The event may happen again: `created_at` says which time is meant."""
 
     __tablename__ = "delivery"
     __table_args__ = (Index("ix_delivery_due", "done", "next_attempt_at"),)
     webhook_id: str = Field(primary_key=True, foreign_key="webhook.id")
     alert_id: str = Field(primary_key=True, foreign_key="alert.id")
     event: str = Field(primary_key=True)
+    created_at: float
     attempts: int = 0
     next_attempt_at: float
     done: bool = False

@@ -146,6 +146,21 @@ def test_a_resumed_run_replaces_its_tail(client: TestClient) -> None:
     assert client.get(f"/api/v1/runs/{run}").json()["points_stored"] == 7
 
 
+def test_the_whole_of_a_resumed_run_can_be_asked_for(client: TestClient) -> None:
+    run = make_run(client)
+    send(client, run, 1, column("loss", [1, 2, 3], [3.0, 2.0, 1.0]))
+    send(client, run, 2, column("loss", [2, 3], [20.0, 10.0]))
+    (series,) = history(client, run, whole=True)["series"]
+    assert (series["steps"], series["values"]) == ([1, 2, 3, 2, 3], [3.0, 2.0, 1.0, 20.0, 10.0])
+    answer = client.get(
+        "/api/v1/metrics",
+        params={"run_id": run, "whole": True},
+        headers={"accept": "application/vnd.apache.arrow.stream"},
+    )
+    table = pa.ipc.open_stream(io.BytesIO(answer.content)).read_all()
+    assert table.column("segment").to_pylist() == [0, 0, 0, 1, 1]
+
+
 def test_a_chart_is_thinned_by_the_service(client: TestClient) -> None:
     run = make_run(client)
     values = [0.0] * 10_000

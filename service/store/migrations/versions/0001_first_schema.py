@@ -124,6 +124,37 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("experiment_id", "phase", "metric", "variant", "bin"),
     )
     op.create_table(
+        "model_version",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=True),
+        sa.Column("run_link", sa.Text(), nullable=True),
+        sa.Column("base_version_id", sa.String(), nullable=True),
+        sa.Column("source", sa.Text(), nullable=True),
+        sa.Column("location", sa.Text(), nullable=True),
+        sa.Column("method", sa.String(), nullable=True),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("logged_model_id", sa.String(), nullable=True),
+        sa.Column("stage", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("status_message", sa.String(), nullable=True),
+        sa.Column("user", sa.String(), nullable=True),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.Column("deleted_at", sa.Float(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["base_version_id"],
+            ["model_version.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name", "version"),
+    )
+    with op.batch_alter_table("model_version", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_model_version_name"), ["name"], unique=False)
+        batch_op.create_index(batch_op.f("ix_model_version_run_id"), ["run_id"], unique=False)
+
+    op.create_table(
         "outcome",
         sa.Column("request_id", sa.String(), nullable=False),
         sa.Column("metric", sa.String(), nullable=False),
@@ -246,6 +277,28 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_experiment_change_experiment_id"), ["experiment_id"], unique=False)
 
     op.create_table(
+        "model_alias",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("alias", sa.String(), nullable=False),
+        sa.Column("model_version_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["model_version_id"],
+            ["model_version.id"],
+        ),
+        sa.PrimaryKeyConstraint("name", "alias"),
+    )
+    op.create_table(
+        "model_version_tag",
+        sa.Column("model_version_id", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["model_version_id"],
+            ["model_version.id"],
+        ),
+        sa.PrimaryKeyConstraint("model_version_id", "key"),
+    )
+    op.create_table(
         "project_tag",
         sa.Column("project_id", sa.Integer(), nullable=False),
         sa.Column("key", sa.String(), nullable=False),
@@ -286,6 +339,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_run_group_name"), ["group_name"], unique=False)
         batch_op.create_index(batch_op.f("ix_run_parent_run_id"), ["parent_run_id"], unique=False)
         batch_op.create_index("ix_run_project_id_id", ["project_id", "id"], unique=False)
+        batch_op.create_index("ix_run_status", ["status"], unique=False)
 
     op.create_table(
         "webhook",
@@ -347,6 +401,75 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_artifact_sha256"), ["sha256"], unique=False)
 
     op.create_table(
+        "audit",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("policy_id", sa.String(), nullable=False),
+        sa.Column("policy_hash", sa.String(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=True),
+        sa.Column("before_version_id", sa.String(), nullable=True),
+        sa.Column("after_version_id", sa.String(), nullable=True),
+        sa.Column("verdict", sa.String(), nullable=False),
+        sa.Column("result", sa.JSON(), nullable=True),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["after_version_id"],
+            ["model_version.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["before_version_id"],
+            ["model_version.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["policy_id"],
+            ["policy.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"],
+            ["run.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("audit", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_audit_after_version_id"), ["after_version_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_audit_run_id"), ["run_id"], unique=False)
+
+    op.create_table(
+        "evaluation",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("suite_id", sa.String(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=True),
+        sa.Column("model_version_id", sa.String(), nullable=True),
+        sa.Column("step", sa.BigInteger(), nullable=True),
+        sa.Column("name", sa.String(), nullable=True),
+        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("n_missing", sa.Integer(), nullable=False),
+        sa.Column("n_unparsed", sa.Integer(), nullable=False),
+        sa.Column("scores", sa.JSON(), nullable=True),
+        sa.Column("settings", sa.JSON(), nullable=True),
+        sa.Column("prediction_hash", sa.String(), nullable=False),
+        sa.Column("items_sha256", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["model_version_id"],
+            ["model_version.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"],
+            ["run.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["suite_id"],
+            ["suite.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("evaluation", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_evaluation_model_version_id"), ["model_version_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_evaluation_run_id"), ["run_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_evaluation_suite_id"), ["suite_id"], unique=False)
+
+    op.create_table(
         "logged_model",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("project_id", sa.Integer(), nullable=False),
@@ -373,39 +496,6 @@ def upgrade() -> None:
     with op.batch_alter_table("logged_model", schema=None) as batch_op:
         batch_op.create_index("ix_logged_model_project_id_created_at", ["project_id", "created_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_logged_model_run_id"), ["run_id"], unique=False)
-
-    op.create_table(
-        "model_version",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("run_id", sa.String(), nullable=True),
-        sa.Column("base_version_id", sa.String(), nullable=True),
-        sa.Column("source", sa.Text(), nullable=True),
-        sa.Column("method", sa.String(), nullable=True),
-        sa.Column("description", sa.Text(), nullable=True),
-        sa.Column("logged_model_id", sa.String(), nullable=True),
-        sa.Column("stage", sa.String(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
-        sa.Column("status_message", sa.String(), nullable=True),
-        sa.Column("user", sa.String(), nullable=True),
-        sa.Column("created_at", sa.Float(), nullable=False),
-        sa.Column("updated_at", sa.Float(), nullable=False),
-        sa.Column("deleted_at", sa.Float(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["base_version_id"],
-            ["model_version.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["run.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("name", "version"),
-    )
-    with op.batch_alter_table("model_version", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_model_version_name"), ["name"], unique=False)
-        batch_op.create_index(batch_op.f("ix_model_version_run_id"), ["run_id"], unique=False)
 
     op.create_table(
         "param",
@@ -502,44 +592,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "writer"),
     )
     op.create_table(
-        "audit",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("policy_id", sa.String(), nullable=False),
-        sa.Column("policy_hash", sa.String(), nullable=False),
-        sa.Column("run_id", sa.String(), nullable=True),
-        sa.Column("before_version_id", sa.String(), nullable=True),
-        sa.Column("after_version_id", sa.String(), nullable=True),
-        sa.Column("verdict", sa.String(), nullable=False),
-        sa.Column("result", sa.JSON(), nullable=True),
-        sa.Column("hash", sa.String(), nullable=False),
-        sa.Column("created_at", sa.Float(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["after_version_id"],
-            ["model_version.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["before_version_id"],
-            ["model_version.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["policy_id"],
-            ["policy.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["run.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
-    )
-    with op.batch_alter_table("audit", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_audit_after_version_id"), ["after_version_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_audit_run_id"), ["run_id"], unique=False)
-
-    op.create_table(
         "delivery",
         sa.Column("webhook_id", sa.String(), nullable=False),
         sa.Column("alert_id", sa.String(), nullable=False),
         sa.Column("event", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("next_attempt_at", sa.Float(), nullable=False),
         sa.Column("done", sa.Boolean(), nullable=False),
@@ -556,41 +613,6 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("delivery", schema=None) as batch_op:
         batch_op.create_index("ix_delivery_due", ["done", "next_attempt_at"], unique=False)
-
-    op.create_table(
-        "evaluation",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("suite_id", sa.String(), nullable=False),
-        sa.Column("run_id", sa.String(), nullable=True),
-        sa.Column("model_version_id", sa.String(), nullable=True),
-        sa.Column("step", sa.BigInteger(), nullable=True),
-        sa.Column("name", sa.String(), nullable=True),
-        sa.Column("n", sa.Integer(), nullable=False),
-        sa.Column("n_missing", sa.Integer(), nullable=False),
-        sa.Column("n_unparsed", sa.Integer(), nullable=False),
-        sa.Column("scores", sa.JSON(), nullable=True),
-        sa.Column("settings", sa.JSON(), nullable=True),
-        sa.Column("prediction_hash", sa.String(), nullable=False),
-        sa.Column("items_sha256", sa.String(), nullable=False),
-        sa.Column("created_at", sa.Float(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["model_version_id"],
-            ["model_version.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["run.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["suite_id"],
-            ["suite.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
-    )
-    with op.batch_alter_table("evaluation", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_evaluation_model_version_id"), ["model_version_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_evaluation_run_id"), ["run_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_evaluation_suite_id"), ["suite_id"], unique=False)
 
     op.create_table(
         "logged_model_file",
@@ -634,28 +656,6 @@ def upgrade() -> None:
         batch_op.create_index("ix_logged_model_metric_model_id_key", ["model_id", "key"], unique=False)
 
     op.create_table(
-        "model_alias",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("alias", sa.String(), nullable=False),
-        sa.Column("model_version_id", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["model_version_id"],
-            ["model_version.id"],
-        ),
-        sa.PrimaryKeyConstraint("name", "alias"),
-    )
-    op.create_table(
-        "model_version_tag",
-        sa.Column("model_version_id", sa.String(), nullable=False),
-        sa.Column("key", sa.String(), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["model_version_id"],
-            ["model_version.id"],
-        ),
-        sa.PrimaryKeyConstraint("model_version_id", "key"),
-    )
-    op.create_table(
         "run_model",
         sa.Column("run_id", sa.String(), nullable=False),
         sa.Column("logged_model_id", sa.String(), nullable=False),
@@ -675,13 +675,12 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_run_model_logged_model_id"), ["logged_model_id"], unique=False)
 
 
+
 def downgrade() -> None:
     with op.batch_alter_table("run_model", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_run_model_logged_model_id"))
 
     op.drop_table("run_model")
-    op.drop_table("model_version_tag")
-    op.drop_table("model_alias")
     with op.batch_alter_table("logged_model_metric", schema=None) as batch_op:
         batch_op.drop_index("ix_logged_model_metric_model_id_key")
 
@@ -690,21 +689,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_logged_model_file_sha256"))
 
     op.drop_table("logged_model_file")
-    with op.batch_alter_table("evaluation", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_evaluation_suite_id"))
-        batch_op.drop_index(batch_op.f("ix_evaluation_run_id"))
-        batch_op.drop_index(batch_op.f("ix_evaluation_model_version_id"))
-
-    op.drop_table("evaluation")
     with op.batch_alter_table("delivery", schema=None) as batch_op:
         batch_op.drop_index("ix_delivery_due")
 
     op.drop_table("delivery")
-    with op.batch_alter_table("audit", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_audit_run_id"))
-        batch_op.drop_index(batch_op.f("ix_audit_after_version_id"))
-
-    op.drop_table("audit")
     op.drop_table("writer")
     with op.batch_alter_table("tag", schema=None) as batch_op:
         batch_op.drop_index("ix_tag_key")
@@ -725,16 +713,22 @@ def downgrade() -> None:
         batch_op.drop_index("ix_param_key_number")
 
     op.drop_table("param")
-    with op.batch_alter_table("model_version", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_model_version_run_id"))
-        batch_op.drop_index(batch_op.f("ix_model_version_name"))
-
-    op.drop_table("model_version")
     with op.batch_alter_table("logged_model", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_logged_model_run_id"))
         batch_op.drop_index("ix_logged_model_project_id_created_at")
 
     op.drop_table("logged_model")
+    with op.batch_alter_table("evaluation", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_evaluation_suite_id"))
+        batch_op.drop_index(batch_op.f("ix_evaluation_run_id"))
+        batch_op.drop_index(batch_op.f("ix_evaluation_model_version_id"))
+
+    op.drop_table("evaluation")
+    with op.batch_alter_table("audit", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_audit_run_id"))
+        batch_op.drop_index(batch_op.f("ix_audit_after_version_id"))
+
+    op.drop_table("audit")
     with op.batch_alter_table("artifact", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_artifact_sha256"))
 
@@ -745,12 +739,15 @@ def downgrade() -> None:
     op.drop_table("alert")
     op.drop_table("webhook")
     with op.batch_alter_table("run", schema=None) as batch_op:
+        batch_op.drop_index("ix_run_status")
         batch_op.drop_index("ix_run_project_id_id")
         batch_op.drop_index(batch_op.f("ix_run_parent_run_id"))
         batch_op.drop_index(batch_op.f("ix_run_group_name"))
 
     op.drop_table("run")
     op.drop_table("project_tag")
+    op.drop_table("model_version_tag")
+    op.drop_table("model_alias")
     with op.batch_alter_table("experiment_change", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_experiment_change_experiment_id"))
 
@@ -767,6 +764,11 @@ def downgrade() -> None:
     op.drop_table("project")
     op.drop_table("policy")
     op.drop_table("outcome")
+    with op.batch_alter_table("model_version", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_model_version_run_id"))
+        batch_op.drop_index(batch_op.f("ix_model_version_name"))
+
+    op.drop_table("model_version")
     op.drop_table("latency_bin")
     with op.batch_alter_table("gateway_request", schema=None) as batch_op:
         batch_op.drop_index("ix_gateway_request_unit")

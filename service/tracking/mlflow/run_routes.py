@@ -1,0 +1,124 @@
+"""MLflow's face: runs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Request, Response
+from sqlmodel import Session
+
+from service.auth import require
+from service.dependencies import ReadSession, WriteSession
+from service.tracking.ingest import Ingest
+from service.tracking.mlflow import messages, runs, show, wire
+
+router = APIRouter(prefix="/api/2.0/mlflow")
+READ = [Depends(require("read"))]
+WRITE = [Depends(require("write"))]
+
+
+async def _ingest(request: Request) -> Ingest:
+    return cast(Ingest, request.app.state.ingest)
+
+
+TheIngest = Annotated[Ingest, Depends(_ingest)]
+GetRun = Annotated[wire.RunRequest, wire.message(wire.RunRequest)]
+
+
+@router.post("/runs/create", dependencies=WRITE)
+async def create(given: Annotated[messages.CreateRun, wire.message(messages.CreateRun)], ingest: TheIngest) -> Response:
+    def job(session: Session) -> dict[str, Any]:
+        run_id = runs.create(session, given)
+        return runs.shown(session, [runs.get(session, run_id)])[0]
+
+    return wire.answer({"run": await ingest.write(job)})
+
+
+@router.get("/runs/get", dependencies=READ)
+def get(given: GetRun, session: ReadSession) -> Response:
+    return wire.answer({"run": runs.shown(session, [runs.get(session, given.run_id)])[0]})
+
+
+@router.post("/runs/update", dependencies=WRITE)
+def update(given: Annotated[messages.UpdateRun, wire.message(messages.UpdateRun)], session: WriteSession) -> Response:
+    runs.update(session, given)
+    session.flush()
+    return wire.answer({"run_info": show.run_info(runs.get(session, given.run_id))})
+
+
+@router.post("/runs/delete", dependencies=WRITE)
+def delete(given: GetRun, session: WriteSession) -> Response:
+    runs.bin_or_restore(session, given.run_id, binned=True)
+    return wire.answer()
+
+
+@router.post("/runs/restore", dependencies=WRITE)
+def restore(given: GetRun, session: WriteSession) -> Response:
+    runs.bin_or_restore(session, given.run_id, binned=False)
+    return wire.answer()
+
+
+# What trainers log goes through the one writer: many calls at once are one transaction.
+
+
+@router.post("/runs/log-batch", dependencies=WRITE)
+async def log_batch(
+    given: Annotated[messages.LogBatch, wire.message(messages.LogBatch)], ingest: TheIngest
+) -> Response:
+    append = partial(ingest.append, ordered=False)
+    await ingest.write(
+        lambda session: runs.apply_batch(session, append, given.run_id, given.metrics, given.params, given.tags)
+    )
+    return wire.answer()
+
+
+@router.post("/runs/log-metric", dependencies=WRITE)
+async def log_metric(
+    given: Annotated[messages.LogMetric, wire.message(messages.LogMetric)], ingest: TheIngest
+) -> Response:
+    append = partial(ingest.append, ordered=False)
+    await ingest.write(lambda session: runs.log_metric(session, append, given.run_id, given.metric))
+    return wire.answer()
+
+
+@router.post("/runs/log-parameter", dependencies=WRITE)
+async def log_param(given: Annotated[messages.SetKey, wire.message(messages.SetKey)], ingest: TheIngest) -> Response:
+    param = messages.KeyValue(given.key, given.value)
+    await ingest.write(lambda session: runs.log_param(session, given.run_id, param))
+    return wire.answer()
+
+
+@router.post("/runs/set-tag", dependencies=WRITE)
+async def set_tag(given: Annotated[messages.SetKey, wire.message(messages.SetKey)], ingest: TheIngest) -> Response:
+    tag = messages.KeyValue(given.key, given.value)
+    await ingest.write(lambda session: runs.set_tag(session, given.run_id, tag))
+    return wire.answer()
+
+
+@router.post("/runs/delete-tag", dependencies=WRITE)
+def delete_tag(
+    given: Annotated[messages.DeleteKey, wire.message(messages.DeleteKey)], session: WriteSession
+) -> Response:
+    runs.delete_tag(session, given.run_id, given.key)
+    return wire.answer()
+
+
+@router.post("/runs/log-inputs", dependencies=WRITE)
+def log_inputs(
+    given: Annotated[messages.LogInputs, wire.message(messages.LogInputs)], session: WriteSession
+) -> Response:
+    runs.log_inputs(session, given)
+    return wire.answer()
+
+
+@router.post("/runs/log-model", dependencies=WRITE)
+def log_model(given: Annotated[messages.LogModel, wire.message(messages.LogModel)], session: WriteSession) -> Response:
+    runs.log_model(session, given.run_id, given.model_json)
+    return wire.answer()
+
+
+@router.post("/runs/search", dependencies=READ)
+def search(given: Annotated[messages.SearchRuns, wire.message(messages.SearchRuns)], session: ReadSession) -> Response:
+    found, following = runs.search(session, given)
+    return wire.answer({"runs": found or None, "next_page_token": following})

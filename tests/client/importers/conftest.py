@@ -1,0 +1,99 @@
+"""What the importers' tests share: a script that records with the real package, an import, and reading back."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tunescope import Client, importers
+from tunescope.importers._record import LeftOut
+from tunescope.importers._sink import Sink, Tally, run_id
+
+Point = tuple[int, float, bytes]
+Record = Callable[..., None]
+
+
+@dataclass
+class Imported:
+    tally: Tally
+    left_out: dict[tuple[str, str], int]
+
+
+def bits(value: float) -> bytes:
+    """A float as its 64 bits: NaN equals NaN, and 0 is not -0."""
+    return struct.pack("<d", value)
+
+
+def point(step: int, time: float, value: float) -> Point:
+    return step, time, bits(value)
+
+
+def points(client: Client, run: str, key: str | None = None) -> dict[str, list[Point]]:
+    """Every stored point of a run by metric, in the order of arrival, segments that were replaced included."""
+    table = pa.ipc.open_stream(io.BytesIO(client.history_arrow(run, key, whole=True))).read_all()
+    found: dict[str, list[Point]] = {}
+    for row in table.to_pylist():
+        found.setdefault(row["key"], []).append(point(row["step"], row["time"], row["value"]))
+    return found
+
+
+def run_import(client: Client | None, kind: str, place: str | Path, project: str | None = None) -> Imported:
+    left_out = LeftOut()
+    sink = Sink(client, kind, project, left_out)
+    sink.write_all(importers.find(kind)(str(place), left_out), lambda name, tally: None)
+    return Imported(sink.tally, dict(left_out.counts))
+
+
+def runs_of(client: Client, project: str) -> dict[str, dict[str, Any]]:
+    """Runs of a project by name, each in full."""
+    return {run["name"]: client.get_run(run["id"]) for run in client.list_runs(project)["items"]}
+
+
+def assert_second_import_changes_nothing(client: Client, kind: str, place: str | Path, project: str) -> None:
+    def everything() -> dict[str, Any]:
+        found = {}
+        for name, run in runs_of(client, project).items():
+            artifacts = [(a["path"], a["sha256"]) for a in client.list_artifacts(run["id"])["items"]]
+            # A sign of life moves these two.
+            run |= {"heartbeat_at": None, "duration": None}
+            found[name] = {**run, "points": points(client, run["id"]), "artifacts": artifacts}
+        return found
+
+    before = everything()
+    again = run_import(client, kind, place, project)
+    assert (again.tally.points, again.tally.artifacts, again.tally.new_runs) == (0, 0, 0)
+    assert everything() == before
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    """Runs a script with a tracker's own package, in a process and a home folder of its own."""
+
+    def run(code: str, **environment: str) -> None:
+        home = tmp_path / "home"
+        home.mkdir(exist_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env={**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1", **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
+__all__ = ["Imported", "Record", "bits", "point", "points", "run_id", "run_import", "runs_of"]

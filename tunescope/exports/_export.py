@@ -1,0 +1,220 @@
+"""Everything of runs in files: `tunescope export`. Every point that was stored, none thinned, in three formats.
+
+    <folder>/
+        export.json     what this is; written last, so that its absence tells of an export that was cut off
+        metrics.*       one row a point: run_id, key, segment, step, time, value
+        runs.*          one row a run
+        evaluations.*   one row a score
+        artifacts.*     one row a file; the files themselves in artifacts/<run id>/ when they were asked for
+
+Parquet keeps every bit. CSV (`.csv`) and JSON (`.jsonl`, one object a line) keep every value: floats are written so
+that they read back the same; NaN and the infinities go by name, and a NaN comes back as the usual one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tunescope._client import Client, Json
+from tunescope._exceptions import ApiError, TunescopeError
+from tunescope.exports._tables import ARTIFACTS, EVALUATIONS, METRICS, RUNS, SUFFIX, Format, Table, open_table
+from tunescope.importers._record import need
+
+__all__ = ["Exported", "Format", "export"]
+
+MANIFEST = "export.json"
+LAYOUT = 1
+POINTS_A_REQUEST = 500_000
+SERIES_A_REQUEST = 100
+PAGE = 100
+
+
+class NothingToExport(TunescopeError):
+    """The target names no run and no project, or the query finds nothing."""
+
+
+@dataclass(slots=True)
+class Exported:
+    """How much was written."""
+
+    runs: int = 0
+    points: int = 0
+    scores: int = 0
+    artifacts: int = 0
+    bytes: int = 0
+    left_out: list[str] = field(default_factory=list)
+
+
+def export(
+    client: Client,
+    folder: Path,
+    format: Format,
+    *,
+    target: str | None = None,
+    query: str | None = None,
+    files: bool = False,
+    progress: Callable[[str, Exported, int | None], None] = lambda name, done, total: None,
+) -> Exported:
+    """Write runs, metrics, evaluations and artifacts to a new folder, a few series at a time.
+
+    `target` is a run's id or a project; `query` narrows a project, or all projects. `files` also fetches the
+    artifacts. Raises `NothingToExport`, `ConnectionFailed`, `ApiError`.
+    """
+    need("pyarrow")
+    if folder.exists() and any(folder.iterdir()):
+        raise TunescopeError(f"{folder} is not empty: name a new folder.")
+    total, runs = _targets(client, target, query)
+    folder.mkdir(parents=True, exist_ok=True)
+    done = Exported()
+    with ExitStack() as stack:
+        tables = {
+            name: stack.enter_context(open_table(folder / f"{name}.{SUFFIX[format]}", columns, format))
+            for name, columns in (
+                ("metrics", METRICS),
+                ("runs", RUNS),
+                ("evaluations", EVALUATIONS),
+                ("artifacts", ARTIFACTS),
+            )
+        }
+        for run in runs:
+            _write_run(client, run, tables, done, lambda name: progress(name, done, total))
+            if files:
+                _fetch(client, folder / "artifacts", run["id"], done)
+    manifest = {
+        "what": "tunescope export",
+        "layout": LAYOUT,
+        "format": format,
+        "artifacts": files,
+        "tunescope": version("tunescope"),
+        "created_at": time.time(),
+        "url": client.url,
+        "target": target,
+        "query": query,
+        "runs": done.runs,
+        "points": done.points,
+        "scores": done.scores,
+    }
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    progress("", done, total)
+    return done
+
+
+def _write_run(
+    client: Client, run: Json, tables: Mapping[str, Table], done: Exported, progress: Callable[[str], None]
+) -> None:
+    """A run's rows of every table; the run's own comes last and says how many points were written."""
+    points = 0
+    progress(run["name"])
+    for table in _points(client, run):
+        tables["metrics"].write_arrow(table)
+        points += table.num_rows
+        done.points += table.num_rows
+        progress(run["name"])
+    scores = [row for evaluation in _evaluations(client, run["id"]) for row in _scores(evaluation)]
+    tables["evaluations"].write(scores)
+    listed = client.list_artifacts(run["id"])["items"]
+    tables["artifacts"].write([{**one, "run_id": run["id"]} for one in listed])
+    tables["runs"].write([{**run, "points": points}])
+    done.runs += 1
+    done.scores += len(scores)
+    done.artifacts += len(listed)
+
+
+def _targets(client: Client, target: str | None, query: str | None) -> tuple[int | None, Iterator[Json]]:
+    """How many runs there are, if that is known, and the runs with everything about them."""
+    if target is not None and query is None:
+        try:
+            return 1, iter([client.get_run(target)])
+        except ApiError as error:
+            if error.status != 404:
+                raise
+    projects = {project["name"]: project["n_runs"] for project in client.list_projects()["items"]}
+    if target is not None and target not in projects:
+        raise NothingToExport(f"'{target}' is neither the id of a run nor a project of {client.url}.")
+    total = projects[target] if target is not None and query is None else None
+    runs = _found(client, target, query)
+    first = next(runs, None)
+    if first is None:
+        raise NothingToExport(f"There are no such runs in {f'project {target!r}' if target else client.url}.")
+    return total, chain([first], runs)
+
+
+def _found(client: Client, project: str | None, query: str | None) -> Iterator[Json]:
+    cursor: str | None = None
+    while True:
+        # The summaries come with each run by itself: a page of them could be large.
+        page = client.list_runs(project, query, limit=PAGE, cursor=cursor, metrics=[" "])
+        yield from (client.get_run(run["id"]) for run in page["items"])
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return
+
+
+def _points(client: Client, run: Json) -> Iterator[Any]:
+    """Arrow tables of a run's points, series by series, each series in the order it was logged."""
+    arrow = need("pyarrow")
+    keys: list[str] = []
+    size = 0
+    for key, summary in run["metrics"].items():
+        if keys and (size + summary["count"] > POINTS_A_REQUEST or len(keys) == SERIES_A_REQUEST):
+            yield arrow.ipc.open_stream(client.history_arrow(run["id"], keys, whole=True)).read_all()
+            keys, size = [], 0
+        keys.append(key)
+        size += summary["count"]
+    if keys:
+        yield arrow.ipc.open_stream(client.history_arrow(run["id"], keys, whole=True)).read_all()
+
+
+def _evaluations(client: Client, run_id: str) -> Iterator[Json]:
+    cursor: str | None = None
+    while True:
+        page = client.list_evaluations(run_id=run_id, limit=PAGE, cursor=cursor)
+        yield from page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return
+
+
+def _scores(evaluation: Json) -> Iterator[Json]:
+    suite = evaluation["suite"]
+    shared = {
+        "evaluation_id": evaluation["id"],
+        **{name: evaluation[name] for name in ("run_id", "model_version_id", "suite_id", "name", "step")},
+        **{name: evaluation[name] for name in ("created_at", "prediction_hash", "settings")},
+        "suite": suite["name"],
+        "suite_version": suite["version"],
+        "suite_hash": suite["hash"],
+        "task_type": suite["task_type"],
+        "items": evaluation["n"],
+        "items_missing": evaluation["n_missing"],
+        "items_unparsed": evaluation["n_unparsed"],
+    }
+    for score in evaluation["scores"]:
+        low, high = score["interval"] or (None, None)
+        own = {name: score[name] for name in ("value", "confidence", "n", "n_missing", "method", "seed", "signature")}
+        yield {**shared, "metric": score["name"], "low": low, "high": high, "reason": score["reason"], **own}
+
+
+def _fetch(client: Client, folder: Path, run_id: str, done: Exported) -> None:
+    for one in client.list_artifacts(run_id)["items"]:
+        place = folder / run_id / one["path"]
+        if not place.resolve().is_relative_to(folder.resolve()):
+            done.left_out.append(f"{one['path']} of run {run_id}: it would lie outside the folder")
+            continue
+        try:
+            content = client.download_artifact(run_id, one["path"])
+        except ApiError as error:
+            done.left_out.append(f"{one['path']} of run {run_id}: {error}")
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        done.bytes += len(content)

@@ -1,0 +1,258 @@
+"""MLflow: a tracking server, a database, or an `mlruns` folder, read through MLflow's own client.
+
+A SQLite database is copied first and the copy is read, because MLflow upgrades a database of an older version in place
+when it opens it. Runs of one experiment become runs of one project of the same name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import sys
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tunescope._values import INT64, metric_key
+from tunescope.importers._record import Column, ImportedFile, ImportedRun, ImportProblem, LeftOut, Source, Status, need
+
+__all__ = ["read"]
+
+PAGE = 200
+STATUS: dict[str, Status] = {
+    "FINISHED": "finished",
+    "FAILED": "failed",
+    "KILLED": "crashed",
+    "RUNNING": "running",
+    "SCHEDULED": "running",
+}
+# What these tags say has a place of its own here.
+OWN_PLACE = frozenset({"mlflow.runName", "mlflow.note.content", "mlflow.parentRunId"})
+# Databases hold no infinity: MLflow's SQL stores write the largest double instead.
+LARGEST = sys.float_info.max
+
+
+def read(place: str | None, left_out: LeftOut) -> Source:
+    """All runs of all experiments that are not deleted.
+
+    `place`: an http(s) address, a database URL (`sqlite:///mlflow.db`, `postgresql://…`), a database file, or a
+    folder; default `MLFLOW_TRACKING_URI`, else ./mlruns.
+    """
+    mlflow = need("mlflow")
+    need("mlflow.tracking")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    place = place or os.environ.get("MLFLOW_TRACKING_URI") or "mlruns"
+    with ExitStack() as stack:
+        workspace = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunescope-mlflow-")))
+        uri = _uri(place, workspace)
+        with _explained(place):
+            client = mlflow.MlflowClient(tracking_uri=uri)
+            experiments = _pages(client.search_experiments)
+        return Source(_runs(client, place, experiments, workspace, stack.pop_all(), left_out))
+
+
+def _uri(place: str, workspace: Path) -> str:
+    if place.startswith("sqlite:///"):
+        return _copy(Path(place.removeprefix("sqlite:///").partition("?")[0]), workspace)
+    if "://" in place and not place.startswith("file:"):
+        return place
+    path = Path(place.removeprefix("file://").removeprefix("file:")).expanduser()
+    if path.is_file():
+        return _copy(path, workspace)
+    folder = path / "mlruns" if (path / "mlruns").is_dir() else path
+    if not any(folder.glob("*/meta.yaml")):
+        raise ImportProblem(f"{path} holds no MLflow runs: name an mlruns folder, a database or a tracking server.")
+    # MLflow has retired its folders; reading one still has to be asked for.
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    return folder.absolute().as_uri()
+
+
+def _copy(database: Path, workspace: Path) -> str:
+    """A consistent copy of a SQLite database, brought to the schema of the MLflow that is installed."""
+    if not database.is_file():
+        raise ImportProblem(f"There is no database {database}.")
+    copied = workspace / "mlflow.db"
+    try:
+        source = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+        target = sqlite3.connect(copied)
+        with source, target:
+            source.backup(target)
+        tables = {name for (name,) in target.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        source.close()
+        target.close()
+    except sqlite3.Error as error:
+        raise ImportProblem(f"{database} cannot be read: {error}.") from error
+    if not {"experiments", "runs", "alembic_version"} <= tables:
+        raise ImportProblem(f"{database} is no database of MLflow.")
+    url = f"sqlite:///{copied}"
+    engine = need("sqlalchemy").create_engine(url)
+    upgrade = need("mlflow.store.db.utils")._upgrade_db
+    try:
+        upgrade(engine)
+        engine.dispose()
+    except Exception as error:
+        raise ImportProblem(f"{database} cannot be read by this version of MLflow: {_line(error)}") from error
+    return url
+
+
+@contextmanager
+def _explained(place: str) -> Iterator[None]:
+    """MLflow raises its own errors, and those of SQLAlchemy, requests and the stores behind it."""
+    try:
+        yield
+    except Exception as error:
+        raise ImportProblem(f"MLflow cannot read {place}: {_line(error)}.") from error
+
+
+def _pages(search: Callable[..., Any]) -> list[Any]:
+    """All pages of a search."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(max_results=PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _runs(
+    client: Any, place: str, experiments: list[Any], workspace: Path, stack: ExitStack, left_out: LeftOut
+) -> Iterator[ImportedRun]:
+    """Runs page by page. `stack` holds the workspace and ends with the reading."""
+    views = need("mlflow.entities").ViewType
+    with stack:
+        for experiment in experiments:
+            search = partial(client.search_runs, [experiment.experiment_id])
+            token = None
+            while True:
+                with _explained(place):
+                    page = search(
+                        run_view_type=views.ACTIVE_ONLY,
+                        max_results=PAGE,
+                        order_by=["attributes.start_time ASC"],
+                        page_token=token,
+                    )
+                for run in page:
+                    yield _run(client, experiment, run, workspace, left_out)
+                token = page.token
+                if not token:
+                    break
+            with _explained(place):
+                deleted = len(_pages(partial(search, run_view_type=views.DELETED_ONLY)))
+            if deleted:
+                left_out.add(f"runs of experiment '{experiment.name}'", "deleted in MLflow", deleted)
+
+
+def _run(client: Any, experiment: Any, run: Any, workspace: Path, left_out: LeftOut) -> ImportedRun:
+    info, tags = run.info, run.data.tags
+    status = STATUS.get(info.status, "finished")
+    return ImportedRun(
+        identity=info.run_id,
+        project=experiment.name,
+        name=info.run_name or tags.get("mlflow.runName"),
+        created_at=(info.start_time or 0) / 1000,
+        parent=tags.get("mlflow.parentRunId"),
+        notes=tags.get("mlflow.note.content"),
+        status=status,
+        finished_at=info.end_time / 1000 if info.end_time and status != "running" else None,
+        error="Killed, as MLflow recorded it." if info.status == "KILLED" else None,
+        config=dict(run.data.params),
+        tags={key: value for key, value in tags.items() if key not in OWN_PLACE},
+        environment=_environment(info, run, tags),
+        points=partial(_points, client, info.run_id, sorted(run.data.metrics), left_out),
+        files=partial(_files, client, run, workspace, left_out),
+    )
+
+
+def _environment(info: Any, run: Any, tags: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"imported": {"from": "mlflow", "run_id": info.run_id}}
+    if commit := tags.get("mlflow.source.git.commit"):
+        found["git"] = {
+            "commit": commit,
+            "branch": tags.get("mlflow.source.git.branch"),
+            "remote": tags.get("mlflow.source.git.repoURL"),
+        }
+    if user := tags.get("mlflow.user") or info.user_id:
+        found["user"] = user
+    if script := tags.get("mlflow.source.name"):
+        found["command"] = [script]
+    datasets = getattr(run.inputs, "dataset_inputs", None) or []
+    if datasets:
+        found["datasets"] = [
+            {
+                "name": one.dataset.name,
+                "digest": one.dataset.digest,
+                "source_type": one.dataset.source_type,
+                "source": one.dataset.source,
+                "tags": {tag.key: tag.value for tag in one.tags},
+            }
+            for one in datasets
+        ]
+    return found
+
+
+def _points(client: Any, run_id: str, keys: list[str], left_out: LeftOut) -> Iterator[list[Column]]:
+    """One metric after the other, in the order MLflow gives: by time."""
+    for key in keys:
+        try:
+            history = client.get_metric_history(run_id, key)
+        except Exception as error:  # what a server answers for one metric says nothing of the others
+            left_out.add(f"metric '{key}'", _line(error))
+            continue
+        points = [point for point in history if point.step in INT64]
+        if len(points) < len(history):
+            left_out.add(f"metric '{key}'", "the step is no 64-bit integer", len(history) - len(points))
+        if points:
+            yield [
+                Column(
+                    metric_key(key),
+                    array("q", (point.step for point in points)),
+                    array("d", (point.timestamp / 1000 for point in points)),
+                    array("d", (_value(point.value) for point in points)),
+                )
+            ]
+
+
+def _value(value: float) -> float:
+    return value if abs(value) < LARGEST or value != value else float("inf") if value > 0 else float("-inf")
+
+
+def _files(client: Any, run: Any, workspace: Path, left_out: LeftOut) -> Iterator[ImportedFile]:
+    """Artifacts, one at a time on this disk."""
+    models = getattr(run.outputs, "model_outputs", None) if run.outputs else None
+    if models:
+        left_out.add(
+            "logged models (their files that are artifacts of the run are kept)", "no counterpart", len(models)
+        )
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            listed = client.list_artifacts(run.info.run_id, folder or None)
+        except Exception as error:  # any store behind MLflow, with any error
+            left_out.add(f"artifacts of run '{run.info.run_name}'", _line(error))
+            return
+        for one in listed:
+            if one.is_dir:
+                waiting.append(one.path)
+                continue
+            try:
+                with tempfile.TemporaryDirectory(dir=workspace) as place:
+                    yield ImportedFile(one.path, Path(client.download_artifacts(run.info.run_id, one.path, place)))
+            except OSError as error:
+                left_out.add(f"file '{one.path}'", _line(error))
+            except Exception as error:
+                if type(error).__module__.partition(".")[0] == "tunescope":
+                    raise
+                left_out.add(f"file '{one.path}'", _line(error))
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

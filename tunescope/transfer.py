@@ -1,0 +1,167 @@
+"""`tunescope import` and `tunescope export`: runs in from other trackers, runs out as files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tunescope import importers
+from tunescope._client import Client
+from tunescope._exceptions import ConnectionFailed, TunescopeError
+from tunescope.commands import ApiKey, Url
+from tunescope.exports import Exported, export
+from tunescope.importers._record import LeftOut
+from tunescope.importers._sink import Sink, Tally
+
+__all__ = ["export_runs", "import_runs"]
+
+MOST_LINES = 30
+
+
+class FileFormat(StrEnum):
+    parquet = "parquet"
+    csv = "csv"
+    json = "json"
+
+
+def import_runs(
+    kind: Annotated[str, typer.Argument(help=f"Where the runs were recorded: {', '.join(importers.kinds())}.")],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="mlflow: URI, database or mlruns folder. tensorboard: log folder. wandb: folder of runs. "
+            "trackio: project or folder. tunescope: folder of an export.",
+            show_default="where that tracker keeps its runs",
+        ),
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option(help="Put all runs into this project.", show_default="the source's own")
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count everything, send nothing.")] = False,
+) -> None:
+    """Bring over what another tracker recorded: runs, every point, params, tags, notes, files.
+
+    May be cut off and repeated at any time: what is stored already is not stored again.
+
+    Example: tunescope import mlflow sqlite:///mlflow.db --project intents
+    """
+    console = Console(highlight=False)
+    left_out = LeftOut()
+    with _explained(console, "Repeat the command to go on where it stopped."):
+        client = None if dry_run else Client(url, api_key)
+        try:
+            if client is not None:
+                client.health()
+            found = importers.find(kind)(source, left_out)
+            sink = Sink(client, kind, project, left_out)
+            with _progress(console, "runs", found.total) as show:
+                sink.write_all(found, lambda name, tally: show(name, tally.runs, tally.points + tally.known_points))
+        finally:
+            if client is not None:
+                client.close()
+    _say_imported(console, sink.tally, left_out, dry_run)
+
+
+def _say_imported(console: Console, tally: Tally, left_out: LeftOut, dry_run: bool) -> None:
+    verb = "would be imported" if dry_run else "imported"
+    known = [
+        f"{count:,} {what}"
+        for count, what in (
+            (tally.runs - tally.new_runs, "runs"),
+            (tally.known_points, "points"),
+            (tally.known_artifacts, "artifacts"),
+        )
+        if count
+    ]
+    console.print(
+        f"{tally.runs:,} runs, {tally.points:,} points, {tally.params:,} params, {tally.tags:,} tags, "
+        f"{tally.artifacts:,} artifacts {verb}" + (f" ({', '.join(known)} were there already)" if known else ""),
+        soft_wrap=True,
+    )
+    if left_out.counts:
+        console.print("left out:")
+        for (name, reason), count in left_out.counts.most_common(MOST_LINES):
+            times = f" ({count:,} times)" if count > 1 else ""
+            console.print(f"  {name}{times}: {reason}", soft_wrap=True, markup=False)
+        if len(left_out.counts) > MOST_LINES:
+            console.print(f"  and {len(left_out.counts) - MOST_LINES:,} more")
+
+
+def export_runs(
+    target: Annotated[
+        str | None, typer.Argument(help="Id of a run, or a project.", show_default="every project")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")] = Path("tunescope-export"),
+    format: Annotated[FileFormat, typer.Option(help="Format of the tables.")] = FileFormat.parquet,
+    query: Annotated[
+        str | None, typer.Option("--query", "-q", help="Only these runs, e.g. 'metrics.f1 > 0.8 and tags.team = nlp'.")
+    ] = None,
+    artifacts: Annotated[bool, typer.Option("--artifacts", help="Also fetch the artifacts' files.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Write runs to files: config, tags, environment, every metric point, evaluations' scores, artifacts.
+
+    `tunescope import tunescope FOLDER` reads them back.
+
+    Example: tunescope export intents --format parquet --output intents-export
+    """
+    console = Console(highlight=False)
+    with (
+        _explained(console, "The export is not complete."),
+        Client(url, api_key) as client,
+        _progress(console, "runs", None) as show,
+    ):
+
+        def tell(name: str, done: Exported, total: int | None) -> None:
+            show(name, done.runs, done.points, total)
+
+        done = export(client, output, format.value, target=target, query=query, files=artifacts, progress=tell)
+    console.print(
+        f"{done.runs:,} runs, {done.points:,} points, {done.scores:,} scores, {done.artifacts:,} artifacts in {output}",
+        soft_wrap=True,
+    )
+    for line in done.left_out[:MOST_LINES]:
+        console.print(f"left out: {line}", soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _explained(console: Console, advice: str) -> Iterator[None]:
+    """Ends the command with one sentence instead of a traceback."""
+    try:
+        yield
+    except TunescopeError as error:
+        more = f" {advice}" if isinstance(error, ConnectionFailed) else ""
+        console.print(f"{error}{more}", style="red", soft_wrap=True, markup=False)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _progress(console: Console, what: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """A bar on a terminal; nothing elsewhere."""
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(what),
+        TextColumn("{task.fields[points]:,} points"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=total, points=0)
+
+        def show(name: str, runs: int, points: int, of: int | None = None) -> None:
+            bar.update(task, description=name[:60], completed=runs, points=points, total=of or total)
+
+        yield show
