@@ -89,6 +89,7 @@ def diagnoses(run: Json) -> None:
         mark = components.mark(one["rule"]) if one["state"] == "found" else STATES[one["state"]]
         chip = f'<span class="ts-chip ts-{mark.color}"><span class="ts-icon">{mark.icon}</span>{mark.word}</span>'
         said = f"{html.escape(one['message'])}<br><small>{html.escape(one['criterion'])}</small>"
-        rows.append([text_cell(one["title"], "key"), Cell(chip), text_cell(one["key"], "ts-mono"), Cell(said, "text")])
-    components.table(["Rule", "State", "Metric", "What it says"], rows)
+        about = f'<br><small class="ts-mono">{html.escape(one["key"])}</small>' if one["key"] else ""
+        rows.append([Cell(f"{html.escape(one['title'])}{about}", "key"), Cell(chip), Cell(said, "text")])
+    components.table(["Rule", "State", "What it says"], rows)
     st.caption("Rules are late rather than wrong: an alert is a reason to look, and what is clear is not proven well.")

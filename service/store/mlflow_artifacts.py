@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import sqlalchemy as sql
 from sqlmodel import Session, col
 
-from service.store import models
+from service.store import artifacts
 from service.store.tables import Artifact, LoggedModelFile
 from service.store.upserts import upsert
 
@@ -27,7 +27,9 @@ class File(NamedTuple):
 def add(session: Session, owner: Owner, file: File) -> None:
     """Record a file whose bytes are stored; the same path again replaces what it names."""
     if owner.kind == "run":
-        models.add_artifact(session, run_id=owner.id, path=file.path, kind="file", sha256=file.sha256, size=file.size)
+        artifacts.add_artifact(
+            session, run_id=owner.id, path=file.path, kind="file", sha256=file.sha256, size=file.size
+        )
         return
     row = {"logged_model_id": owner.id, **file._asdict(), "created_at": time.time()}
     upsert(session, LoggedModelFile, [row], replace=["sha256", "size", "created_at"])

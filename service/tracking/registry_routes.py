@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from service.auth import require
 from service.dependencies import Blobs, ReadSession, ServiceDatabase, ServiceSettings, WriteSession
 from service.errors import Invalid, NotFound
-from service.store import models as artifacts
+from service.store import artifacts
 from service.store import registry as store
 from service.store.database import Database
 from service.tracking import links, models, runs

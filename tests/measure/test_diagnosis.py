@@ -290,7 +290,7 @@ def test_sick_runs_are_found(rule: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_false_alarms_of_thousands_of_healthy_runs() -> None:
-    """Measured: 2 of 4,400 runs are ever alarmed about (0.05 %), both a slow fine-tune's first sixth, by `no_progress`."""
+    """Measured: 2 of 4,400 runs are ever alarmed about (0.05 %), both slow fine-tunes, by `no_progress`, and early."""
     share, rules = false_alarms(400)
     assert share <= 0.005, rules
     assert max(rules.values(), default=0) <= 0.01 * 400, rules  # of no kind of run, by no rule, more than 1 %

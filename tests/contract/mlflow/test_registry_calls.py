@@ -39,6 +39,17 @@ def test_calls_are_answered_as_by_mlflow(ask: Ask) -> None:
     assert answers(ask, LAST) == [expected for *_, expected in LAST]
 
 
+def test_the_newest_versions_are_asked_for_in_two_ways(ask: Ask) -> None:
+    answers(ask, CALLS)
+    asked = {"name": "a", "stages": ["staging", "None"]}
+    posted = ask("POST", "registered-models/get-latest-versions", asked)
+    assert [(v["version"], v["current_stage"]) for v in posted[1]["model_versions"]] == [
+        ("2", "Staging"),
+        ("5", "None"),
+    ]
+    assert ask("GET", "registered-models/get-latest-versions", asked) == posted
+
+
 def test_what_mlflow_answers_with_500_is_refused_for_good(ask: Ask) -> None:
     """Its clients repeat a call that ends in 500 for four minutes."""
     assert answers(ask, CALLS[:1]) == [""]
