@@ -58,7 +58,9 @@ class Writer:
         self._step += n
         self._batch += 1
         points = {key: Points(steps, steps * 1.0, np.asarray(values, dtype=np.float64))}
-        ingest.apply(self._database, [(self.run_id, ingest.Batch(writer="w", batch=self._batch), points)])
+        with self._database.write() as session:
+            batch = ingest.Batch(writer="w", batch=self._batch)
+            ingest.Ingest(self._database).apply(session, self.run_id, batch, points)
         self._worker.notice(self.run_id, points)
 
 
