@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sql
-from sqlalchemy import ColumnElement, Connection, Dialect, Executable
+from sqlalchemy import ColumnElement, Connection, Dialect, Executable, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlmodel import Session
@@ -25,15 +25,30 @@ _DIALECTS: dict[str, Dialect] = {
 class Statement:
     """One statement, compiled for each database when it is first run there. Parameters go by name."""
 
-    def __init__(self, statement: Executable) -> None:
-        self._statement = statement
+    def __init__(self, statement: Executable | Mapping[str, Executable]) -> None:
+        """One for both databases, or one for each by the name of its dialect."""
+        self._statements = (
+            statement if isinstance(statement, Mapping) else dict.fromkeys(("sqlite", "postgresql"), statement)
+        )
         self._compiled: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    @classmethod
+    def upsert(cls, table: Table, columns: Sequence[str]) -> Statement:
+        """Insert a row of `columns`; where the primary key is there already, the other columns are replaced."""
+        keys = [column.name for column in table.primary_key]
+        values: dict[str, Any] = {name: sql.bindparam(name) for name in columns}
+        made = {}
+        for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert)):
+            inserted = insert(table).inline().values(values)
+            replaced = {column: inserted.excluded[column] for column in columns if column not in keys}
+            made[name] = inserted.on_conflict_do_update(index_elements=keys, set_=replaced)
+        return cls(made)
 
     def compiled(self, dialect: str) -> tuple[str, dict[str, Any]]:
         """The text, and the values of what it holds besides its parameters."""
         found = self._compiled.get(dialect)
         if found is None:
-            compiled = self._statement.compile(dialect=_DIALECTS[dialect])  # type: ignore[attr-defined]
+            compiled = self._statements[dialect].compile(dialect=_DIALECTS[dialect])  # type: ignore[attr-defined]
             constants = {name: value for name, value in compiled.params.items() if value is not None}
             found = self._compiled[dialect] = str(compiled), constants
         return found

@@ -23,8 +23,9 @@ from service.store import views
 from service.store.migrate import prepare
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
+JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
 _JSON: dict[str, Any] = {
-    "json_serializer": lambda value: orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode(),
+    "json_serializer": lambda value: orjson.dumps(value, option=JSON_OPTIONS).decode(),
     "json_deserializer": orjson.loads,
 }
 

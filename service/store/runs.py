@@ -5,13 +5,43 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, or_
+import orjson
+import sqlalchemy as sql
+from sqlalchemy import Table, Text, and_, func, or_
 from sqlmodel import Session, col, select
 
+from service.store.cursor import Cursor, Statement, among
+from service.store.database import JSON_OPTIONS
 from service.store.filters import Condition, Order, attribute, order_column, order_source, where
 from service.store.tables import Param, Project, Run, Tag
+
+_RUN: Table = Run.__table__  # type: ignore[attr-defined]
+_PARAM: Table = Param.__table__  # type: ignore[attr-defined]
+_TAG: Table = Tag.__table__  # type: ignore[attr-defined]
+
+
+_COLUMNS = [column for column in _RUN.c if column.name not in ("project_id", "config", "environment")]
+_SHOWN = Statement(
+    sql.select(
+        *_COLUMNS,
+        col(Project.name).label("project"),
+        sql.cast(_RUN.c.config, Text).label("config"),
+    )
+    .join(Project, col(Project.id) == col(Run.project_id))
+    .where(among(_RUN.c.id, "ids"))
+)
+_ADD = Statement(sql.insert(_RUN).inline().values({column.name: sql.bindparam(column.name) for column in _RUN.c}))
+_PUT_PARAM = Statement.upsert(_PARAM, ["run_id", "key", "value", "number"])
+_PUT_TAG = Statement.upsert(_TAG, ["run_id", "key", "value"])
+_DROP_TAGS = Statement(sql.delete(_TAG).where(_TAG.c.run_id == sql.bindparam("run_id"), among(_TAG.c.key, "keys")))
+_TAGS = Statement(
+    sql.select(col(Tag.run_id), col(Tag.key), col(Tag.value))
+    .where(among(col(Tag.run_id), "ids"))
+    .order_by(col(Tag.run_id), col(Tag.key))
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +93,19 @@ def get(session: Session, run_id: str) -> Run | None:
     return None if run is None or run.deleted_at is not None else run
 
 
+def add(session: Session, run: Run) -> None:
+    """Store a new run. `run` itself does not join the session: it is written once, as fast as can be."""
+    values = {column.name: getattr(run, column.name) for column in _RUN.c}
+    values |= {name: orjson.dumps(values[name], option=JSON_OPTIONS).decode() for name in ("config", "environment")}
+    Cursor.of(session).run(_ADD, values)
+
+
+def many(session: Session, ids: Sequence[str]) -> dict[str, Run]:
+    """Those of these runs that are there, by id."""
+    query = select(Run).where(col(Run.id).in_(ids), col(Run.deleted_at).is_(None))
+    return {run.id: run for run in session.exec(query).all()}
+
+
 def exists(session: Session, run_id: str) -> bool:
     return session.get(Run, run_id) is not None
 
@@ -82,10 +125,10 @@ def find(
     after: Place | None,
     limit: int,
     silent_after: float,
-) -> list[tuple[Run, Any]]:
-    """Runs with the value they are ordered by (newest first when no order is given), `limit` at most."""
+) -> list[Place]:
+    """Ids of runs with the value they are ordered by (newest first when no order is given), `limit` at most."""
     key = col(Run.id) if order is None else _order_key(order, silent_after)
-    query = select(Run, key).where(col(Run.deleted_at).is_(None))
+    query: Any = sql.select(col(Run.id), key).where(col(Run.deleted_at).is_(None))
     if order is not None and order.field.kind != "attribute":
         table, joined = order_source(order.field)
         query = query.join(table, joined, isouter=True)
@@ -102,7 +145,22 @@ def find(
         query = query.order_by(key.is_(None), key.desc() if order.descending else key.asc(), col(Run.id).desc())
         if after is not None:
             query = query.where(_beyond(key, order, after))
-    return [(run, value) for run, value in session.exec(query.limit(limit)).all()]
+    return [Place(value, run_id) for run_id, value in session.connection().execute(query.limit(limit))]
+
+
+def rows(session: Session, ids: Sequence[str]) -> dict[str, SimpleNamespace]:
+    """Runs by id, without their environment; `project` is its name, `config` the JSON text as it is stored.
+
+    A page may be a thousand runs with large configs: nothing is decoded only to be encoded again.
+    """
+    cursor = Cursor.of(session)
+    names = [*(column.name for column in _COLUMNS), "project", "config"]
+    found = (SimpleNamespace(**dict(zip(names, row, strict=True))) for row in _among_ids(cursor, _SHOWN, ids))
+    return {row.id: row for row in found}
+
+
+def _among_ids(cursor: Cursor, statement: Statement, ids: Sequence[str]) -> list[Any]:
+    return cursor.rows(statement, {"ids": cursor.texts(ids)})
 
 
 def _order_key(order: Order, silent_after: float) -> Any:
@@ -120,34 +178,27 @@ def _beyond(key: Any, order: Order, after: Place) -> Any:
 
 def tags(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {run_id: {} for run_id in run_ids}
-    for tag in session.exec(select(Tag).where(col(Tag.run_id).in_(run_ids)).order_by(Tag.key)).all():
-        found[tag.run_id][tag.key] = tag.value
+    for run_id, key, value in _among_ids(Cursor.of(session), _TAGS, run_ids):
+        found[run_id][key] = value
     return found
 
 
 def set_tags(session: Session, run_id: str, changes: dict[str, str | None]) -> None:
     """Merge `changes` into the run's tags; None takes a tag away."""
-    _replace(session, Tag, run_id, list(changes))
-    rows = [{"run_id": run_id, "key": key, "value": value} for key, value in changes.items() if value is not None]
-    if rows:
-        session.connection().execute(insert(Tag), rows)
+    cursor = Cursor.of(session)
+    gone = [key for key, value in changes.items() if value is None]
+    if gone:
+        cursor.run(_DROP_TAGS, {"run_id": run_id, "keys": cursor.texts(gone)})
+    kept = [{"run_id": run_id, "key": key, "value": value} for key, value in changes.items() if value is not None]
+    cursor.many(_PUT_TAG, kept)
 
 
 def set_params(session: Session, run_id: str, params: dict[str, tuple[str, float | None]]) -> None:
     """Write flattened config leaves (text, and the number it is, if any), replacing those of the same key."""
-    _replace(session, Param, run_id, list(params))
     rows = [{"run_id": run_id, "key": k, "value": text, "number": number} for k, (text, number) in params.items()]
-    if rows:
-        session.connection().execute(insert(Param), rows)
+    Cursor.of(session).many(_PUT_PARAM, rows)
 
 
 def params(session: Session, run_id: str) -> dict[str, str]:
     rows = session.exec(select(Param).where(Param.run_id == run_id).order_by(Param.key)).all()
     return {row.key: row.value for row in rows}
-
-
-def _replace(session: Session, table: Any, run_id: str, keys: list[str]) -> None:
-    session.flush()
-    for start in range(0, len(keys), 500):
-        some = keys[start : start + 500]
-        session.connection().execute(delete(table).where(table.run_id == run_id, table.key.in_(some)))

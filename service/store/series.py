@@ -126,6 +126,14 @@ _CHANGE_OPEN = Statement(
 )
 
 
+_SUMMARY = sql.select(
+    *(_SERIES.c[name] for name in ("run_id", "key", "count", "first_step", "last_step", "last", "min", "max")),
+    *(_SERIES.c[name] for name in ("min_step", "max_step", "sum", "last_special")),
+).order_by(_SERIES.c.run_id, _SERIES.c.key)
+_SUMMARIES = Statement(_SUMMARY.where(among(_SERIES.c.run_id, "runs")))
+_SOME_SUMMARIES = Statement(_SUMMARY.where(among(_SERIES.c.run_id, "runs"), among(_SERIES.c.key, "keys")))
+
+
 @dataclass(frozen=True, slots=True)
 class Appended:
     """What an append did: points added, and the series whose small chunks are worth joining."""
@@ -269,16 +277,14 @@ def summary_table(
     session: Session, run_ids: Sequence[str], keys: Sequence[str] | None = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Run id → metric → its summary, as plain dictionaries: a page of runs may hold tens of thousands."""
-    query = sql.select(
-        *(col(c) for c in (Series.run_id, Series.key, Series.count, Series.first_step, Series.last_step)),
-        *(col(c) for c in (Series.last, Series.min, Series.max, Series.min_step, Series.max_step)),
-        *(col(c) for c in (Series.sum, Series.last_special)),
-    )
-    query = query.where(col(Series.run_id).in_(run_ids)).order_by(col(Series.run_id), col(Series.key))
-    if keys is not None:
-        query = query.where(col(Series.key).in_(keys))
+    cursor = Cursor.of(session)
+    asked = {"runs": cursor.texts(run_ids)}
+    if keys is None:
+        rows = cursor.rows(_SUMMARIES, asked)
+    else:
+        rows = cursor.rows(_SOME_SUMMARIES, {**asked, "keys": cursor.texts(keys)})
     table: dict[str, dict[str, dict[str, Any]]] = {run_id: {} for run_id in run_ids}
-    for run_id, key, count, first, end, last, low, high, low_step, high_step, total, special in session.execute(query):
+    for run_id, key, count, first, end, last, low, high, low_step, high_step, total, special in rows:
         table[run_id][key] = {
             "count": count,
             "first_step": first,

@@ -10,7 +10,6 @@ from sqlmodel import Session
 from service.errors import Invalid
 from service.measure.direction import Direction, guess
 from service.store import runs as store
-from service.store.filters import Field, Predicate
 from service.store.tables import Run
 from service.tracking import runs
 from service.tracking.compare_schemas import (
@@ -41,16 +40,7 @@ def chosen(session: Session, run_ids: Sequence[str]) -> list[Run]:
         RunNotFound: naming those that do not exist.
     """
     ids = list(dict.fromkeys(run_ids))
-    rows = store.find(
-        session,
-        project=None,
-        condition=Predicate(Field("attribute", "id"), "in", tuple(ids)),
-        order=None,
-        after=None,
-        limit=len(ids),
-        silent_after=0.0,
-    )
-    found = {run.id: run for run, _ in rows}
+    found = store.many(session, ids)
     absent = [run_id for run_id in ids if run_id not in found]
     if absent:
         more = f" (and {len(absent) - 3} more)" if len(absent) > 3 else ""

@@ -81,7 +81,7 @@ def _runs(session: Session, asked: ImportanceRequest, silent_after: float) -> tu
         limit=MAX_RUNS + 1,
         silent_after=silent_after,
     )
-    return [run for run, _ in rows[:MAX_RUNS]], len(rows) > MAX_RUNS
+    return chosen(session, [place.run_id for place in rows[:MAX_RUNS]]), len(rows) > MAX_RUNS
 
 
 def _finite(value: Any) -> float | None:

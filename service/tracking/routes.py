@@ -6,6 +6,7 @@ from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlmodel import Session
 
 from service.auth import require
 from service.dependencies import ReadSession, ServiceSettings, WriteSession
@@ -42,9 +43,13 @@ def list_projects(session: ReadSession) -> ProjectList:
 
 
 @router.post("/runs", tags=["runs"], dependencies=WRITE, status_code=201, response_model=RunOut)
-def create_run(given: RunCreate, session: WriteSession, settings: ServiceSettings) -> Response:
+async def create_run(given: RunCreate, request: Request, settings: ServiceSettings) -> Response:
     """Start a run, or continue one (`resume`)."""
-    return _json(runs.show(session, [runs.create(session, given)], settings.silent_after_seconds)[0], 201)
+
+    def job(session: Session) -> dict[str, object]:
+        return runs.show(session, [runs.create(session, given)], settings.silent_after_seconds)[0]
+
+    return _json(await request.app.state.ingest.write(job), 201)
 
 
 @router.get("/runs", tags=["runs"], dependencies=READ, response_model=RunPage)

@@ -6,9 +6,11 @@ import base64
 import binascii
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
+import orjson
 from sqlmodel import Session
 
 from service.errors import Conflict, Invalid, NotFound
@@ -58,8 +60,7 @@ def create(session: Session, given: RunCreate) -> Run:
         heartbeat_at=now,
     )
     run.name = run.name or invent_name(run.id)
-    session.add(run)
-    session.flush()
+    store.add(session, run)
     store.set_params(session, run.id, flatten(given.config))
     store.set_tags(session, run.id, dict(given.tags))
     return run
@@ -126,7 +127,7 @@ def find(
     condition, order = parse(query)
     if order_by:
         order = parse(f"order by {order_by}")[1]
-    rows = store.find(
+    found = store.find(
         session,
         project=project,
         condition=condition,
@@ -135,10 +136,15 @@ def find(
         limit=limit + 1,
         silent_after=silent_after,
     )
-    page = rows[:limit]
-    next_cursor = _cursor(Place(page[-1][1], page[-1][0].id)) if len(rows) > limit else None
-    items = show(session, [run for run, _ in page], silent_after, metrics=metrics, environment=False)
-    return {"items": items, "next_cursor": next_cursor}
+    page = found[:limit]
+    ids = [place.run_id for place in page]
+    rows = store.rows(session, ids)
+    tags, summaries = store.tags(session, ids), series_store.summary_table(session, ids, metrics)
+    items = [
+        _shown(rows[id], rows[id].project, tags[id], summaries[id], orjson.Fragment(rows[id].config), {}, silent_after)
+        for id in ids
+    ]
+    return {"items": items, "next_cursor": _cursor(page[-1]) if len(found) > limit else None}
 
 
 def _cursor(place: Place) -> str:
@@ -154,46 +160,52 @@ def _place(cursor: str) -> Place:
 
 
 def show(
-    session: Session,
-    found: Sequence[Run],
-    silent_after: float,
-    *,
-    metrics: Sequence[str] | None = None,
-    environment: bool = True,
+    session: Session, found: Sequence[Run], silent_after: float, *, metrics: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """Runs in the shape of `RunOut`, with their metric summaries (all, or those named)."""
     ids = [run.id for run in found]
-    tags = store.tags(session, ids)
     names = store.project_names(session, (run.project_id for run in found))
-    summaries = series_store.summary_table(session, ids, metrics)
+    tags, summaries = store.tags(session, ids), series_store.summary_table(session, ids, metrics)
     return [
-        {
-            "id": run.id,
-            "project": names[run.project_id],
-            "name": run.name,
-            "status": status(run, silent_after),
-            "group": run.group_name,
-            "parent_run_id": run.parent_run_id,
-            "notes": run.notes,
-            "config": run.config,
-            "tags": tags[run.id],
-            "environment": run.environment if environment else {},
-            "data_hash": run.data_hash,
-            "created_at": run.created_at,
-            "heartbeat_at": run.heartbeat_at,
-            "finished_at": run.finished_at,
-            "duration": max((run.finished_at or run.heartbeat_at) - run.created_at, 0.0),
-            "exit_code": run.exit_code,
-            "error": run.error,
-            "points_stored": run.points_stored,
-            "points_sent": run.points_sent,
-            "metrics": summaries[run.id],
-        }
+        _shown(run, names[run.project_id], tags[run.id], summaries[run.id], run.config, run.environment, silent_after)
         for run in found
     ]
 
 
-def status(run: Run, silent_after: float) -> Status:
+def _shown(
+    run: Run | SimpleNamespace,
+    project: str,
+    tags: dict[str, str],
+    metrics: dict[str, dict[str, Any]],
+    config: Any,
+    environment: dict[str, Any],
+    silent_after: float,
+) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "project": project,
+        "name": run.name,
+        "status": status(run, silent_after),
+        "group": run.group_name,
+        "parent_run_id": run.parent_run_id,
+        "notes": run.notes,
+        "config": config,
+        "tags": tags,
+        "environment": environment,
+        "data_hash": run.data_hash,
+        "created_at": run.created_at,
+        "heartbeat_at": run.heartbeat_at,
+        "finished_at": run.finished_at,
+        "duration": max((run.finished_at or run.heartbeat_at) - run.created_at, 0.0),
+        "exit_code": run.exit_code,
+        "error": run.error,
+        "points_stored": run.points_stored,
+        "points_sent": run.points_sent,
+        "metrics": metrics,
+    }
+
+
+def status(run: Run | SimpleNamespace, silent_after: float) -> Status:
     if run.status == "running" and run.heartbeat_at < time.time() - silent_after:
         return "silent"
     return cast(Status, run.status)

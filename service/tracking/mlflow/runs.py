@@ -49,9 +49,9 @@ def create(session: Session, given: CreateRun) -> str:
         heartbeat_at=now,
     )
     run.name = run.name or invent_name(run.id)
-    session.add(run)
-    session.flush()
-    _set_tags(session, run, tags)
+    rest = _into_columns(run, tags)
+    store.add(session, run)
+    store.set_tags(session, run.id, rest)
     return run.id
 
 
@@ -321,7 +321,13 @@ def _log_model_metrics(session: Session, run_id: str, metrics: Sequence[Metric])
 
 
 def _set_tags(session: Session, run: Run, tags: Mapping[str, str]) -> None:
-    """Tags that a run has a column for go there, so that both sides see one value."""
+    rest = _into_columns(run, tags)
+    if rest:
+        store.set_tags(session, run.id, rest)
+
+
+def _into_columns(run: Run, tags: Mapping[str, str]) -> dict[str, str | None]:
+    """Tags that a run has a column for go there, so that both sides see one value; what is left."""
     rest: dict[str, str | None] = dict(tags)
     run.name = rest.pop("mlflow.runName", None) or run.name
     if "mlflow.note.content" in rest:
@@ -330,5 +336,4 @@ def _set_tags(session: Session, run: Run, tags: Mapping[str, str]) -> None:
         run.parent_run_id = rest.pop("mlflow.parentRunId")
     if "mlflow.user" in rest:
         run.environment = {**run.environment, "user": rest.pop("mlflow.user")}
-    if rest:
-        store.set_tags(session, run.id, rest)
+    return rest

@@ -675,7 +675,6 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_run_model_logged_model_id"), ["logged_model_id"], unique=False)
 
 
-
 def downgrade() -> None:
     with op.batch_alter_table("run_model", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_run_model_logged_model_id"))
