@@ -29,11 +29,12 @@ from report import OURS, REPOSITORY, Figures, Report, Row, machine_facts, show, 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from servers import FASTTRACKML, MLFLOW, Server, peers_environment, running
-from systems import Mlflow, Stored, System, Tunescope, TunescopeArrow, Wire, stored
+from systems import Mlflow, MlflowFace, Stored, System, Tunescope, TunescopeArrow, Wire, stored
 from workload import BATCH_KEYS, BATCH_STEPS, Points, batch, expected_search, run_content
 
 FAST = "FastTrackML"
 SLOW = "MLflow"
+FACE = f"{OURS}, MLflow calls"
 BATCH = BATCH_KEYS * BATCH_STEPS
 ROWS = ("log-batch", "log-metric", "create-run", "history", "search", "list")
 
@@ -321,6 +322,7 @@ def main(
         with peers(programs, tunescope, Path(scratch)) as servers:
             kinds: list[type[System]] = [Mlflow, Mlflow, Tunescope]
             systems = [kind(server.name, Wire(server.port)) for kind, server in zip(kinds, servers, strict=True)]
+            systems.append(MlflowFace(FACE, Wire(servers[-1].port)))
             bench = Bench(systems, size, lambda text: progress.update(task, description=text))
             perform(bench, rows or ROWS)
             figures = [*bench.figures, *server_rows(servers)]

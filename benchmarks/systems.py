@@ -207,6 +207,14 @@ class Mlflow(System):
         ]
 
 
+class MlflowFace(Mlflow):
+    """Tunescope asked in MLflow's protocol, beside its own: the same server, in projects of their own."""
+
+    def open_project(self, project: str) -> None:
+        answer = self.wire.send(self._post("experiments/create", {"name": f"{project} through MLflow"}))
+        self._experiments[project] = json.loads(answer)["experiment_id"]
+
+
 class Tunescope(System):
     """The native API: numbered msgpack batches of packed columns in, JSON or Arrow out."""
 

@@ -41,6 +41,8 @@ MARKS: dict[str, Mark] = {
     "finished": Mark("green", "check_circle", "finished"),
     "failed": Mark("red", "cancel", "failed"),
     "crashed": Mark("red", "bolt", "crashed"),
+    "killed": Mark("gray", "block", "killed"),
+    "scheduled": Mark("gray", "schedule", "scheduled"),
     # alerts
     "loss_not_finite": Mark("red", "error", "NaN loss"),
     "loss_diverging": Mark("red", "trending_up", "diverging"),

@@ -14,7 +14,7 @@ Json = dict[str, Any]
 PAGE = 50
 MOST_GROUPED = 1000
 MOST_COMPARED = 50
-STATES = ["running", "finished", "failed", "crashed", "silent"]
+STATES = ["running", "finished", "failed", "crashed", "killed", "silent"]
 SPARK_POINTS = 30
 CURSORS, QUESTION = "_runs_cursors", "_runs_question"
 

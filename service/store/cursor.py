@@ -13,6 +13,7 @@ import orjson
 import sqlalchemy as sql
 from sqlalchemy import ColumnElement, Connection, Dialect, Executable, Table
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlmodel import Session
 
@@ -84,6 +85,7 @@ class Cursor:
 
     def __init__(self, connection: Connection) -> None:
         self.dialect = connection.dialect.name
+        self._driver_error = connection.dialect.loaded_dbapi.Error
         self._cursor: Any = connection.connection.cursor()
 
     @staticmethod
@@ -103,9 +105,21 @@ class Cursor:
 
     def run(self, statement: Statement, parameters: Mapping[str, Any]) -> None:
         text, constants = statement.compiled(self.dialect)
-        self._cursor.execute(text, {**constants, **parameters} if constants else parameters)
+        try:
+            self._cursor.execute(text, {**constants, **parameters} if constants else parameters)
+        except self._driver_error as error:
+            raise self._wrapped(text, error) from error
 
     def many(self, statement: Statement, parameters: Sequence[Mapping[str, Any]]) -> None:
         """The statement for each of `parameters` (it holds nothing besides)."""
-        if parameters:
-            self._cursor.executemany(statement.compiled(self.dialect)[0], parameters)
+        if not parameters:
+            return
+        text = statement.compiled(self.dialect)[0]
+        try:
+            self._cursor.executemany(text, parameters)
+        except self._driver_error as error:
+            raise self._wrapped(text, error) from error
+
+    def _wrapped(self, text: str, error: Exception) -> Exception:
+        """As SQLAlchemy would raise it: callers know one family of errors."""
+        return DBAPIError.instance(text, None, error, self._driver_error, dialect=_DIALECTS[self.dialect])

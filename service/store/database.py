@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import SessionTransaction
 from sqlmodel import Session
 
@@ -74,10 +74,6 @@ class Database:
         self._reading = (
             self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
         )
-        driver = self.engine.dialect.loaded_dbapi
-        # What the driver raises comes bare where `cursor.py` is used, and wrapped where SQLAlchemy runs the statement.
-        self.errors: tuple[type[Exception], ...] = (SQLAlchemyError, driver.Error, OverflowError)
-        self._data_errors: tuple[type[Exception], ...] = (driver.DataError, OverflowError)
         if attached:
             return
         try:
@@ -103,10 +99,6 @@ class Database:
             session.close()
             if session.info.pop("first", False):
                 self._write_lock.release()
-
-    def is_data_error(self, error: BaseException) -> bool:
-        """The value is at fault (a zero byte in text, an integer beyond 64 bits), not the database."""
-        return isinstance(getattr(error, "orig", None) or error, self._data_errors)
 
     def ready(self) -> bool:
         try:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlmodel import Session
 
 from service.errors import Conflict, Invalid, NotFound, ServiceError, Unavailable
@@ -126,6 +127,8 @@ def _array(column: bytes | list[int] | list[float], kind: np.dtype[np.generic]) 
     return np.frombuffer(column, kind) if isinstance(column, bytes) else np.array(column, kind)
 
 
+# SQLite's driver calls an integer beyond 64 bits an overflow.
+DATABASE_ERRORS = (SQLAlchemyError, OverflowError)
 T = TypeVar("T")
 # What is to be written in one turn. A job raises a `ServiceError` before it writes anything, or not at all.
 Job = Callable[[Session], T]
@@ -236,7 +239,7 @@ class Ingest:
     def _write(self, group: list[_Waiting[Any]]) -> None:
         try:
             outcomes = self._transaction([waiting.job for waiting in group])
-        except self._database.errors:
+        except DATABASE_ERRORS:
             # One of them, or the database: each by itself tells, and the good ones are stored.
             outcomes = [self._alone(waiting.job) for waiting in group]
         for waiting, outcome in zip(group, outcomes, strict=True):
@@ -261,9 +264,9 @@ class Ingest:
     def _alone(self, job: Job[Any]) -> Any:
         try:
             return self._transaction([job])[0]
-        except self._database.errors as error:
+        except DATABASE_ERRORS as error:
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-            if self._database.is_data_error(error):
+            if isinstance(error, DataError | OverflowError):
                 return ImpossibleValue(f"A value cannot be stored: {cause}.")
             log.exception("metrics could not be stored")
             return StorageUnavailable(f"The database did not take the batch: {cause}")
@@ -272,7 +275,7 @@ class Ingest:
         try:
             with self._database.read() as session:
                 self._to_merge.update(dict.fromkeys(series.unmerged(session, at_least=2, run_id=run_id)))
-        except self._database.errors:
+        except DATABASE_ERRORS:
             log.exception("the series of a finished run stay unmerged; their points are safe")
 
     def _merge_one(self) -> None:
@@ -281,7 +284,7 @@ class Ingest:
         try:
             with self._database.write() as session:
                 more = series.merge(session, series_id)
-        except self._database.errors:
+        except DATABASE_ERRORS:
             log.exception("a series could not be merged; its points are safe")
             return
         if more:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-Status = Literal["running", "silent", "finished", "failed", "crashed"]
+Status = Literal["scheduled", "running", "silent", "finished", "failed", "crashed", "killed"]
 SpecialFloat = Literal["NaN", "Infinity", "-Infinity"]
 
 
@@ -44,7 +44,7 @@ class RunUpdate(Request):
     group: str | None = None
     tags: dict[str, str | None] = Field({}, description="Merged into the tags; null takes one away.")
     config: dict[str, Any] = Field({}, description="Merged into the config, key by key.")
-    status: Literal["running", "finished", "failed", "crashed"] | None = None
+    status: Literal["running", "finished", "failed", "crashed", "killed"] | None = None
     finished_at: float | None = None
     exit_code: int | None = None
     error: str | None = Field(None, description="Why it failed: the traceback and the last console lines.")

@@ -211,8 +211,10 @@ class Deliveries:
             if owed is not None:
                 self._busy[owed.webhook_id] = asyncio.create_task(self._deliver(owed))
                 continue
+            # Not wait_for: before Python 3.12 it may swallow a cancellation that comes together with the event.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), self._poll)
+                async with asyncio.timeout(self._poll):
+                    await self._due.wait()
 
     def _claim(self) -> Owed | None:
         now = time.time()

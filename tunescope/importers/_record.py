@@ -33,7 +33,7 @@ __all__ = [
 
 BUFFERED_POINTS = 1 << 16
 NAMED_NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
-Status = Literal["running", "finished", "failed", "crashed"]
+Status = Literal["running", "finished", "failed", "crashed", "killed"]
 
 
 class ImportProblem(TunescopeError):

@@ -27,7 +27,7 @@ PAGE = 200
 STATUS: dict[str, Status] = {
     "FINISHED": "finished",
     "FAILED": "failed",
-    "KILLED": "crashed",
+    "KILLED": "killed",
     "RUNNING": "running",
     "SCHEDULED": "running",
 }
@@ -162,7 +162,6 @@ def _run(client: Any, experiment: Any, run: Any, workspace: Path, left_out: Left
         notes=tags.get("mlflow.note.content"),
         status=status,
         finished_at=info.end_time / 1000 if info.end_time and status != "running" else None,
-        error="Killed, as MLflow recorded it." if info.status == "KILLED" else None,
         config=dict(run.data.params),
         tags={key: value for key, value in tags.items() if key not in OWN_PLACE},
         environment=_environment(info, run, tags),

@@ -110,7 +110,7 @@ def test_everything_else(api: Client, place: Path) -> None:
     assert {name: run["status"] for name, run in runs.items()} == {
         "sweep": "finished",
         "failed": "failed",
-        "killed": "crashed",
+        "killed": "killed",
         "running": "running",
     }
     assert {runs[name]["parent_run_id"] for name in ("failed", "killed", "running")} == {sweep["id"]}
