@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, not_, or_, select
+from sqlalchemy import ColumnElement, and_, case, literal_column, not_, or_, select
 from sqlmodel import col
 
 from service.store.tables import Param, Run, Series, Tag
+from service.store.tables.columns import INDEXED_TEXT, SHORT_VALUE
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,13 @@ def _test(field: Field, operator: str, value: Any, silent_after: float) -> Colum
     if field.kind == "attribute":
         column = attribute(field.name, silent_after)
         return _apply(column, operator, value)
-    table, present = _owner(field)
-    held = select(1).select_from(table).where(present).correlate(Run)
+    table, _ = _owner(field)
+    # Not EXISTS: the database may walk the index of the key once, or look each run up, whichever is less.
+    having = select(table.run_id).where(table.key == field.name)
     if operator == "is null":
-        return not_(held.exists())
+        return col(Run.id).not_in(having)
     if operator == "is not null":
-        return held.exists()
+        return col(Run.id).in_(having)
     column = order_column(field)
     if field.kind == "param":
         # A number compares as a number where the param is one; text compares as text.
@@ -90,7 +92,15 @@ def _test(field: Field, operator: str, value: Any, silent_after: float) -> Colum
         column = col(Param.number) if numeric else col(Param.value)
     if field.kind == "tag" and isinstance(value, float):
         value = f"{value:g}"
-    return held.where(_apply(column, operator, value)).exists()
+    having = having.where(_apply(column, operator, value))
+    if operator in ("=", "in") and _is_short_text(value):
+        having = having.where(literal_column(SHORT_VALUE))
+    return col(Run.id).in_(having)
+
+
+def _is_short_text(value: Any) -> bool:
+    values = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(one, str) and len(one) <= INDEXED_TEXT for one in values)
 
 
 def _owner(field: Field) -> tuple[Any, ColumnElement[bool]]:

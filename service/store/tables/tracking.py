@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from service.store.tables.columns import big_key, json_column, new_id
+from service.store.tables.columns import big_key, json_column, new_id, text_index
 
 
 class Project(SQLModel, table=True):
@@ -58,7 +58,7 @@ class Param(SQLModel, table=True):
     """One leaf of a run's config, flattened with dots: what search and comparison read."""
 
     __tablename__ = "param"
-    __table_args__ = (Index("ix_param_key_number", "key", "number"),)
+    __table_args__ = (Index("ix_param_key_number", "key", "number", "run_id"), text_index("ix_param_key_value"))
     run_id: str = Field(primary_key=True, foreign_key="run.id")
     key: str = Field(primary_key=True)
     value: str = Field(sa_column=Column(Text, nullable=False))
@@ -67,7 +67,7 @@ class Param(SQLModel, table=True):
 
 class Tag(SQLModel, table=True):
     __tablename__ = "tag"
-    __table_args__ = (Index("ix_tag_key", "key"),)
+    __table_args__ = (text_index("ix_tag_key_value"),)
     run_id: str = Field(primary_key=True, foreign_key="run.id")
     key: str = Field(primary_key=True)
     value: str = Field(sa_column=Column(Text, nullable=False))
@@ -79,7 +79,7 @@ class Series(SQLModel, table=True):
     __tablename__ = "series"
     __table_args__ = (
         UniqueConstraint("run_id", "key"),
-        Index("ix_series_key_last", "key", "last"),
+        Index("ix_series_key_last", "key", "last", "run_id"),
         # Only what waits to be merged is in it: an append touches it seldom.
         Index(
             "ix_series_unmerged",

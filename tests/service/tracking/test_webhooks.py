@@ -288,6 +288,19 @@ def test_a_slow_receiver_holds_up_no_other(database: Database, settings: Setting
     assert not any(row.done for row in told)
 
 
+def test_stopping_ends_even_if_something_becomes_due_at_that_moment(database: Database, settings: Settings) -> None:
+    async def run() -> None:
+        for _ in range(5):
+            one = Deliveries(settings, database, poll_seconds=60.0)
+            await one.start()
+            await asyncio.sleep(0.1)  # it waits
+            one._due.set()
+            async with asyncio.timeout(5):
+                await one.stop()
+
+    asyncio.run(run())
+
+
 def test_a_day_later_it_is_given_up(database: Database, settings: Settings) -> None:
     (webhook,) = owe(database, f"http://127.0.0.1:{free_port()}/", at=time.time() - webhooks.GIVE_UP_SECONDS)
     deliver(database, settings, all_done(database, webhook))

@@ -510,7 +510,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "key"),
     )
     with op.batch_alter_table("param", schema=None) as batch_op:
-        batch_op.create_index("ix_param_key_number", ["key", "number"], unique=False)
+        batch_op.create_index("ix_param_key_number", ["key", "number", "run_id"], unique=False)
+        batch_op.create_index(
+            "ix_param_key_value",
+            ["key", "value", "run_id"],
+            unique=False,
+            sqlite_where=sa.text("length(value) <= 500"),
+            postgresql_where=sa.text("length(value) <= 500"),
+        )
 
     op.create_table(
         "run_dataset",
@@ -557,7 +564,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("run_id", "key"),
     )
     with op.batch_alter_table("series", schema=None) as batch_op:
-        batch_op.create_index("ix_series_key_last", ["key", "last"], unique=False)
+        batch_op.create_index("ix_series_key_last", ["key", "last", "run_id"], unique=False)
         batch_op.create_index(
             "ix_series_unmerged",
             ["open_chunks"],
@@ -578,7 +585,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "key"),
     )
     with op.batch_alter_table("tag", schema=None) as batch_op:
-        batch_op.create_index("ix_tag_key", ["key"], unique=False)
+        batch_op.create_index(
+            "ix_tag_key_value",
+            ["key", "value", "run_id"],
+            unique=False,
+            sqlite_where=sa.text("length(value) <= 500"),
+            postgresql_where=sa.text("length(value) <= 500"),
+        )
 
     op.create_table(
         "writer",
@@ -694,7 +707,11 @@ def downgrade() -> None:
     op.drop_table("delivery")
     op.drop_table("writer")
     with op.batch_alter_table("tag", schema=None) as batch_op:
-        batch_op.drop_index("ix_tag_key")
+        batch_op.drop_index(
+            "ix_tag_key_value",
+            sqlite_where=sa.text("length(value) <= 500"),
+            postgresql_where=sa.text("length(value) <= 500"),
+        )
 
     op.drop_table("tag")
     with op.batch_alter_table("series", schema=None) as batch_op:
@@ -709,6 +726,11 @@ def downgrade() -> None:
 
     op.drop_table("run_dataset")
     with op.batch_alter_table("param", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_param_key_value",
+            sqlite_where=sa.text("length(value) <= 500"),
+            postgresql_where=sa.text("length(value) <= 500"),
+        )
         batch_op.drop_index("ix_param_key_number")
 
     op.drop_table("param")
