@@ -12,11 +12,12 @@ from sqlmodel import Session
 from service.experiments import lifecycle
 from service.experiments.assignment import shares
 from service.experiments.effects import Design, Metric, Totals, arm_of, compare, effects_of, metric_value, metrics_of
-from service.experiments.report import ArmReport, Interval, MetricValue, ModelVersionView, Readout, TimelinePoint
+from service.experiments.report import ArmReport, Interval, MetricValue, Readout, TimelinePoint
 from service.experiments.rollup import RATING_RATE, SKETCHED, UNITS, quantile
 from service.experiments.verdict import conclude, split_of
 from service.experiments.views import experiment_view
-from service.store import events, experiments
+from service.shapes import ModelVersionOut
+from service.store import events, experiments, registry
 from service.store.events import Sums
 from service.store.tables import Experiment
 
@@ -39,8 +40,9 @@ def read(session: Session, key: str, phase: int | None = None) -> Readout:
     series = events.arm_sums_by_time(session, experiment.id, phase, (primary.name, UNITS))
     bins = events.latency_bins(session, experiment.id, phase)
     wanted = {v["model_version_id"] for v in experiment.plan["variants"] if v["model_version_id"]}
+    tags = registry.version_tags(session, list(wanted))
     versions = {
-        version.id: ModelVersionView(**version.model_dump(), aliases=aliases)
+        version.id: ModelVersionOut(**version.model_dump(), aliases=aliases, tags=tags[version.id])
         for version, aliases in experiments.model_versions(session, wanted).values()
     }
     return build(experiment, phase, totals, metrics, primary, series, bins, versions, time.time())
@@ -54,7 +56,7 @@ def build(
     primary: Metric,
     series: Series,
     bins: Bins,
-    versions: Mapping[str, ModelVersionView],
+    versions: Mapping[str, ModelVersionOut],
     now: float,
 ) -> Readout:
     plan = experiment.plan
@@ -82,7 +84,7 @@ def _arm(
     metrics: Sequence[Metric],
     design: Design,
     bins: Bins,
-    versions: Mapping[str, ModelVersionView],
+    versions: Mapping[str, ModelVersionOut],
 ) -> ArmReport:
     key = variant["key"]
     values = {metric.name: metric_value(metric, key, totals, design) for metric in metrics}

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from service.experiments.schemas import ExperimentView, Status
+from service.shapes import ModelVersionOut
 
 EffectVerdict = Literal["better", "worse", "not_worse", "no_difference", "inconclusive", "too_little_data"]
 Decision = Literal["broken", "too_little_data", "better", "worse", "not_worse", "no_difference", "inconclusive"]
@@ -35,19 +36,6 @@ class Split(BaseModel):
     crossed_units: int = Field(description="Units seen in two arms; they stay with the first.")
 
 
-class ModelVersionView(BaseModel):
-    id: str
-    name: str
-    version: int
-    run_id: str | None
-    base_version_id: str | None
-    source: str | None
-    method: str | None
-    description: str | None
-    aliases: list[str]
-    created_at: float
-
-
 class MetricValue(BaseModel):
     value: float | None
     interval: Interval | None
@@ -57,7 +45,7 @@ class MetricValue(BaseModel):
 class ArmReport(BaseModel):
     variant: str
     is_control: bool
-    model_version: ModelVersionView | None
+    model_version: ModelVersionOut | None
     units: int
     requests: int
     metrics: dict[str, MetricValue]

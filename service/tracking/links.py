@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pydantic import BaseModel, Field
 from sqlmodel import Session
 
+from service.shapes import ModelVersionOut
 from service.store import lineage, registry
 from service.store import links as store
 from service.store import runs as run_store
 from service.store.tables import ModelVersion
 from service.tracking.models import show
-from service.tracking.schemas import ModelVersionOut
 
 
 class EvaluationLink(BaseModel):

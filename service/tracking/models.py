@@ -13,6 +13,7 @@ from typing import Any
 from sqlmodel import Session
 
 from service.errors import Conflict, Invalid, NotFound
+from service.shapes import ModelVersionOut
 from service.store import registry as store
 from service.store import runs
 from service.store.tables import ModelVersion, RegisteredModel
@@ -20,7 +21,6 @@ from service.tracking import logged
 from service.tracking.schemas import (
     ModelOut,
     ModelUpdate,
-    ModelVersionOut,
     VersionCreate,
     VersionUpdate,
 )

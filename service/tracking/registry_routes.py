@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from service.auth import require
 from service.dependencies import Blobs, ReadSession, ServiceDatabase, ServiceSettings, WriteSession
 from service.errors import Invalid, NotFound
+from service.shapes import ModelVersionOut
 from service.store import artifacts
 from service.store import registry as store
 from service.store.database import Database
@@ -25,7 +26,6 @@ from service.tracking.schemas import (
     ModelOut,
     ModelUpdate,
     ModelVersionList,
-    ModelVersionOut,
     VersionCreate,
     VersionUpdate,
 )

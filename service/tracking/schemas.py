@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from service.shapes import ModelVersionOut
+
 Status = Literal["scheduled", "running", "silent", "finished", "failed", "crashed", "killed"]
 SpecialFloat = Literal["NaN", "Infinity", "-Infinity"]
 
@@ -154,23 +156,6 @@ class VersionCreate(Request):
 class VersionUpdate(Request):
     description: str | None = None
     tags: RegistryTagChanges = Field({}, description="Merged into the tags; null takes one away.")
-
-
-class ModelVersionOut(BaseModel):
-    id: str
-    name: str
-    version: int
-    run_id: str | None
-    base_version_id: str | None
-    source: str | None
-    method: str | None
-    description: str | None
-    logged_model_id: str | None = Field(description="The logged model that the version was made of.")
-    tags: dict[str, str]
-    aliases: list[str]
-    created_at: float
-    updated_at: float
-    deleted_at: float | None = Field(description="When it was deleted; what names a deleted version can still show it.")
 
 
 class ModelVersionList(BaseModel):

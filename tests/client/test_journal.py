@@ -141,9 +141,11 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))     # the disk is ful
 for step in range(20_000):
     run.log({"loss": step * 0.5}, step=step)
 full = run._writer.folder / "journal"
-deadline = time.monotonic() + 30
-while not run._writer.recorder._unwritten and time.monotonic() < deadline:
+held = 0                                                        # looks in a row that found it waiting for space
+deadline = time.monotonic() + 60
+while held < 100 and time.monotonic() < deadline:
     time.sleep(0.01)
+    held = held + 1 if run._writer.recorder._unwritten else 0
 size = full.stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))        # space is back
 report = run.finish()
