@@ -330,10 +330,10 @@ def main(
     sizes = {"rounds": size.rounds, "seconds a block": size.block_seconds}
     notes = [
         "One kept-alive connection each; from the first byte sent to the last received; answers checked.",
-        "The peers through the MLflow REST protocol, Tunescope through its native API; SQLite behind each.",
+        "The peers through the MLflow REST protocol, Tunescope through its own and through theirs; SQLite behind each.",
         "A – means the system is left out at this size, for filling it would take minutes.",
     ]
-    report = Report("peers", [SLOW, FAST, OURS], figures, sizes, notes, facts)
+    report = Report("peers", [SLOW, FAST, FACE, OURS], figures, sizes, notes, facts)
     show(report, console)
     whole = not quick and rows is None and rounds is None
     folder = out or (REPOSITORY / "benchmarks/results" if whole else None)
