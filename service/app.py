@@ -85,6 +85,11 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
     ):
         app.include_router(router)
 
+    _add_health(app)
+    return app
+
+
+def _add_health(app: FastAPI) -> None:
     @app.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:
         """The process is up."""
@@ -95,8 +100,6 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         """The database answers."""
         ready = app.state.database.ready()
         return JSONResponse({"status": "ready" if ready else "database away"}, status_code=200 if ready else 503)
-
-    return app
 
 
 def create_judge(settings: Settings) -> FastAPI:

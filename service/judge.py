@@ -129,6 +129,8 @@ class Handover:
         )
         try:
             answer = await self._worker.send(request, stream=True)
+        except ClientDisconnect:
+            return  # nobody waits for an answer
         except httpx2.TransportError as error:
             message = (
                 f"The process that scores and compares ended before it answered ({error!r}). Send the request again."

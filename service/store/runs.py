@@ -110,12 +110,6 @@ def exists(session: Session, run_id: str) -> bool:
     return session.get(Run, run_id) is not None
 
 
-def locked(session: Session, run_ids: Iterable[str]) -> dict[str, Run]:
-    """These runs, locked in a fixed order so that two replicas cannot wait for each other."""
-    query = select(Run).where(col(Run.id).in_(sorted(set(run_ids))), col(Run.deleted_at).is_(None))
-    return {run.id: run for run in session.exec(query.order_by(Run.id).with_for_update()).all()}
-
-
 def find(
     session: Session,
     *,

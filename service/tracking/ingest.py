@@ -143,13 +143,13 @@ class _Waiting(Generic[T]):
     def __post_init__(self) -> None:
         self.result = self.loop.create_future()
 
-    def answer(self, outcome: T | ServiceError) -> None:
+    def answer(self, outcome: T | Exception) -> None:
         self.loop.call_soon_threadsafe(self._settle, outcome)
 
-    def _settle(self, outcome: T | ServiceError) -> None:
+    def _settle(self, outcome: T | Exception) -> None:
         if self.result.done():  # the caller hung up
             return
-        if isinstance(outcome, ServiceError):
+        if isinstance(outcome, Exception):
             self.result.set_exception(outcome)
         else:
             self.result.set_result(outcome)
@@ -237,17 +237,19 @@ class Ingest:
                 return
 
     def _write(self, group: list[_Waiting[Any]]) -> None:
+        self._fresh.clear()
         try:
             outcomes = self._transaction([waiting.job for waiting in group])
-        except DATABASE_ERRORS:
+        except Exception:
             # One of them, or the database: each by itself tells, and the good ones are stored.
             outcomes = [self._alone(waiting.job) for waiting in group]
         for waiting, outcome in zip(group, outcomes, strict=True):
             waiting.answer(outcome)
+        for run_id, keys in self._fresh.items():
+            self._noticed(run_id, keys)
 
     def _transaction(self, jobs: list[Job[Any]]) -> list[Any]:
         outcomes: list[Any] = []
-        self._fresh.clear()
         with self._database.write() as session:
             for job in jobs:
                 try:
@@ -257,8 +259,6 @@ class Ingest:
                 # One job's rows must not be another's: some jobs write past the session.
                 session.flush()
                 session.expunge_all()
-        for run_id, keys in self._fresh.items():
-            self._noticed(run_id, keys)
         return outcomes
 
     def _alone(self, job: Job[Any]) -> Any:
@@ -270,6 +270,8 @@ class Ingest:
                 return ImpossibleValue(f"A value cannot be stored: {cause}.")
             log.exception("metrics could not be stored")
             return StorageUnavailable(f"The database did not take the batch: {cause}")
+        except Exception as fault:  # ours: it is the caller's answer (500), and must not end the one writer
+            return fault
 
     def _note_unmerged(self, run_id: str) -> None:
         try:
@@ -284,7 +286,7 @@ class Ingest:
         try:
             with self._database.write() as session:
                 more = series.merge(session, series_id)
-        except DATABASE_ERRORS:
+        except Exception:  # also a payload that cannot be read: it must not end the one writer
             log.exception("a series could not be merged; its points are safe")
             return
         if more:

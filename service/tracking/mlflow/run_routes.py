@@ -41,8 +41,11 @@ def get(given: GetRun, session: ReadSession) -> Response:
 
 
 @router.post("/runs/update", dependencies=WRITE)
-def update(given: Annotated[messages.UpdateRun, wire.message(messages.UpdateRun)], session: WriteSession) -> Response:
-    runs.update(session, given)
+def update(
+    given: Annotated[messages.UpdateRun, wire.message(messages.UpdateRun)], session: WriteSession, ingest: TheIngest
+) -> Response:
+    if runs.update(session, given):
+        ingest.settle(given.run_id)
     session.flush()
     return wire.answer({"run_info": show.run_info(runs.get(session, given.run_id))})
 

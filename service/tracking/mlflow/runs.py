@@ -71,7 +71,8 @@ def shown(session: Session, infos: Sequence[mlflow_runs.Info]) -> list[dict[str,
     return [show.run(info, data[info.id], models[info.id]) for info in infos]
 
 
-def update(session: Session, given: UpdateRun) -> None:
+def update(session: Session, given: UpdateRun) -> bool:
+    """Apply what was sent. Is the run over?"""
     run = active(session, given.run_id)
     status = _status(given.status)
     if given.end_time is not None:
@@ -82,6 +83,7 @@ def update(session: Session, given: UpdateRun) -> None:
         run.finished_at = run.finished_at if status in _OVER else None
     if given.run_name:
         run.name = given.run_name
+    return run.status in _OVER
 
 
 def _status(given: str | int | None) -> str | None:

@@ -145,6 +145,18 @@ def test_a_finished_run_is_joined_whole(client: TestClient) -> None:
     wait_until(lambda: count_chunks(client) == 1)
 
 
+def test_a_run_that_an_mlflow_client_ends_is_joined_too(client: TestClient) -> None:
+    api = "/api/2.0/mlflow/runs"
+    run = client.post(f"{api}/create", json={"experiment_id": "0"}).json()["run"]["info"]["run_id"]
+    for step in range(5):
+        point = {"run_id": run, "key": "x", "value": 1, "timestamp": 1, "step": step}
+        logged = client.post(f"{api}/log-metric", json=point)
+        assert logged.status_code == 200
+    assert count_chunks(client) == 5
+    client.post(f"{api}/update", json={"run_id": run, "status": "FINISHED"})
+    wait_until(lambda: count_chunks(client) == 1)
+
+
 def count_chunks(client: TestClient) -> int:
     with client.app.state.database.read() as session:  # type: ignore[attr-defined]
         return int(session.exec(select(func.count(col(Chunk.id)))).one())
