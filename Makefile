@@ -43,6 +43,7 @@ $(VENV)/.installed: $(VENV)/.torch requirements.lock pyproject.toml
 	@echo "Installing the pinned set (requirements.lock) ..."
 	$(PIP) -r requirements.lock
 	$(PIP) --no-deps -e .
+	@$(BIN)/python -m compileall -q tunescope service trainer dashboard  # so that the first start is no slower
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from service import errors
+from service.dependencies import get_database
 from service.evaluation import routes as evaluation
 from service.experiments import gateway
 from service.experiments import routes as experiments
@@ -70,8 +71,10 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
     errors.install(app, mlflow.ERROR_SHAPES)
     if judge_socket is not None:
         app.add_middleware(Handover, socket_path=judge_socket)
-    # The gateway first: its path is the hot one, and routes are tried in order.
+    # Routes are tried in order, and FastAPI prepares a router's when it first comes to it. Health comes first: it
+    # answers before the others are prepared; then the gateway: its path is the hot one.
     for router in (
+        health,
         gateway.router,
         tracking.router,
         tracking_alerts.router,
@@ -81,25 +84,26 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         evaluation.router,
         forgetting.router,
         experiments.router,
-        mlflow.router,
+        *mlflow.routers,
     ):
         app.include_router(router)
-
-    _add_health(app)
     return app
 
 
-def _add_health(app: FastAPI) -> None:
-    @app.get("/healthz", tags=["operations"])
-    async def healthz() -> dict[str, str]:
-        """The process is up."""
-        return {"status": "ok", "version": app.version}
+health = APIRouter(tags=["operations"])
 
-    @app.get("/readyz", tags=["operations"])
-    def readyz() -> JSONResponse:
-        """The database answers."""
-        ready = app.state.database.ready()
-        return JSONResponse({"status": "ready" if ready else "database away"}, status_code=200 if ready else 503)
+
+@health.get("/healthz")
+async def healthz(request: Request) -> dict[str, str]:
+    """The process is up."""
+    return {"status": "ok", "version": request.app.version}
+
+
+@health.get("/readyz")
+def readyz(request: Request) -> JSONResponse:
+    """The database answers."""
+    ready = get_database(request).ready()
+    return JSONResponse({"status": "ready" if ready else "database away"}, status_code=200 if ready else 503)
 
 
 def create_judge(settings: Settings) -> FastAPI:

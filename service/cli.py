@@ -83,6 +83,7 @@ def serve(
             port=settings.port,
             log_level="warning",
             access_log=access_log,
+            ws="none",
             timeout_keep_alive=60,
             timeout_graceful_shutdown=10,
         )

@@ -1,7 +1,5 @@
 """What routes ask for: a session, the blob store, a principal with the right scope."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, cast
 

@@ -23,6 +23,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
+from functools import cached_property
 from pathlib import Path
 
 import httpx2
@@ -101,7 +102,7 @@ def _keep(listener: socket.socket, service: int, folder: Path, work: Callable[[]
 
 def _work(listener: socket.socket, app: ASGIApp, idle_seconds: float) -> None:
     app = Idle(app, idle_seconds)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=10))
     app.when_idle = lambda: setattr(server, "should_exit", True)
     server.run(sockets=[listener])
 
@@ -111,9 +112,14 @@ class Handover:
 
     def __init__(self, app: ASGIApp, socket_path: str) -> None:
         self._app = app
+        self._socket_path = socket_path
+
+    @cached_property
+    def _worker(self) -> httpx2.AsyncClient:
         # A connection a request: a kept one could end, with the idle worker, just as it is used.
-        self._worker = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(uds=socket_path, limits=httpx2.Limits(max_keepalive_connections=0)),
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        return httpx2.AsyncClient(
+            transport=httpx2.AsyncHTTPTransport(uds=self._socket_path, limits=limits),
             base_url="http://judge",
             timeout=httpx2.Timeout(None, connect=10.0),
         )

@@ -1,11 +1,17 @@
-"""Wire shapes that more than one feature answers with."""
+"""What every answer is, and those that more than one feature gives."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
-class ModelVersionOut(BaseModel):
+class Reply(BaseModel):
+    """What a route answers. Its serializer is built when it is first needed, not at the service's start."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class ModelVersionOut(Reply):
     id: str
     name: str
     version: int

@@ -7,16 +7,33 @@ run.log({"train/loss": 0.31}, step=10)
 run.finish()
 """
 
+from importlib import import_module
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
 
-from tunescope._assign import Assigner, Assignment, assign
-from tunescope._client import Client
-from tunescope._exceptions import ApiError, ConnectionFailed, JournalError, TunescopeError
-from tunescope._run import Run, init
-from tunescope._writer import FinishReport
+if TYPE_CHECKING:
+    from tunescope._assign import Assigner, Assignment, assign
+    from tunescope._client import Client
+    from tunescope._exceptions import ApiError, ConnectionFailed, JournalError, TunescopeError
+    from tunescope._run import Run, init
+    from tunescope._writer import FinishReport
 
-__version__ = _version("tunescope")
+    __version__: str
 
+# Where each name is: loaded when it is asked for, so that a command, or a program that only assigns, pays for no more.
+_HOMES = {
+    "ApiError": "_exceptions",
+    "Assigner": "_assign",
+    "Assignment": "_assign",
+    "Client": "_client",
+    "ConnectionFailed": "_exceptions",
+    "FinishReport": "_writer",
+    "JournalError": "_exceptions",
+    "Run": "_run",
+    "TunescopeError": "_exceptions",
+    "assign": "_assign",
+    "init": "_run",
+}
 __all__ = [
     "ApiError",
     "Assigner",
@@ -31,3 +48,16 @@ __all__ = [
     "assign",
     "init",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version("tunescope")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tunescope' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"tunescope.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

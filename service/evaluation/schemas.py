@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from service.evaluation.parsers import ParserName
+from service.shapes import Reply
 from service.store.tables import Evaluation, Suite
 
 TaskType = Literal["classification", "multiple_choice", "generation", "summarisation", "translation", "extractive_qa"]
@@ -57,7 +58,7 @@ class SuiteCreate(BaseModel):
     description: Text | None = None
 
 
-class SuiteOut(BaseModel):
+class SuiteOut(Reply):
     id: str
     name: str
     version: int
@@ -72,7 +73,7 @@ class SuiteOut(BaseModel):
         return cls.model_validate(suite.model_dump(exclude={"items_sha256"}))
 
 
-class SuiteItemOut(BaseModel):
+class SuiteItemOut(Reply):
     id: str
     input: str
     label: str | None
@@ -105,7 +106,7 @@ class EvaluationCreate(BaseModel):
     predictions: list[Prediction]
 
 
-class ScoreOut(BaseModel):
+class ScoreOut(Reply):
     name: str
     value: float | None = Field(description="Null where the metric is undefined; `reason` says why.")
     interval: tuple[float, float] | None
@@ -119,14 +120,14 @@ class ScoreOut(BaseModel):
     higher_is_better: bool
 
 
-class SuiteRef(BaseModel):
+class SuiteRef(Reply):
     name: str
     version: int
     hash: str
     task_type: str
 
 
-class EvaluationOut(BaseModel):
+class EvaluationOut(Reply):
     id: str
     suite_id: str
     suite: SuiteRef
@@ -156,7 +157,7 @@ class EvaluationItem(SuiteItemOut):
     scores: dict[str, float] = Field(description="The item's own score, for metrics that have one.")
 
 
-class ClassScoreOut(BaseModel):
+class ClassScoreOut(Reply):
     label: str
     precision: float | None
     recall: float | None
@@ -164,13 +165,13 @@ class ClassScoreOut(BaseModel):
     support: int
 
 
-class ConfusedPair(BaseModel):
+class ConfusedPair(Reply):
     true: str
     predicted: str
     n: int
 
 
-class Confusion(BaseModel):
+class Confusion(Reply):
     labels: list[str]
     counts: list[list[int]]
     rows: Literal["true"] = "true"
@@ -179,7 +180,7 @@ class Confusion(BaseModel):
     most_confused: list[ConfusedPair] = Field(description="The ten largest cells off the diagonal.")
 
 
-class Slice(BaseModel):
+class Slice(Reply):
     slice: str = Field(description="'(none)': the items without a group, tag or label.")
     n: int
     value: float | None
@@ -187,7 +188,7 @@ class Slice(BaseModel):
     reason: str | None
 
 
-class VerdictCard(BaseModel):
+class VerdictCard(Reply):
     verdict: Literal["better", "worse", "equivalent", "inconclusive"]
     sentence: str
     metric: str
@@ -214,32 +215,32 @@ class ComparisonItem(SuiteItemOut):
     candidate_output: str | None
 
 
-class SuitePage(BaseModel):
+class SuitePage(Reply):
     items: list[SuiteOut]
     next_cursor: str | None
 
 
-class SuiteItemPage(BaseModel):
+class SuiteItemPage(Reply):
     items: list[SuiteItemOut]
     next_cursor: str | None
 
 
-class EvaluationPage(BaseModel):
+class EvaluationPage(Reply):
     items: list[EvaluationOut]
     next_cursor: str | None
 
 
-class EvaluationItemPage(BaseModel):
+class EvaluationItemPage(Reply):
     items: list[EvaluationItem]
     next_cursor: str | None
 
 
-class SliceList(BaseModel):
+class SliceList(Reply):
     metric: str
     items: list[Slice] = Field(description="Worst first.")
     next_cursor: None = None
 
 
-class ComparisonItemPage(BaseModel):
+class ComparisonItemPage(Reply):
     items: list[ComparisonItem]
     next_cursor: str | None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from service.experiments.schemas import ExperimentView, Status
-from service.shapes import ModelVersionOut
+from service.shapes import ModelVersionOut, Reply
 
 EffectVerdict = Literal["better", "worse", "not_worse", "no_difference", "inconclusive", "too_little_data"]
 Decision = Literal["broken", "too_little_data", "better", "worse", "not_worse", "no_difference", "inconclusive"]
@@ -15,12 +15,12 @@ Role = Literal["primary", "secondary", "guardrail"]
 Interval = tuple[float | None, float | None]
 
 
-class Reason(BaseModel):
+class Reason(Reply):
     code: str
     message: str
 
 
-class OverallVerdict(BaseModel):
+class OverallVerdict(Reply):
     decision: Decision
     sentence: str
     variant: str | None = Field(description="The variant the decision is about; null when about the experiment.")
@@ -28,7 +28,7 @@ class OverallVerdict(BaseModel):
     reasons: list[Reason]
 
 
-class Split(BaseModel):
+class Split(Reply):
     observed: dict[str, int]
     expected: dict[str, float] = Field(description="Planned shares.")
     p_value: float | None
@@ -36,13 +36,13 @@ class Split(BaseModel):
     crossed_units: int = Field(description="Units seen in two arms; they stay with the first.")
 
 
-class MetricValue(BaseModel):
+class MetricValue(Reply):
     value: float | None
     interval: Interval | None
     count: float = Field(description="The denominator: mostly, how many values.")
 
 
-class ArmReport(BaseModel):
+class ArmReport(Reply):
     variant: str
     is_control: bool
     model_version: ModelVersionOut | None
@@ -51,7 +51,7 @@ class ArmReport(BaseModel):
     metrics: dict[str, MetricValue]
 
 
-class EffectReport(BaseModel):
+class EffectReport(Reply):
     """A variant against the control. Intervals of guardrails are one-sided: null is no bound."""
 
     metric: str
@@ -74,7 +74,7 @@ class EffectReport(BaseModel):
     reason: str | None = Field(description="Why there is no number: a code.")
 
 
-class TimelinePoint(BaseModel):
+class TimelinePoint(Reply):
     at: float
     variant: str
     metric: str
@@ -82,7 +82,7 @@ class TimelinePoint(BaseModel):
     interval: Interval | None
 
 
-class Readout(BaseModel):
+class Readout(Reply):
     experiment: ExperimentView
     phase: int
     status: Status

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from service.experiments.rollup import BUILT_IN, CROSSED, UNITS, By, Kind
+from service.shapes import Reply
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -60,7 +61,7 @@ class UpstreamView(UpstreamSpec):
     problem: str | None = Field(description="Why it cannot be called now: its key reference leads nowhere.")
 
 
-class UpstreamList(BaseModel):
+class UpstreamList(Reply):
     items: list[UpstreamView]
     next_cursor: str | None = None
 
@@ -179,7 +180,7 @@ class Decide(Strict):
     reason: str = Field(min_length=1)
 
 
-class Decision(BaseModel):
+class Decision(Reply):
     winner: str
     reason: str
     actor: str
@@ -188,7 +189,7 @@ class Decision(BaseModel):
     sentence: str
 
 
-class ExperimentView(BaseModel):
+class ExperimentView(Reply):
     id: str
     key: str
     name: str
@@ -216,19 +217,19 @@ class ExperimentView(BaseModel):
     decision: Decision | None
 
 
-class ExperimentList(BaseModel):
+class ExperimentList(Reply):
     items: list[ExperimentView]
     next_cursor: str | None
 
 
-class ChangeView(BaseModel):
+class ChangeView(Reply):
     at: float
     actor: str
     action: str
     details: dict[str, Any]
 
 
-class ChangeList(BaseModel):
+class ChangeList(Reply):
     items: list[ChangeView]
     next_cursor: str | None = None
 
@@ -276,6 +277,6 @@ class Events(Strict):
     events: list[Annotated[OutcomeIn | ExposureIn | RequestIn, Field(discriminator="type")]] = Field(max_length=10_000)
 
 
-class EventsAccepted(BaseModel):
+class EventsAccepted(Reply):
     accepted: int
     duplicates: int

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.shapes import Reply
 from service.store.tables import Policy
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
@@ -33,12 +34,12 @@ class PolicyCreate(BaseModel):
     protected: list[ProtectedTask] = Field(min_length=1)
 
 
-class PolicyBody(BaseModel):
+class PolicyBody(Reply):
     alpha: float
     protected: list[ProtectedTask]
 
 
-class PolicyOut(BaseModel):
+class PolicyOut(Reply):
     id: str
     name: str
     version: int
@@ -51,7 +52,7 @@ class PolicyOut(BaseModel):
         return cls.model_validate(policy.model_dump())
 
 
-class PolicyPage(BaseModel):
+class PolicyPage(Reply):
     items: list[PolicyOut]
     next_cursor: str | None
 
@@ -66,7 +67,7 @@ class AuditCreate(BaseModel):
     after_version_id: str | None = None
 
 
-class GroupResult(BaseModel):
+class GroupResult(Reply):
     group: str
     n: int
     before: float | None
@@ -75,7 +76,7 @@ class GroupResult(BaseModel):
     gained: int
 
 
-class TaskResult(BaseModel):
+class TaskResult(Reply):
     """One protected task. `F`, `BT`, `F_chance`, `F_true`: item forgetting after arXiv 2510.17776."""
 
     suite: str
@@ -108,12 +109,12 @@ class TaskResult(BaseModel):
     after_evaluation_id: str | None
 
 
-class Advice(BaseModel):
+class Advice(Reply):
     text: str
     evidence: str = Field(description="What this run did, in its own numbers.")
 
 
-class AuditResult(BaseModel):
+class AuditResult(Reply):
     """What was computed; stored as it is, under the audit's hash."""
 
     sentence: str
@@ -136,12 +137,12 @@ class AuditOut(AuditResult):
     created_at: float
 
 
-class AuditPage(BaseModel):
+class AuditPage(Reply):
     items: list[AuditOut]
     next_cursor: str | None
 
 
-class ChangedItem(BaseModel):
+class ChangedItem(Reply):
     """An item whose answer was lost or gained, with both outputs."""
 
     suite: str
@@ -155,6 +156,6 @@ class ChangedItem(BaseModel):
     tags: list[str]
 
 
-class ChangedItemPage(BaseModel):
+class ChangedItemPage(Reply):
     items: list[ChangedItem]
     next_cursor: str | None

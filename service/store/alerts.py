@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Table, and_, update
 from sqlmodel import Session, col, select
 
 from service.store.tables import Alert, Project, Run, new_id
+from service.store.upserts import insert
 
 SILENT = "silent"
 
@@ -54,9 +54,9 @@ def open_(session: Session, rows: Sequence[dict[str, Any]]) -> list[str]:
     that comes back is opened again with its new evidence.
     """
     opened: list[str] = []
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    table: Table = Alert.__table__  # type: ignore[attr-defined]
     for row in rows:
-        statement = insert(Alert).values(id=new_id(), resolved_at=None, **row)
+        statement = insert(table, session.get_bind().dialect.name).values(id=new_id(), resolved_at=None, **row)
         changes = {name: statement.excluded[name] for name in (*_CHANGING, "created_at", "resolved_at")}
         statement = statement.on_conflict_do_update(
             index_elements=["run_id", "rule", "key"], set_=changes, where=col(Alert.resolved_at).is_not(None)

@@ -6,50 +6,53 @@ an execution costs what the driver costs: some 5 µs on SQLite, where a Core exe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import orjson
 import sqlalchemy as sql
 from sqlalchemy import ColumnElement, Connection, Dialect, Executable, Table
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlmodel import Session
 
-_DIALECTS: dict[str, Dialect] = {
-    "sqlite": sqlite.dialect(paramstyle="named"),
-    "postgresql": postgresql.psycopg.dialect(),  # type: ignore[no-untyped-call]
-}
+from service.store.upserts import upserting
+
+
+@cache
+def _dialect(name: str) -> Dialect:
+    found: Dialect = (
+        import_module("sqlalchemy.dialects.sqlite").dialect(paramstyle="named")
+        if name == "sqlite"
+        else import_module("sqlalchemy.dialects.postgresql.psycopg").dialect()
+    )
+    return found
 
 
 class Statement:
     """One statement, compiled for each database when it is first run there. Parameters go by name."""
 
-    def __init__(self, statement: Executable | Mapping[str, Executable]) -> None:
-        """One for both databases, or one for each by the name of its dialect."""
-        self._statements = (
-            statement if isinstance(statement, Mapping) else dict.fromkeys(("sqlite", "postgresql"), statement)
-        )
+    def __init__(self, statement: Executable | Callable[[str], Executable]) -> None:
+        """One for both databases, or what makes one for the dialect of that name."""
+        self._statement = statement
         self._compiled: dict[str, tuple[str, dict[str, Any]]] = {}
 
     @classmethod
     def upsert(cls, table: Table, columns: Sequence[str]) -> Statement:
         """Insert a row of `columns`; where the primary key is there already, the other columns are replaced."""
         keys = [column.name for column in table.primary_key]
+        replaced = [name for name in columns if name not in keys]
         values: dict[str, Any] = {name: sql.bindparam(name) for name in columns}
-        made = {}
-        for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert)):
-            inserted = insert(table).inline().values(values)
-            replaced = {column: inserted.excluded[column] for column in columns if column not in keys}
-            made[name] = inserted.on_conflict_do_update(index_elements=keys, set_=replaced)
-        return cls(made)
+        return cls(lambda dialect: upserting(table, dialect, replace=replaced).inline().values(values))
 
     def compiled(self, dialect: str) -> tuple[str, dict[str, Any]]:
         """The text, and the values of what it holds besides its parameters."""
         found = self._compiled.get(dialect)
         if found is None:
-            compiled = self._statements[dialect].compile(dialect=_DIALECTS[dialect])  # type: ignore[attr-defined]
+            made: Any = self._statement if isinstance(self._statement, Executable) else self._statement(dialect)
+            compiled = made.compile(dialect=_dialect(dialect))
             constants = {name: value for name, value in compiled.params.items() if value is not None}
             found = self._compiled[dialect] = str(compiled), constants
         return found
@@ -122,4 +125,4 @@ class Cursor:
 
     def _wrapped(self, text: str, error: Exception) -> Exception:
         """As SQLAlchemy would raise it: callers know one family of errors."""
-        return DBAPIError.instance(text, None, error, self._driver_error, dialect=_DIALECTS[self.dialect])
+        return DBAPIError.instance(text, None, error, self._driver_error, dialect=_dialect(self.dialect))

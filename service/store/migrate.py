@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlmodel import SQLModel
 
 from service.store import tables, views  # noqa: F401  (tables: registers every one)
+from service.store.tables.columns import for_postgresql
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Revisions are numbered, and a file is named by its revision.
@@ -28,7 +29,9 @@ def prepare(engine: Engine) -> None:
         DatabaseTooNew: the database carries a revision this version does not know.
     """
     with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":  # replicas that start together take turns
+        if connection.dialect.name == "postgresql":
+            for_postgresql(SQLModel.metadata)
+            # Replicas that start together take turns.
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('tunescope schema'))"))
         existing = inspect(connection).get_table_names()
         current = _revision(connection) if "alembic_version" in existing else None

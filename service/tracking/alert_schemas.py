@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, field_validator
 
 from service.measure.diagnosis import RULES, Diagnosis, Severity, State
+from service.shapes import Reply
 from service.store.tables import Alert
 from service.tracking.schemas import Request
 
 Event = Literal["alert.opened", "alert.resolved", "webhook.test"]
 
 
-class AlertOut(BaseModel):
+class AlertOut(Reply):
     id: str
     rule: str
     title: str = Field(description="The rule in words.")
@@ -31,12 +32,12 @@ class AlertOut(BaseModel):
     project: str
 
 
-class AlertPage(BaseModel):
+class AlertPage(Reply):
     items: list[AlertOut]
     next_cursor: str | None = Field(description="Give it back as `cursor` for the next page; null on the last.")
 
 
-class DiagnosisOut(BaseModel):
+class DiagnosisOut(Reply):
     rule: str
     title: str
     criterion: str = Field(description="When the rule finds something.")
@@ -49,7 +50,7 @@ class DiagnosisOut(BaseModel):
     step: int | None
 
 
-class DiagnosisList(BaseModel):
+class DiagnosisList(Reply):
     items: list[DiagnosisOut]
     next_cursor: None = None
 
@@ -79,7 +80,7 @@ class WebhookCreate(Request):
         return reference
 
 
-class WebhookOut(BaseModel):
+class WebhookOut(Reply):
     id: str
     url: str
     project: str | None
@@ -90,12 +91,12 @@ class WebhookOut(BaseModel):
     problem: str | None = Field(description="Why nothing can be signed now: the secret reference leads nowhere.")
 
 
-class WebhookList(BaseModel):
+class WebhookList(Reply):
     items: list[WebhookOut]
     next_cursor: None = None
 
 
-class WebhookTest(BaseModel):
+class WebhookTest(Reply):
     delivered: bool
     status: int | None = Field(description="What the receiver answered; null: nothing.")
     error: str | None

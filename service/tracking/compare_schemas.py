@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from service.measure.direction import Direction
 from service.measure.importance import Kind
+from service.shapes import Reply
 from service.tracking.schemas import MetricSummary, Request, Status
 
 MAX_RUNS = 200
@@ -25,18 +26,18 @@ class CompareRequest(Request):
     directions: dict[str, Direction] = Field({}, description="Which way a metric is better; absent: by its name.")
 
 
-class Difference(BaseModel):
+class Difference(Reply):
     key: str
     values: list[str | None] = Field(description="A value a run, in the order of `runs`; null where it is not set.")
     numbers: list[float | None] = Field(description="The same as numbers, where they are.")
 
 
-class Differences(BaseModel):
+class Differences(Reply):
     differing: list[Difference]
     equal: int = Field(description="How many keys are set in every run and the same in all.")
 
 
-class ComparedRun(BaseModel):
+class ComparedRun(Reply):
     id: str
     name: str
     project: str
@@ -46,21 +47,21 @@ class ComparedRun(BaseModel):
     duration: float
 
 
-class Leaders(BaseModel):
+class Leaders(Reply):
     """Run ids; several on a tie. Empty without a direction, or when every run has the same value."""
 
     last: list[str]
     best: list[str] = Field(description="By each run's best value: its min or max, as the direction says.")
 
 
-class ComparedMetric(BaseModel):
+class ComparedMetric(Reply):
     key: str
     direction: Direction | None = Field(description="Given, else told from the name; null: unknown.")
     values: list[MetricSummary | None] = Field(description="A summary a run, in the order of `runs`.")
     leaders: Leaders
 
 
-class Comparison(BaseModel):
+class Comparison(Reply):
     runs: list[ComparedRun]
     config: Differences
     environment: Differences
@@ -84,7 +85,7 @@ class CurvesRequest(Request):
     )
 
 
-class CurveOut(BaseModel):
+class CurveOut(Reply):
     """Columns of equal length. A null value is a gap: no finite point there."""
 
     run_id: str
@@ -98,13 +99,13 @@ class CurveOut(BaseModel):
     max: list[float | None]
 
 
-class GroupOut(BaseModel):
+class GroupOut(Reply):
     label: str
     settings: dict[str, str | None] = Field(description="What its runs have in common and other groups have not.")
     run_ids: list[str]
 
 
-class GroupCurveOut(BaseModel):
+class GroupCurveOut(Reply):
     """Columns of equal length over the runs that have a value there; sd is null where that is one run."""
 
     group: int = Field(description="Place in `groups`.")
@@ -118,13 +119,13 @@ class GroupCurveOut(BaseModel):
     max: list[float | None]
 
 
-class Missing(BaseModel):
+class Missing(Reply):
     run_id: str
     key: str
     reason: Literal["no_metric", "no_epoch"]
 
 
-class Curves(BaseModel):
+class Curves(Reply):
     curves: list[CurveOut] = Field(description="Empty when grouped.")
     groups: list[GroupOut]
     group_curves: list[GroupCurveOut]
@@ -142,7 +143,7 @@ class ImportanceRequest(Request):
     top: int = Field(20, ge=1, le=50, description="Settings to give an interval, the most telling first.")
 
 
-class SettingImportance(BaseModel):
+class SettingImportance(Reply):
     key: str
     kind: Kind
     levels: int = Field(description="Different values it took.")
@@ -156,7 +157,7 @@ class SettingImportance(BaseModel):
     )
 
 
-class Importance(BaseModel):
+class Importance(Reply):
     metric: str
     by: Literal["last", "min", "max"]
     n: int = Field(description="Runs that count.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlmodel import Session
 
-from service.shapes import ModelVersionOut
+from service.shapes import ModelVersionOut, Reply
 from service.store import lineage, registry
 from service.store import links as store
 from service.store import runs as run_store
@@ -15,7 +15,7 @@ from service.store.tables import ModelVersion
 from service.tracking.models import show
 
 
-class EvaluationLink(BaseModel):
+class EvaluationLink(Reply):
     id: str
     suite: str
     suite_version: int
@@ -29,7 +29,7 @@ class EvaluationLink(BaseModel):
     created_at: float
 
 
-class AuditLink(BaseModel):
+class AuditLink(Reply):
     id: str
     policy: str
     verdict: str
@@ -39,7 +39,7 @@ class AuditLink(BaseModel):
     created_at: float
 
 
-class ExperimentLink(BaseModel):
+class ExperimentLink(Reply):
     key: str
     name: str
     status: str
@@ -47,14 +47,14 @@ class ExperimentLink(BaseModel):
     model_version_id: str
 
 
-class RunLink(BaseModel):
+class RunLink(Reply):
     id: str
     name: str
     status: str
     data_hash: str | None
 
 
-class DatasetLink(BaseModel):
+class DatasetLink(Reply):
     id: str
     name: str
     digest: str
@@ -63,7 +63,7 @@ class DatasetLink(BaseModel):
     context: str | None = Field(description="What the run read it as: training, evaluation, …")
 
 
-class LoggedModelLink(BaseModel):
+class LoggedModelLink(Reply):
     id: str
     name: str
     model_type: str | None
@@ -72,7 +72,7 @@ class LoggedModelLink(BaseModel):
     step: int
 
 
-class RunLinks(BaseModel):
+class RunLinks(Reply):
     datasets: list[DatasetLink]
     logged_models: list[LoggedModelLink]
     model_versions: list[ModelVersionOut]
@@ -81,7 +81,7 @@ class RunLinks(BaseModel):
     experiments: list[ExperimentLink]
 
 
-class VersionLinks(BaseModel):
+class VersionLinks(Reply):
     run: RunLink | None
     datasets: list[DatasetLink] = Field(description="What the version's run read.")
     base: ModelVersionOut | None

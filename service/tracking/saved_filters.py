@@ -6,10 +6,11 @@ Each is a tag of its project, `tunescope.filter.NAME`: it moves, and goes, with 
 from __future__ import annotations
 
 import msgspec
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlmodel import Session
 
 from service.errors import Conflict, NotFound
+from service.shapes import Reply
 from service.store import mlflow_projects as store
 from service.store.tables import Project
 from service.tracking.schemas import Request
@@ -39,7 +40,7 @@ class SavedFilter(Request):
     group_by: str = Field("", max_length=500, description="`params.KEY`, `tags.KEY` or `group`; absent: every run.")
 
 
-class SavedFilterList(BaseModel):
+class SavedFilterList(Reply):
     items: list[SavedFilter]
     next_cursor: None = None
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from service.shapes import ModelVersionOut
+from service.shapes import ModelVersionOut, Reply
 
 Status = Literal["scheduled", "running", "silent", "finished", "failed", "crashed", "killed"]
 SpecialFloat = Literal["NaN", "Infinity", "-Infinity"]
@@ -27,8 +27,8 @@ class RunCreate(Request):
     project: str = Field(min_length=1, max_length=250)
     name: str | None = Field(None, max_length=250, description="Absent: the service invents one.")
     id: str | None = Field(None, pattern=r"^[0-9a-zA-Z][\w\-]{0,63}$", description="Absent: the service makes one.")
-    config: dict[str, Any] = {}
-    tags: dict[str, str] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)
     group: str | None = None
     parent_run_id: str | None = None
     notes: str | None = None
@@ -54,7 +54,7 @@ class RunUpdate(Request):
     data_hash: str | None = None
 
 
-class MetricSummary(BaseModel):
+class MetricSummary(Reply):
     """What a series comes to; extremes are over finite values."""
 
     count: int
@@ -68,7 +68,7 @@ class MetricSummary(BaseModel):
     mean: float | None
 
 
-class RunOut(BaseModel):
+class RunOut(Reply):
     id: str
     project: str
     name: str
@@ -91,29 +91,29 @@ class RunOut(BaseModel):
     metrics: dict[str, MetricSummary]
 
 
-class RunPage(BaseModel):
+class RunPage(Reply):
     items: list[RunOut]
     next_cursor: str | None = Field(description="Give it back as `cursor` for the next page; null on the last.")
 
 
-class ProjectOut(BaseModel):
+class ProjectOut(Reply):
     name: str
     n_runs: int
     last_activity_at: float
 
 
-class ProjectList(BaseModel):
+class ProjectList(Reply):
     items: list[ProjectOut]
     next_cursor: None = None
 
 
-class BatchReceipt(BaseModel):
+class BatchReceipt(Reply):
     last_batch: int = Field(description="The highest batch of this writer that is stored.")
     duplicate: bool = Field(description="True when the batch had been stored before; it was dropped.")
     points_stored: int = Field(description="Points of the run that are stored, all writers together.")
 
 
-class SeriesOut(BaseModel):
+class SeriesOut(Reply):
     run_id: str
     key: str
     count: int = Field(description="Points stored in the series.")
@@ -123,12 +123,12 @@ class SeriesOut(BaseModel):
     values: list[float | SpecialFloat]
 
 
-class History(BaseModel):
+class History(Reply):
     series: list[SeriesOut]
     cursor: str = Field(description="Give it back as `after` to read only what came since.")
 
 
-class ArtifactOut(BaseModel):
+class ArtifactOut(Reply):
     id: str
     path: str
     kind: str
@@ -137,7 +137,7 @@ class ArtifactOut(BaseModel):
     created_at: float
 
 
-class ArtifactList(BaseModel):
+class ArtifactList(Reply):
     items: list[ArtifactOut]
     next_cursor: None = None
 
@@ -149,8 +149,8 @@ class VersionCreate(Request):
     method: str | None = Field(None, description="full, lora, qlora, …")
     description: str | None = None
     logged_model_id: str | None = Field(None, description="The logged model (of a run) that this version is made of.")
-    tags: RegistryTags = {}
-    aliases: list[str] = []
+    tags: RegistryTags = Field(default_factory=dict)
+    aliases: list[str] = Field(default_factory=list)
 
 
 class VersionUpdate(Request):
@@ -158,7 +158,7 @@ class VersionUpdate(Request):
     tags: RegistryTagChanges = Field({}, description="Merged into the tags; null takes one away.")
 
 
-class ModelVersionList(BaseModel):
+class ModelVersionList(Reply):
     items: list[ModelVersionOut]
     next_cursor: None = None
 
@@ -169,7 +169,7 @@ class ModelUpdate(Request):
     tags: RegistryTagChanges = Field({}, description="Merged into the tags; null takes one away.")
 
 
-class ModelOut(BaseModel):
+class ModelOut(Reply):
     name: str
     description: str | None
     tags: dict[str, str]
@@ -180,7 +180,7 @@ class ModelOut(BaseModel):
     updated_at: float
 
 
-class ModelList(BaseModel):
+class ModelList(Reply):
     items: list[ModelOut]
     next_cursor: None = None
 

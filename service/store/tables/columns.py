@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, text
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, text
 
 
 def new_id() -> str:
@@ -32,8 +32,21 @@ SHORT_VALUE = f"length(value) <= {INDEXED_TEXT}"
 
 def text_index(name: str) -> Index:
     """Finds the runs whose `key` has this `value`, from the index alone."""
-    where = text(SHORT_VALUE)
-    return Index(name, "key", "value", "run_id", sqlite_where=where, postgresql_where=where)
+    return partial_index(name, "key", "value", "run_id", where=SHORT_VALUE)
+
+
+def partial_index(name: str, *columns: str, where: str) -> Index:
+    """An index of the rows `where` this holds."""
+    return Index(name, *columns, sqlite_where=text(where))
+
+
+def for_postgresql(metadata: MetaData) -> None:
+    """Tell the indexes that are partial on SQLite to be so on PostgreSQL. Not said with the index: to name an option
+    of PostgreSQL's imports all of its dialect, which a start on SQLite should not wait for."""
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            if (where := index.dialect_options["sqlite"]["where"]) is not None:
+                index.dialect_kwargs["postgresql_where"] = where
 
 
 def json_column(nullable: bool = True) -> Column[Any]:

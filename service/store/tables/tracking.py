@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from service.store.tables.columns import big_key, json_column, new_id, text_index
+from service.store.tables.columns import big_key, json_column, new_id, partial_index, text_index
 
 
 class Project(SQLModel, table=True):
@@ -81,12 +81,7 @@ class Series(SQLModel, table=True):
         UniqueConstraint("run_id", "key"),
         Index("ix_series_key_last", "key", "last", "run_id"),
         # Only what waits to be merged is in it: an append touches it seldom.
-        Index(
-            "ix_series_unmerged",
-            "open_chunks",
-            sqlite_where=text("open_chunks >= 2"),
-            postgresql_where=text("open_chunks >= 2"),
-        ),
+        partial_index("ix_series_unmerged", "open_chunks", where="open_chunks >= 2"),
     )
     id: int | None = Field(default=None, sa_column=big_key())
     run_id: str = Field(foreign_key="run.id")

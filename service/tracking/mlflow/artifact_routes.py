@@ -16,7 +16,7 @@ from service.store.database import Database
 from service.tracking.mlflow import artifacts, messages, runs, show, wire
 from service.tracking.mlflow.errors import InvalidParameterValue, ResourceDoesNotExist
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 READ = [Depends(require("read"))]
 WRITE = [Depends(require("write"))]
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"

@@ -10,7 +10,7 @@ from service.auth import require
 from service.dependencies import ReadSession, WriteSession
 from service.tracking.mlflow import experiments, messages, wire
 
-router = APIRouter(prefix="/api/2.0/mlflow/experiments")
+router = APIRouter(prefix="/api/2.0/mlflow/experiments", include_in_schema=False)
 READ = [Depends(require("read"))]
 WRITE = [Depends(require("write"))]
 

@@ -30,7 +30,7 @@ PROTOCOL_VERSION = "3.17.2"
 ERROR_SHAPES = dict.fromkeys(errors.PREFIXES, errors.body)
 
 router = APIRouter(include_in_schema=False)
-for part in (
+routers = (
     run_routes.router,
     history_routes.router,
     experiment_routes.router,
@@ -38,8 +38,8 @@ for part in (
     registry_model_routes.router,
     registry_version_routes.router,
     logged_model_routes.router,
-):
-    router.include_router(part)
+    router,
+)
 
 
 def prepare(database: Database) -> None:

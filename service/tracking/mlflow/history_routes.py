@@ -10,8 +10,8 @@ from service.auth import require
 from service.dependencies import ReadSession
 from service.tracking.mlflow import history, messages, wire
 
-router = APIRouter()
-pages = APIRouter(prefix="/2.0/mlflow/metrics")
+router = APIRouter(include_in_schema=False)
+pages = APIRouter(prefix="/2.0/mlflow/metrics", include_in_schema=False)
 READ = [Depends(require("read"))]
 
 

@@ -15,7 +15,7 @@ from service.store.tables import LoggedModel
 from service.tracking import logged
 from service.tracking.mlflow import artifacts, logged_models, wire
 
-router = APIRouter(prefix="/api/2.0/mlflow")
+router = APIRouter(prefix="/api/2.0/mlflow", include_in_schema=False)
 READ = [Depends(require("read"))]
 WRITE = [Depends(require("write"))]
 

@@ -19,7 +19,7 @@ from service.tracking.mlflow import registry_messages as messages
 from service.tracking.mlflow.errors import InvalidParameterValue
 from service.tracking.mlflow.grammar import page_offset, page_token
 
-router = APIRouter(prefix="/api/2.0/mlflow/model-versions")
+router = APIRouter(prefix="/api/2.0/mlflow/model-versions", include_in_schema=False)
 READ = [Depends(require("read"))]
 WRITE = [Depends(require("write"))]
 MAX_RESULTS = 200_000

@@ -13,7 +13,7 @@ from service.dependencies import ReadSession, WriteSession
 from service.tracking.ingest import Ingest
 from service.tracking.mlflow import messages, runs, show, wire
 
-router = APIRouter(prefix="/api/2.0/mlflow")
+router = APIRouter(prefix="/api/2.0/mlflow", include_in_schema=False)
 READ = [Depends(require("read"))]
 WRITE = [Depends(require("write"))]
 
