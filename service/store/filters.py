@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, literal_column, not_, or_, select
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from service.store.tables import Param, Run, Series, Tag
+from service.store.tables import Param, Project, Run, Series, Tag
 from service.store.tables.columns import INDEXED_TEXT, SHORT_VALUE
 
 
@@ -53,6 +54,7 @@ class Or:
 
 
 Condition = Predicate | Not | And | Or
+_LOOKED_UP = aliased(Run)  # apart from the run that a query is about
 
 
 @dataclass(frozen=True)
@@ -61,30 +63,37 @@ class Order:
     descending: bool
 
 
-def where(condition: Condition, silent_after: float) -> ColumnElement[bool]:
-    """The condition as SQL over `Run`. A run that lacks the field fails every test but `is null`."""
+def where(condition: Condition, silent_after: float, of: Any = None) -> ColumnElement[bool]:
+    """The condition as SQL over `Run`. A run that lacks the field fails every test but `is null`.
+
+    With `of`, a column that holds ids of runs, it is about the run of that id, which is looked up: for queries that
+    come by few runs. Else the database may as well walk the index of a key, and hold all runs it finds there.
+    """
     match condition:
         case And(parts):
-            return and_(*(where(part, silent_after) for part in parts))
+            return and_(*(where(part, silent_after, of) for part in parts))
         case Or(parts):
-            return or_(*(where(part, silent_after) for part in parts))
+            return or_(*(where(part, silent_after, of) for part in parts))
         case Not(inner):
-            return not_(where(inner, silent_after))
+            return not_(where(inner, silent_after, of))
+        case Predicate(Field("attribute", name), operator, value):
+            column = attribute(name, silent_after)
+            if of is not None:
+                its = attribute(name, silent_after, _LOOKED_UP)
+                column = select(its).where(col(_LOOKED_UP.id) == of).scalar_subquery()
+            return _apply(column, operator, value)
         case Predicate(field, operator, value):
-            return _test(field, operator, value, silent_after)
+            having = _having(field, operator, value)
+            found = col(Run.id).in_(having) if of is None else having.where(_table(field).run_id == of).exists()
+            return not_(found) if operator == "is null" else found
 
 
-def _test(field: Field, operator: str, value: Any, silent_after: float) -> ColumnElement[bool]:
-    if field.kind == "attribute":
-        column = attribute(field.name, silent_after)
-        return _apply(column, operator, value)
-    table, _ = _owner(field)
-    # Not EXISTS: the database may walk the index of the key once, or look each run up, whichever is less.
+def _having(field: Field, operator: str, value: Any) -> Any:
+    """The runs that have the field, and that pass the test unless it is only about having it."""
+    table = _table(field)
     having = select(table.run_id).where(table.key == field.name)
-    if operator == "is null":
-        return col(Run.id).not_in(having)
-    if operator == "is not null":
-        return col(Run.id).in_(having)
+    if operator in ("is null", "is not null"):
+        return having
     column = order_column(field)
     if field.kind == "param":
         # A number compares as a number where the param is one; text compares as text.
@@ -95,7 +104,7 @@ def _test(field: Field, operator: str, value: Any, silent_after: float) -> Colum
     having = having.where(_apply(column, operator, value))
     if operator in ("=", "in") and _is_short_text(value):
         having = having.where(literal_column(SHORT_VALUE))
-    return col(Run.id).in_(having)
+    return having
 
 
 def _is_short_text(value: Any) -> bool:
@@ -103,9 +112,8 @@ def _is_short_text(value: Any) -> bool:
     return all(isinstance(one, str) and len(one) <= INDEXED_TEXT for one in values)
 
 
-def _owner(field: Field) -> tuple[Any, ColumnElement[bool]]:
-    table: Any = {"metric": Series, "param": Param, "tag": Tag}[field.kind]
-    return table, and_(table.run_id == Run.id, table.key == field.name)
+def _table(field: Field) -> Any:
+    return {"metric": Series, "param": Param, "tag": Tag}[field.kind]
 
 
 def order_column(field: Field) -> Any:
@@ -118,17 +126,17 @@ def order_column(field: Field) -> Any:
     return {"last": col(Series.last), "min": col(Series.min), "max": col(Series.max)}[field.aggregate]
 
 
-def attribute(name: str, silent_after: float) -> Any:
+def attribute(name: str, silent_after: float, run: Any = Run) -> Any:
     if name == "status":
-        silent = and_(col(Run.status) == "running", col(Run.heartbeat_at) < time.time() - silent_after)
-        return case((silent, "silent"), else_=col(Run.status))
+        silent = and_(col(run.status) == "running", col(run.heartbeat_at) < time.time() - silent_after)
+        return case((silent, "silent"), else_=col(run.status))
     columns: dict[str, Any] = {
-        "id": Run.id,
-        "name": Run.name,
-        "group": Run.group_name,
-        "created": Run.created_at,
-        "finished": Run.finished_at,
-        "parent": Run.parent_run_id,
+        "id": run.id,
+        "name": run.name,
+        "group": run.group_name,
+        "created": run.created_at,
+        "finished": run.finished_at,
+        "parent": run.parent_run_id,
     }
     return col(columns[name])
 
@@ -154,4 +162,32 @@ def _apply(column: ColumnElement[Any], operator: str, value: Any) -> ColumnEleme
 
 def order_source(field: Field) -> tuple[Any, ColumnElement[bool]]:
     """The table to outer-join for ordering by a metric, param or tag, and how it joins."""
-    return _owner(field)
+    table = _table(field)
+    return table, and_(table.run_id == Run.id, table.key == field.name)
+
+
+def order_index(order: Order | None, project: str | None) -> tuple[Any, Any, Any, list[ColumnElement[bool]]] | None:
+    """An index that has this order: its table, columns of the order and of the run's id, and which of its rows; None
+    if there is none. The newest first come by project; the others hold all projects' runs."""
+    if order is None:
+        return Run, col(Run.id), col(Run.id), [] if project is None else [_of_project(Run, project)]
+    field = order.field
+    if field.kind == "param" or (field.kind == "metric" and field.aggregate == "last"):
+        table: Any = aliased(_table(field))
+        key = col(table.number if field.kind == "param" else table.last)
+        return table, key, table.run_id, [table.key == field.name, key.is_not(None)]
+    return None
+
+
+def in_scope(project: str | None, of: Any = None) -> ColumnElement[bool]:
+    """The run is of this project, if one is given, and not in the bin; `of` as for `where`."""
+    run: Any = Run if of is None else _LOOKED_UP
+    tests: list[ColumnElement[bool]] = [col(run.deleted_at).is_(None)]
+    if project is not None:
+        tests.append(_of_project(run, project))
+    return and_(*tests) if of is None else select(col(run.id)).where(run.id == of, *tests).exists()
+
+
+def _of_project(run: Any, name: str) -> ColumnElement[bool]:
+    project_id = select(col(Project.id)).where(col(Project.name) == name).scalar_subquery()
+    return col(run.project_id) == project_id

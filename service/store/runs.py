@@ -10,12 +10,12 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sql
-from sqlalchemy import Table, Text, and_, func, or_
+from sqlalchemy import Table, Text, and_, func, not_, or_
 from sqlmodel import Session, col, select
 
 from service.store.cursor import Cursor, Statement, among
 from service.store.database import JSON_OPTIONS
-from service.store.filters import Condition, Order, attribute, order_column, order_source, where
+from service.store.filters import Condition, Order, attribute, in_scope, order_column, order_index, order_source, where
 from service.store.tables import Param, Project, Run, Tag
 
 _RUN: Table = Run.__table__  # type: ignore[attr-defined]
@@ -33,6 +33,14 @@ _SHOWN = Statement(
     .join(Project, col(Project.id) == col(Run.project_id))
     .where(among(_RUN.c.id, "ids"))
 )
+_FIND_PROJECT = Statement(sql.select(col(Project.id)).where(col(Project.name) == sql.bindparam("name")))
+# What a run is that nothing is said about; its id, project and times always are.
+_BLANK = {column.name: None for column in _RUN.c} | {
+    "status": "running",
+    "config": {},
+    "environment": {},
+    "points_stored": 0,
+}
 _ADD = Statement(sql.insert(_RUN).inline().values({column.name: sql.bindparam(column.name) for column in _RUN.c}))
 _PUT_PARAM = Statement.upsert(_PARAM, ["run_id", "key", "value", "number"])
 _PUT_TAG = Statement.upsert(_TAG, ["run_id", "key", "value"])
@@ -61,14 +69,15 @@ class Place:
 
 def project_id(session: Session, name: str) -> int:
     """The id of the project of this name, made when it is new."""
-    found = session.exec(select(Project).where(Project.name == name)).first()
-    if found is None:
-        now = time.time()
-        found = Project(name=name, created_at=now, updated_at=now)
-        session.add(found)
-        session.flush()
-    assert found.id is not None
-    return found.id
+    found = Cursor.of(session).rows(_FIND_PROJECT, {"name": name})
+    if found:
+        return int(found[0][0])
+    now = time.time()
+    project = Project(name=name, created_at=now, updated_at=now)
+    session.add(project)
+    session.flush()
+    assert project.id is not None
+    return project.id
 
 
 def project_names(session: Session, ids: Iterable[int]) -> dict[int, str]:
@@ -93,11 +102,12 @@ def get(session: Session, run_id: str) -> Run | None:
     return None if run is None or run.deleted_at is not None else run
 
 
-def add(session: Session, run: Run) -> None:
-    """Store a new run. `run` itself does not join the session: it is written once, as fast as can be."""
-    values = {column.name: getattr(run, column.name) for column in _RUN.c}
-    values |= {name: orjson.dumps(values[name], option=JSON_OPTIONS).decode() for name in ("config", "environment")}
-    Cursor.of(session).run(_ADD, values)
+def add(session: Session, **columns: Any) -> SimpleNamespace:
+    """Store a new run of these columns, and give it with all of them: written once, as fast as can be."""
+    values = _BLANK | columns
+    texts = {name: orjson.dumps(values[name], option=JSON_OPTIONS).decode() for name in ("config", "environment")}
+    Cursor.of(session).run(_ADD, values | texts)
+    return SimpleNamespace(**values)
 
 
 def many(session: Session, ids: Sequence[str]) -> dict[str, Run]:
@@ -120,14 +130,16 @@ def find(
     limit: int,
     silent_after: float,
 ) -> list[Place]:
-    """Ids of runs with the value they are ordered by (newest first when no order is given), `limit` at most."""
+    """Ids of runs with the value they are ordered by (newest first when no order is given), `limit` at most.
+
+    Runs without the value come last in both directions; ties go newest first when the order descends, else oldest.
+    """
+    if condition is not None or order is not None:
+        near = _walk(session, project, condition, order, after, limit, silent_after)
+        if near is not None:
+            return near
     key = col(Run.id) if order is None else _order_key(order, silent_after)
-    query: Any = sql.select(col(Run.id), key).where(col(Run.deleted_at).is_(None))
-    if order is not None and order.field.kind != "attribute":
-        table, joined = order_source(order.field)
-        query = query.join(table, joined, isouter=True)
-    if project is not None:
-        query = query.join(Project, col(Project.id) == Run.project_id).where(Project.name == project)
+    query: Any = sql.select(col(Run.id), key).where(in_scope(project))
     if condition is not None:
         query = query.where(where(condition, silent_after))
     if order is None:
@@ -135,11 +147,47 @@ def find(
         if after is not None:
             query = query.where(col(Run.id) < after.run_id)
     else:
-        # Runs without the value come last in both directions; ties go newest first.
-        query = query.order_by(key.is_(None), key.desc() if order.descending else key.asc(), col(Run.id).desc())
+        if order.field.kind != "attribute":
+            query = query.join(*order_source(order.field), isouter=True)
+        query = query.order_by(key.is_(None), *_directed(order, key, col(Run.id)))
         if after is not None:
             query = query.where(_beyond(key, order, after))
-    return [Place(value, run_id) for run_id, value in session.connection().execute(query.limit(limit))]
+    return _places(session, query.limit(limit))
+
+
+def _places(session: Session, query: Any) -> list[Place]:
+    return [Place(value, run_id) for run_id, value in session.connection().execute(query)]
+
+
+WALK = 2_000  # runs to look at in an index before all that match are sought instead
+
+
+def _walk(
+    session: Session,
+    project: str | None,
+    condition: Condition | None,
+    order: Order | None,
+    after: Place | None,
+    limit: int,
+    silent_after: float,
+) -> list[Place] | None:
+    """The page, if it is found near the start of the index that has the order: that costs what the page costs, and not
+    what all the runs cost that match. None where no index has the order, or the page is not there."""
+    index = order_index(order, project)
+    if index is None or (after is not None and after.value is None):
+        return None
+    table, key, run_id, rows = index
+    if after is not None:
+        rows.append(_beyond_value(key, run_id, order, after))
+    ahead: Any = sql.select(run_id, key).select_from(table).where(*rows).order_by(*_directed(order, key, run_id))
+    end = _places(session, ahead.offset(WALK).limit(1))
+    if end:
+        ahead = ahead.where(not_(_beyond_value(key, run_id, order, end[0])))
+    if condition is not None:
+        ahead = ahead.where(where(condition, silent_after, run_id))
+    found = _places(session, ahead.where(in_scope(project, run_id)).limit(limit))
+    # At the end of the index come the runs without the value, which are not in it.
+    return found if len(found) == limit or (order is None and not end) else None
 
 
 def rows(session: Session, ids: Sequence[str]) -> dict[str, SimpleNamespace]:
@@ -163,11 +211,21 @@ def _order_key(order: Order, silent_after: float) -> Any:
     return order_column(order.field)
 
 
+def _directed(order: Order | None, *columns: Any) -> list[Any]:
+    return [column.desc() if order is None or order.descending else column.asc() for column in columns]
+
+
 def _beyond(key: Any, order: Order, after: Place) -> Any:
+    run_id = col(Run.id)
     if after.value is None:
-        return and_(key.is_(None), col(Run.id) < after.run_id)
-    farther = key < after.value if order.descending else key > after.value
-    return or_(key.is_(None), farther, and_(key == after.value, col(Run.id) < after.run_id))
+        return and_(key.is_(None), run_id < after.run_id if order.descending else run_id > after.run_id)
+    return or_(key.is_(None), _beyond_value(key, run_id, order, after))
+
+
+def _beyond_value(key: Any, run_id: Any, order: Order | None, after: Place) -> Any:
+    if order is None or order.descending:
+        return or_(key < after.value, and_(key == after.value, run_id < after.run_id))
+    return or_(key > after.value, and_(key == after.value, run_id > after.run_id))
 
 
 def tags(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, str]]:

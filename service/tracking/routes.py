@@ -47,7 +47,7 @@ async def create_run(given: RunCreate, request: Request, settings: ServiceSettin
     """Start a run, or continue one (`resume`)."""
 
     def job(session: Session) -> dict[str, object]:
-        return runs.show(session, [runs.create(session, given)], settings.silent_after_seconds)[0]
+        return runs.create(session, given, settings.silent_after_seconds)
 
     return _json(await request.app.state.ingest.write(job), 201)
 

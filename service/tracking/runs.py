@@ -36,20 +36,22 @@ class BadCursor(Invalid):
     code = "bad_cursor"
 
 
-def create(session: Session, given: RunCreate) -> Run:
-    """Make the run, or continue the one of this id when `resume` allows."""
+def create(session: Session, given: RunCreate, silent_after: float) -> dict[str, Any]:
+    """Make the run, or continue the one of this id when `resume` allows; in the shape of `RunOut`."""
     held = store.get(session, given.id) if given.id else None
     if held is not None:
-        return _resume(session, held, given)
+        return show(session, [_resume(session, held, given)], silent_after)[0]
     if given.resume == "must":
         raise RunNotFound(f"There is no run '{given.id}' to resume. Leave `resume` out to start a new one.")
     if given.id and store.exists(session, given.id):
         raise RunExists(f"The run '{given.id}' is in the bin; choose another id.")
     now = time.time()
-    run = Run(
-        id=given.id or new_id(),
+    run_id = given.id or new_id()
+    run = store.add(
+        session,
+        id=run_id,
         project_id=store.project_id(session, given.project),
-        name=given.name or "",
+        name=given.name or invent_name(run_id),
         group_name=given.group,
         parent_run_id=given.parent_run_id,
         notes=given.notes,
@@ -59,11 +61,9 @@ def create(session: Session, given: RunCreate) -> Run:
         created_at=given.created_at or now,
         heartbeat_at=now,
     )
-    run.name = run.name or invent_name(run.id)
-    store.add(session, run)
-    store.set_params(session, run.id, flatten(given.config))
-    store.set_tags(session, run.id, dict(given.tags))
-    return run
+    store.set_params(session, run_id, flatten(given.config))
+    store.set_tags(session, run_id, dict(given.tags))
+    return _shown(run, given.project, given.tags, {}, run.config, run.environment, silent_after)
 
 
 def _resume(session: Session, run: Run, given: RunCreate) -> Run:

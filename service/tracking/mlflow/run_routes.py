@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Request, Response
-from sqlmodel import Session
 
 from service.auth import require
 from service.dependencies import ReadSession, WriteSession
@@ -28,11 +27,7 @@ GetRun = Annotated[wire.RunRequest, wire.message(wire.RunRequest)]
 
 @router.post("/runs/create", dependencies=WRITE)
 async def create(given: Annotated[messages.CreateRun, wire.message(messages.CreateRun)], ingest: TheIngest) -> Response:
-    def job(session: Session) -> dict[str, Any]:
-        run_id = runs.create(session, given)
-        return runs.shown(session, [runs.get(session, run_id)])[0]
-
-    return wire.answer({"run": await ingest.write(job)})
+    return wire.answer({"run": await ingest.write(lambda session: runs.create(session, given))})
 
 
 @router.get("/runs/get", dependencies=READ)

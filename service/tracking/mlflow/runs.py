@@ -28,8 +28,8 @@ _LOGGED_MODELS = "mlflow.log-model.history"
 Append = Callable[[Session, str, dict[str, Points]], int]
 
 
-def create(session: Session, given: CreateRun) -> str:
-    """Start a run, and give its id."""
+def create(session: Session, given: CreateRun) -> dict[str, Any]:
+    """Start a run, and show it."""
     project = experiments.active(session, given.experiment_id or "0")
     tags = dict(limits.tag(one, f"tags[{index}].") for index, one in enumerate(given.tags))
     tagged = tags.get("mlflow.runName")
@@ -40,19 +40,15 @@ def create(session: Session, given: CreateRun) -> str:
         )
     assert project.id is not None
     now = time.time()
-    run = Run(
-        id=new_id(),
-        project_id=project.id,
-        name=given.run_name or tagged or "",
-        environment={"user": given.user_id} if given.user_id else {},
-        created_at=now if given.start_time is None else given.start_time / 1000,
-        heartbeat_at=now,
-    )
-    run.name = run.name or invent_name(run.id)
-    rest = _into_columns(run, tags)
-    store.add(session, run)
-    store.set_tags(session, run.id, rest)
-    return run.id
+    run_id = new_id()
+    columns, rest = _into_columns(tags, {"user": given.user_id} if given.user_id else {})
+    columns["name"] = given.run_name or columns.get("name") or invent_name(run_id)
+    started = now if given.start_time is None else given.start_time / 1000
+    run = store.add(session, id=run_id, project_id=project.id, created_at=started, heartbeat_at=now, **columns)
+    store.set_tags(session, run_id, dict(rest))
+    known = vars(run) | {"artifact_location": project.artifact_location, "user": run.environment.get("user")}
+    info = mlflow_runs.Info(**{name: known[name] for name in mlflow_runs.Info._fields})
+    return show.run(info, mlflow_runs.Data(tags=sorted(rest.items())), [])
 
 
 def get(session: Session, run_id: str) -> mlflow_runs.Info:
@@ -323,19 +319,22 @@ def _log_model_metrics(session: Session, run_id: str, metrics: Sequence[Metric])
 
 
 def _set_tags(session: Session, run: Run, tags: Mapping[str, str]) -> None:
-    rest = _into_columns(run, tags)
+    columns, rest = _into_columns(tags, run.environment)
+    for column, value in columns.items():
+        setattr(run, column, value)
     if rest:
-        store.set_tags(session, run.id, rest)
+        store.set_tags(session, run.id, dict(rest))
 
 
-def _into_columns(run: Run, tags: Mapping[str, str]) -> dict[str, str | None]:
-    """Tags that a run has a column for go there, so that both sides see one value; what is left."""
-    rest: dict[str, str | None] = dict(tags)
-    run.name = rest.pop("mlflow.runName", None) or run.name
-    if "mlflow.note.content" in rest:
-        run.notes = rest.pop("mlflow.note.content")
-    if "mlflow.parentRunId" in rest:
-        run.parent_run_id = rest.pop("mlflow.parentRunId")
+def _into_columns(tags: Mapping[str, str], environment: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Tags that a run has a column for go there, so that both sides see one value; the columns, and what is left."""
+    rest = dict(tags)
+    columns: dict[str, Any] = {"environment": environment}
+    for tag, column in (("mlflow.note.content", "notes"), ("mlflow.parentRunId", "parent_run_id")):
+        if tag in rest:
+            columns[column] = rest.pop(tag)
+    if name := rest.pop("mlflow.runName", None):
+        columns["name"] = name
     if "mlflow.user" in rest:
-        run.environment = {**run.environment, "user": rest.pop("mlflow.user")}
-    return rest
+        columns["environment"] = {**environment, "user": rest.pop("mlflow.user")}
+    return columns, rest

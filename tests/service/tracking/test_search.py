@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from service.store import runs
 from service.store.filters import And, Field, Not, Or, Order, Predicate
 from service.tracking.search import BadQuery, parse
 
@@ -60,7 +64,7 @@ def found(client: TestClient, query: str) -> str:
         ("status = finished", ""),
         ("metrics.loss != 0.3", "b"),
         ("created > 0 order by name", "abcd"),
-        ("order by metrics.loss", "abdc"),
+        ("order by metrics.loss", "abcd"),
         ("order by metrics.loss desc", "badc"),
         ("order by params.lr desc", "abdc"),
         ("metrics.loss < 1 order by metrics.loss.min", "ab"),
@@ -86,6 +90,59 @@ def test_pages_give_each_run_once(filled: TestClient, order: str) -> None:
             break
     assert paged == whole
     assert len(whole) == len(RUNS)
+
+
+LOSSES = [0.1, 0.2, 0.2, None, 0.3, 0.2, 0.1, None, 0.4, 0.3, 0.2, 0.5, 0.1, None, 0.2, 0.6, 0.3]
+TEAMS = ["nlp", "vision", "nlp"]
+
+
+@pytest.fixture
+def many(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """More runs than a search looks at before it seeks all that match, with ties, gaps, and a project beside."""
+    monkeypatch.setattr(runs, "WALK", 6)
+    for number, loss in enumerate(LOSSES * 2):
+        project = "p" if number < len(LOSSES) else "q"
+        given = {"project": project, "name": str(number), "tags": {"team": TEAMS[number % 3]}}
+        run_id = client.post("/api/v1/runs", json=given | {"config": {"size": number % 4}}).json()["id"]
+        if loss is not None:
+            column = {"key": "loss", "step": [0], "time": [1.0], "value": [loss]}
+            client.post(f"/api/v1/runs/{run_id}/batches", json={"writer": "w", "batch": 1, "metrics": [column]})
+    return client
+
+
+QUERIES: dict[str, Callable[[int], bool]] = {
+    "": lambda _: True,
+    "metrics.loss <= 0.3": lambda n: (LOSSES[n] or 9) <= 0.3,
+    "metrics.loss is null or params.size = 2": lambda n: LOSSES[n] is None or n % 4 == 2,
+    "not tags.team = nlp and not name = '4'": lambda n: TEAMS[n % 3] != "nlp" and n != 4,
+    "metrics.loss > 0.55": lambda n: (LOSSES[n] or 0) > 0.55,
+}
+VALUES: dict[str, Callable[[int], Any]] = {
+    "": lambda n: n,
+    "metrics.loss": lambda n: LOSSES[n],
+    "params.size": lambda n: n % 4,
+}
+
+
+def test_a_page_is_the_same_however_it_is_found(many: TestClient) -> None:
+    orders = ["", "metrics.loss", "metrics.loss desc", "params.size", "params.size desc"]
+    for query, order, limit in itertools.product(QUERIES, orders, (2, 5)):
+        field, _, down = order.partition(" ")
+        hits = [number for number in range(len(LOSSES)) if QUERIES[query](number)]
+        having = sorted((n for n in hits if VALUES[field](n) is not None), key=lambda n: (VALUES[field](n), n))
+        lacking = [n for n in hits if VALUES[field](n) is None]
+        if down or not order:
+            having, lacking = having[::-1], lacking[::-1]
+        found: list[int] = []
+        cursor: str | None = None
+        while True:
+            params: dict[str, str | int] = {"project": "p", "q": query, "order_by": order, "limit": limit}
+            page = many.get("/api/v1/runs", params=params | ({"cursor": cursor} if cursor else {})).json()
+            found += [int(run["name"]) for run in page["items"]]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        assert found == having + lacking, (query, order, limit)
 
 
 @pytest.mark.parametrize(
