@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, literal_column, not_, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, literal_column, not_, or_, select
 from sqlmodel import col
 
 from service.store.tables import Param, Run, Series, Tag
@@ -80,7 +80,7 @@ def _test(field: Field, operator: str, value: Any, silent_after: float) -> Colum
         return _apply(column, operator, value)
     table, _ = _owner(field)
     # Not EXISTS: the database may walk the index of the key once, or look each run up, whichever is less.
-    having = select(table.run_id).where(table.key == field.name)
+    having = select(table.run_id).where(table.key == field.name, *_spokesman(table))
     if operator == "is null":
         return col(Run.id).not_in(having)
     if operator == "is not null":
@@ -105,7 +105,12 @@ def _is_short_text(value: Any) -> bool:
 
 def _owner(field: Field) -> tuple[Any, ColumnElement[bool]]:
     table: Any = {"metric": Series, "param": Param, "tag": Tag}[field.kind]
-    return table, and_(table.run_id == Run.id, table.key == field.name)
+    return table, and_(table.run_id == Run.id, table.key == field.name, *_spokesman(table))
+
+
+def _spokesman(table: Any) -> list[ColumnElement[bool]]:
+    """Rank 0 speaks for a run of many processes."""
+    return [col(Series.rank) == 0] if table is Series else []
 
 
 def order_column(field: Field) -> Any:
@@ -114,7 +119,7 @@ def order_column(field: Field) -> Any:
     if field.kind == "tag":
         return col(Tag.value)
     if field.aggregate == "mean":
-        return col(Series.sum) / col(Series.count)
+        return col(Series.sum) / func.nullif(col(Series.finite_count), 0)
     return {"last": col(Series.last), "min": col(Series.min), "max": col(Series.max)}[field.aggregate]
 
 
