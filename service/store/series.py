@@ -74,7 +74,11 @@ class Summary:
         finite_count = int(np.count_nonzero(kept))
         if finite_count:
             self.finite_count += finite_count
-            values, steps = (points.values, points.steps) if finite_count == len(kept) else (points.values[kept], points.steps[kept])
+            values, steps = (
+                (points.values, points.steps)
+                if finite_count == len(kept)
+                else (points.values[kept], points.steps[kept])
+            )
             low, high = int(values.argmin()), int(values.argmax())
             total = float(values.sum())
             self._extend(float(values[low]), float(values[high]), int(steps[low]), int(steps[high]), total)

@@ -318,8 +318,9 @@ class Ingest:
             tally.points_stored += self.append(session, run_id, columns, rank=batch.rank)
             if batch.console:
                 console.append(session, run_id, batch.rank, batch.console)
-        # An offline run that is sent later was alive then, not now; a clock that runs ahead is not believed.
-        now = time.time()
-        tally.heartbeat_at = max(tally.heartbeat_at, min(batch.heartbeat_at or now, now))
+        if batch.rank == 0:
+            # An offline run that is sent later was alive then, not now; a clock that runs ahead is not believed.
+            now = time.time()
+            tally.heartbeat_at = max(tally.heartbeat_at, min(batch.heartbeat_at or now, now))
         batches.touch(session, run_id, tally)
         return BatchReceipt(last_batch=last, duplicate=duplicate, points_stored=tally.points_stored)
