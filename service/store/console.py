@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import sqlalchemy as sql
@@ -81,7 +81,7 @@ def tail(session: Session, run_id: str, *, limit: int, rank: int | None = None) 
     return replace(page, lines=page.lines[-limit:])
 
 
-def _chunks(run_id: str, rank: int | None) -> sql.Select[tuple[int, int]]:
+def _chunks(run_id: str, rank: int | None) -> Any:
     query = select(col(ConsoleChunk.id), ConsoleChunk.count).where(ConsoleChunk.run_id == run_id)
     return query if rank is None else query.where(ConsoleChunk.rank == rank)
 

@@ -74,7 +74,8 @@ class CurvesRequest(Request):
     keys: list[str] = Field(min_length=1, max_length=200)
     x: Literal["step", "time", "epoch"] = Field(
         "step",
-        description="`time`: seconds since the run's first point. `epoch`: what the run logged as its epoch at that step.",
+        description="`time`: seconds since the run's first point. "
+        "`epoch`: what the run logged as its epoch at that step.",
     )
     max_points: int = Field(1000, ge=2, le=5000, description="Pixels of the chart: entries a curve has at most.")
     smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Time-weighted moving average; 0: as measured.")

@@ -100,7 +100,8 @@ def read(session: Session, asked: CurvesRequest) -> Charted:
     """The curves of these runs and keys.
 
     Raises:
-        RunNotFound, TooManyGroups, BadGrouping, RanksInGroups; TooMuchForACall: more points or entries than one call may cost.
+        RunNotFound, TooManyGroups, BadGrouping, RanksInGroups
+        TooMuchForACall: more points or entries than one call may cost.
     """
     if asked.group_by and asked.rank == "all":
         raise RanksInGroups("Groups are averaged over runs, of one rank each: name a rank, or leave out group_by.")
@@ -266,8 +267,8 @@ def _about_group(curve: GroupCurve) -> dict[str, Any]:
 
 
 def as_arrow(answer: Charted) -> bytes:
-    """One Arrow IPC stream, null for a gap. Curves: run_id, key, rank, x, value, min, max. Groups: group, key, x, mean, sd,
-    n, min, max. The rest of the JSON answer is in the schema's metadata as `about`."""
+    """One Arrow IPC stream, null for a gap. Curves: run_id, key, rank, x, value, min, max. Groups: group, key, x,
+    mean, sd, n, min, max. The rest of the JSON answer is in the schema's metadata as `about`."""
     import pyarrow as pa  # kept out of the service's start: only this answer needs it
 
     def column(arrays: Sequence[np.ndarray], dtype: type = np.float64) -> Any:

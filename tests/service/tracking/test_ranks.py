@@ -116,8 +116,8 @@ def test_search_reads_the_index_alone(client: TestClient, database: Database, ru
     """Rank 0 is told apart in the index itself: no row of the table is looked up for it."""
     condition = filters.Predicate(filters.Field("metric", "loss"), "<", 0.5)
     with database.read() as session:
-        asked = dict(project=None, condition=condition, order=None, after=None, limit=10, silent_after=60.0)
-        assert [place.run_id for place in find(session, **asked)] == [run_id]
+        found = find(session, project=None, condition=condition, order=None, after=None, limit=10, silent_after=60.0)
+        assert [place.run_id for place in found] == [run_id]
         where = filters.where(condition, 60.0).compile(
             dialect=session.connection().dialect, compile_kwargs={"literal_binds": True}
         )
