@@ -98,7 +98,7 @@ def as_measured(frame: pd.DataFrame, x: str) -> pd.DataFrame:
 def curves(
     frame: pd.DataFrame, *, names: Mapping[str, str], x: str = "step", log_y: bool = False, height: int = 260
 ) -> go.Figure:
-    """One line a (run, key, rank). What is measured stays behind it: the range of the points an entry stands for, or, of
+    """One line a (run, key, rank). What is measured stays behind it: the range of the points an entry stands for, or of
     a smoothed curve, its points.
 
     Of one run, keys have colours of their own, or the ranks of a key; of several, what is measured on held-out data is

@@ -252,7 +252,8 @@ def changes(run: Json) -> None:
     kept = [one for one in data.artifacts(run["id"]) if one["kind"] == "code" and one["path"] == "git.diff"]
     for artifact in kept:
         with st.expander(f"Uncommitted changes, {formats.size(artifact['size'])}", icon=":material/difference:"):
-            st.code(data.code(run["id"], artifact["path"], artifact["sha256"]), language="diff", height=420)
+            text = data.code(run["id"], artifact["path"], artifact["sha256"])
+            st.code(text, language="diff", height=420 if text.count("\n") > 20 else "content")
 
 
 def artifacts(run: Json) -> None:
