@@ -1,7 +1,7 @@
 """Figures from frames. Pure: no reads, no widgets.
 
-Curve frames have the columns run_id, key, x, value, min, max, as the service sends them. Colours belong to runs, not to
-places in a legend: a run looks the same on every page. Axis and text colours come from the theme.
+Curve frames have the columns run_id, key, rank, x, value, min, max, as the service sends them. Colours belong to runs,
+not to places in a legend: a run looks the same on every page. Axis and text colours come from the theme.
 """
 
 from __future__ import annotations
@@ -98,29 +98,34 @@ def as_measured(frame: pd.DataFrame, x: str) -> pd.DataFrame:
 def curves(
     frame: pd.DataFrame, *, names: Mapping[str, str], x: str = "step", log_y: bool = False, height: int = 260
 ) -> go.Figure:
-    """One line a (run, key). What is measured stays behind it: the range of the points an entry stands for, or, of a
-    smoothed curve, its points.
+    """One line a (run, key, rank). What is measured stays behind it: the range of the points an entry stands for, or of
+    a smoothed curve, its points.
 
-    Of one run, keys have colours of their own; of several, what is measured on held-out data is dashed.
+    Of one run, keys have colours of their own, or the ranks of a key; of several, what is measured on held-out data is
+    dashed.
     """
     run_ids = list(dict.fromkeys(frame["run_id"]))
     look = styles(run_ids)
     keys = sorted(frame["key"].unique(), key=is_evaluation)
     several_keys = len(keys) > 1
-    groups = list(frame.groupby(["run_id", "key"], sort=False))
+    ranks = sorted(frame["rank"].unique())
+    groups = list(frame.groupby(["run_id", "key", "rank"], sort=False))
     figure = go.Figure()
     kind = go.Scattergl if len(frame) > WEBGL_FROM else go.Scatter
     unit, divisor = across(x, float(frame["x"].max()) if len(frame) else 0.0)
-    for (run_id, key), series in groups:
+    for (run_id, key, rank), series in groups:
         run_id, key = str(run_id), str(key)
         color, dash = look[run_id]
         if len(run_ids) == 1:
-            color = PALETTE[keys.index(key) % len(PALETTE)]
+            color = PALETTE[(keys.index(key) if several_keys else ranks.index(rank)) % len(PALETTE)]
+            dash = DASHES[ranks.index(rank) % len(DASHES)] if several_keys else dash
         elif several_keys and is_evaluation(key):
             dash = "dash"
         label = key if len(run_ids) == 1 else names.get(run_id, run_id)
         if several_keys and len(run_ids) > 1:
             label = f"{label} · {key}"
+        if len(ranks) > 1:
+            label = f"{label} · rank {rank}" if several_keys or len(run_ids) > 1 else f"rank {rank}"
         place = series["x"] / divisor
         if len(groups) <= RANGES_UP_TO:
             figure.add_traces(_behind(place, series, color, kind, opacity=0.2 if len(groups) <= 3 else 0.1))

@@ -6,7 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -15,13 +15,14 @@ import streamlit as st
 from dashboard import data
 
 Json = dict[str, Any]
+Rank = int | Literal["all"]
 
 # Curves of one chart together: about what a browser draws without effort.
 ENTRIES = 40_000
 
 
 class Curves(NamedTuple):
-    """Aligned curves. `frame`: run_id, key, x, value, min, max; of groups: group, key, x, mean, sd, n, min, max.
+    """Aligned curves. `frame`: run_id, key, rank, x, value, min, max; of groups: group, key, x, mean, sd, n, min, max.
 
     `about` is one entry a curve; `groups` and `missing` as the service gives them.
     """
@@ -47,19 +48,21 @@ class _CurveReader:
         self._question = question
         self._lock = threading.Lock()
         self._cursor: str | None = None
-        self._held: dict[tuple[Any, str], tuple[Json, pd.DataFrame]] = {}
+        self._held: dict[tuple[Any, ...], tuple[Json, pd.DataFrame]] = {}
         self._groups: list[Json] = []
 
     def read(self) -> Curves:
         with self._lock:
             frame, told = _table(data.client().curves_arrow(**self._question, after=self._cursor))
-            owner, about = ("group", "group_curves") if self._question["group_by"] else ("run_id", "curves")
+            grouped = bool(self._question["group_by"])
+            about = "group_curves" if grouped else "curves"
+            place_of = ["group", "key"] if grouped else ["run_id", "key", "rank"]
             if told["groups"] != self._groups:
                 # A config or tag has changed, and with it who belongs together: the answer is whole again.
                 self._held, self._groups = {}, told["groups"]
-            parts = dict(iter(frame.groupby([owner, "key"], sort=False)))
+            parts = dict(iter(frame.groupby(place_of, sort=False)))
             for one in told[about]:
-                place = (one[owner], one["key"])
+                place = tuple(one[name] for name in place_of)
                 self._held[place] = one, parts.get(place, frame.iloc[:0])
             self._cursor = told["cursor"]
             frames = [part for _, part in self._held.values() if len(part)]
@@ -78,11 +81,17 @@ def _table(stream: bytes) -> tuple[pd.DataFrame, Json]:
 
 @st.cache_resource(ttl=data.FIXED, max_entries=64, show_spinner=False)
 def _curve_reader(
-    run_ids: Sequence[str], keys: Sequence[str], x: str, smoothing: float, group_by: Sequence[str], max_points: int
+    run_ids: Sequence[str],
+    keys: Sequence[str],
+    x: str,
+    smoothing: float,
+    group_by: Sequence[str],
+    rank: Rank,
+    max_points: int,
 ) -> _CurveReader:
     return _CurveReader(
         {"run_ids": list(run_ids), "keys": list(keys), "x": x, "smoothing": smoothing, "group_by": list(group_by),
-         "max_points": max_points}
+         "rank": rank, "max_points": max_points}
     )  # fmt: skip
 
 
@@ -95,12 +104,13 @@ def curves(
     x: str = "step",
     smoothing: float = 0.0,
     group_by: Sequence[str] = (),
+    rank: Rank = 0,
 ) -> Curves:
-    """Curves on one axis (step, time in seconds, epoch), smoothed by the service.
+    """Curves on one axis (step, time in seconds, epoch), smoothed by the service; of one rank, or a curve for each.
 
     `counts`, the number of points stored, says when to ask again; what is asked for then is what came since.
     """
     if not run_ids or not keys:
-        return Curves(pd.DataFrame(columns=["run_id", "key", "x", "value", "min", "max"]), [], [], [])
+        return Curves(pd.DataFrame(columns=["run_id", "key", "rank", "x", "value", "min", "max"]), [], [], [])
     pixels = max(100, min(data.CHART_POINTS, ENTRIES // len(run_ids)))
-    return _curve_reader(run_ids, keys, x, smoothing, group_by, pixels).read()
+    return _curve_reader(run_ids, keys, x, smoothing, group_by, rank, pixels).read()

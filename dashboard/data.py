@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pandas as pd
@@ -91,6 +92,33 @@ def run(run_id: str) -> Json:
     return client().get_run(run_id)
 
 
+@st.cache_data(ttl=LIVE, max_entries=256, show_spinner=False)
+def run_series(run_id: str) -> list[Json]:
+    """The summary of every series of a run, of every rank."""
+    return _items(client().run_series(run_id))
+
+
+@st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
+def console(run_id: str, limit: int, rank: int | None = None) -> list[Json]:
+    """The last lines that a run, or one of its processes, printed."""
+    return _items(client().console(run_id, limit=limit, rank=rank))
+
+
+def whole_console(run_id: str) -> str:
+    """All that a run printed: a line each, with its time, rank and stream."""
+    lines: list[str] = []
+    cursor, more = 0, True
+    while more:
+        page = client().console(run_id, cursor, limit=10_000)
+        lines += [f"{_instant(line['time'])} {line['rank']} {line['stream']} {line['text']}" for line in page["items"]]
+        cursor, more = page["cursor"], page["more"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
 @st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
 def alerts(run_ids: Sequence[str] | None = None, limit: int = 200) -> list[Json]:
     """Open alerts, the newest first: of these runs, or of all."""
@@ -148,6 +176,12 @@ def importance(
 @st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
 def artifacts(run_id: str) -> list[Json]:
     return _items(client().list_artifacts(run_id))
+
+
+@st.cache_data(ttl=FIXED, max_entries=64, show_spinner=False)
+def code(run_id: str, path: str, sha256: str) -> str:
+    """The text of an artifact. `sha256` only says which of several under one path."""
+    return client().download_artifact(run_id, path).decode(errors="replace")
 
 
 def artifact(run_id: str, path: str) -> bytes:

@@ -9,14 +9,14 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
 
-from tunescope._system import gpu_names
+from tunescope._system import gpu_facts
 
-__all__ = ["capture", "mask"]
+__all__ = ["capture", "git_diff", "mask", "text_masker"]
 
 MASK = "***"
 SECRET_NAME = re.compile(
@@ -26,10 +26,25 @@ NOT_SECRET = re.compile(r"(max|new|num|pad|eos|bos|unk|special|per)[-_].*tokens?
 SECRET_VALUE = re.compile(
     r"\b(sk|pk|rk|hf|ghp|gho|github_pat|glpat|xox[abp]|AKIA|ts)[-_]?[A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
+ASSIGNED = re.compile(
+    r"(?i)\b((?:\w+[_-])?(?:api[_-]?key|secret(?:[_-]?key)?|access[_-]?token|auth[_-]?token|password|passwd)\b[\"']?"
+    r"\s*[=:]\s*[\"']?)([^\s\"',;)}\]]{6,})"
+)
+SHORTEST_SECRET = 8
+LARGEST_DIFF = 1_000_000
+# What decides how a training runs. Anything else in the environment stays where it is.
+VARIABLES = re.compile(
+    r"(CUDA|NVIDIA|HIP|ROCR)_(VISIBLE_DEVICES|DEVICE_ORDER|LAUNCH_BLOCKING)|CUBLAS_WORKSPACE_CONFIG|"
+    r"(LOCAL_|GROUP_|NODE_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)|TORCHELASTIC_(RUN_ID|RESTART_COUNT)|"
+    r"SLURM_(JOB_ID|JOB_NAME|NTASKS|NNODES|NODELIST|PROCID|ARRAY_JOB_ID|ARRAY_TASK_ID)|OMPI_COMM_WORLD_(RANK|SIZE)|"
+    r"(OMP|MKL|OPENBLAS)_NUM_THREADS|TOKENIZERS_PARALLELISM|PYTHONHASHSEED|PYTORCH_(CUDA_)?ALLOC_CONF|"
+    r"(NCCL|GLOO|ACCELERATE|FSDP|DEEPSPEED|TORCH)_[A-Z_]+|(HF|TRANSFORMERS)_(HOME|HUB_OFFLINE|OFFLINE)"
+)
 
 
 def capture() -> dict[str, Any]:
     """Git, command line, Python, packages, host and hardware. Takes some tens of milliseconds."""
+    masked = text_masker()
     return {
         "git": _git(),
         "command": mask(sys.orig_argv),
@@ -43,9 +58,64 @@ def capture() -> dict[str, Any]:
         "pid": os.getpid(),
         "cpu_count": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": gpu_names(),
-        "seeds": {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED")},
+        **gpu_facts(),
+        "cuda": getattr(getattr(sys.modules.get("torch"), "version", None), "cuda", None),
+        "seeds": _seeds(),
+        "variables": {
+            name: masked(value)
+            for name, value in sorted(os.environ.items())
+            if VARIABLES.fullmatch(name) and not _is_secret(name)
+        },
     }
+
+
+def text_masker() -> Callable[[str], str]:
+    """A function that takes secrets out of text: the values of this process's secret environment variables, known key
+    formats, passwords in URLs, and what is assigned to a name like `password`."""
+    values = {value for name, value in os.environ.items() if len(value) >= SHORTEST_SECRET and _is_secret(name)}
+    known = re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True)))) if values else None
+
+    def masked(text: str) -> str:
+        text = known.sub(MASK, text) if known else text
+        return ASSIGNED.sub(rf"\1{MASK}", SECRET_VALUE.sub(MASK, text))
+
+    return masked
+
+
+def _is_secret(name: str) -> bool:
+    return bool(SECRET_NAME.search(name)) and not NOT_SECRET.search(name)
+
+
+def _seeds() -> dict[str, int | str | None]:
+    """The seeds that were set, where a generator tells: torch always does, NumPy until a number is drawn, Python's
+    own never."""
+    seeds: dict[str, int | str | None] = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED")}
+    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy.random")
+    if (generator := getattr(torch, "default_generator", None)) is not None:
+        seeds["torch"] = generator.initial_seed()
+    if numpy is not None and (state := numpy.get_state(legacy=False))["bit_generator"] == "MT19937":
+        first, second = (int(word) for word in state["state"]["key"][:2])
+        # The first step of the generator's seeding by one number.
+        if state["state"]["pos"] == 624 and second == (1812433253 * (first ^ first >> 30) + 1) % 2**32:
+            seeds["numpy"] = first
+    return seeds
+
+
+def git_diff() -> bytes | None:
+    """What differs from the commit, binary files left out and secrets masked; None if nothing does. At most 1 MB."""
+    command = ("git", "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all")
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:  # noqa: S603
+            assert process.stdout is not None
+            content = process.stdout.read(LARGEST_DIFF + 1)
+            process.kill()
+    except OSError:
+        return None
+    if not content:
+        return None
+    cut = len(content) > LARGEST_DIFF
+    text = text_masker()(content[:LARGEST_DIFF].decode(errors="replace"))
+    return (text + ("\n… cut here: the diff is larger than 1 MB\n" if cut else "")).encode()
 
 
 def mask(arguments: Sequence[str]) -> list[str]:
@@ -54,7 +124,7 @@ def mask(arguments: Sequence[str]) -> list[str]:
     hide_next = False
     for argument in arguments:
         name, equals, _ = argument.partition("=")
-        secret = bool(SECRET_NAME.search(name)) and not NOT_SECRET.search(name)
+        secret = _is_secret(name)
         if hide_next and not argument.startswith("--"):
             masked.append(MASK)
         elif equals and secret:

@@ -67,14 +67,17 @@ class Create(msgspec.Struct, tag="create"):
     started: float
     """When the process started: tells it from a later one with the same pid."""
     main: bool = True
-    """Whether the run's status is this process's to say: not so in a forked child."""
+    """Whether the run's status is this process's to say: not so in a forked child, nor on another rank than 0."""
+    rank: int = 0
 
 
 class Points(msgspec.Struct, tag="points"):
-    """What was logged in one flush; without columns, only a sign of life."""
+    """What was logged and printed in one flush; without either, only a sign of life."""
 
     at: float
     columns: list[Column]
+    console: list[tuple[float, str, str]] = []
+    """Lines: Unix seconds, stdout or stderr, text."""
 
 
 class Update(msgspec.Struct, tag="update"):

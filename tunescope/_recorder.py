@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tunescope._console import Console, Line, last_lines
 from tunescope._journal import Column, File, JournalWriter, Points, Record, Update, little_endian
 from tunescope._system import SystemMonitor
 from tunescope._values import PLAIN, flatten, freeze, to_number
@@ -43,14 +44,19 @@ class Recorder:
         next_step: int = 0,
         points_before: int = 0,
         system: SystemMonitor | None = None,
+        console: Console | None = None,
+        first: Callable[[], File | None] = lambda: None,
         written: Callable[[], None] = lambda: None,
     ) -> None:
+        """`first`: makes a file to begin with, in the background. `written` is called when the journal has grown."""
         self.next_step = next_step
         self.points = 0
         self.dropped = 0
         self._points_before = points_before
         self._journal = journal
         self._system = system
+        self._console = console
+        self._first = first
         self._written = written
         self._pending: list[Entry | Record] = []
         self._waiting = 0
@@ -63,6 +69,7 @@ class Recorder:
         self._reported: set[str] = set()
         self._columns: dict[str, tuple[array[int], array[float], array[float]]] = {}
         self._values = 0
+        self._lines: list[Line] = []
         self._unwritten: list[tuple[Record, int]] = []
         self._last_record = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="tunescope-recorder", daemon=True)
@@ -135,6 +142,8 @@ class Recorder:
 
     def _run(self) -> None:
         self._sample()
+        if (file := self._first()) is not None:
+            self._unwritten.append((file, 0))
         while not self._closed:
             self._flush()
             self._wake.wait(FLUSH_SECONDS)
@@ -144,8 +153,11 @@ class Recorder:
         self._sample()
         self._flush()
         if self._closing is not None:
-            if "status" in self._closing.changes:
-                self._closing.changes["points_sent"] = self._points_before + self.points
+            changes = self._closing.changes
+            if "status" in changes:
+                changes["points_sent"] = self._points_before + self.points
+            if self._console is not None and changes.get("error"):
+                changes["error"] = last_lines(list(self._console.last), changes["error"])
             self._unwritten.append((self._closing, 0))
         self._write()
         try:
@@ -172,6 +184,8 @@ class Recorder:
             if self._values >= VALUES_A_RECORD:
                 self._cut()
                 self._write()
+        if self._console is not None:
+            self._lines += self._console.lines(final=self._closed)
         self._cut()
         if time.monotonic() - self._last_record > SIGN_OF_LIFE_SECONDS:
             self._unwritten.append((Points(time.time(), []), 0))
@@ -215,13 +229,13 @@ class Recorder:
 
     def _cut(self) -> None:
         """End the record in progress."""
-        if self._values:
+        if self._values or self._lines:
             packed = [
                 Column(key, little_endian(steps), little_endian(times), little_endian(numbers))
                 for key, (steps, times, numbers) in self._columns.items()
             ]
-            self._unwritten.append((Points(time.time(), packed), self._values))
-            self._columns, self._values = {}, 0
+            self._unwritten.append((Points(time.time(), packed, self._lines), self._values))
+            self._columns, self._values, self._lines = {}, 0, []
 
     def _write(self) -> bool:
         """Write the records that are ready; False if the disk will not take them, which is tried again later."""

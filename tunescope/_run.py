@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tunescope import _environment, _settings
+from tunescope import _environment, _ranks, _settings
 from tunescope._exceptions import TunescopeError
 from tunescope._hooks import Ending, Status, unwatch, watch
 from tunescope._values import to_plain
@@ -43,7 +43,10 @@ def init(
     mode: Mode | None = None,
     resume: str | None = None,
     dir: str | Path | None = None,
+    rank: int | None = None,
     system_interval: float | None = 10.0,
+    console: bool = True,
+    git_diff: bool = True,
     quiet: bool = False,
 ) -> Run:
     """Start a run, or continue one.
@@ -58,27 +61,39 @@ def init(
         url, api_key: the service; default `TUNESCOPE_URL` (http://127.0.0.1:8000) and `TUNESCOPE_API_KEY`.
         mode: "online"; "offline" (only the journal, for `tunescope sync` later); "disabled" (nothing at all).
             Default `TUNESCOPE_MODE`, else online.
-        resume: id of a run to continue.
+        resume: id of a run to continue; default `TUNESCOPE_RUN_ID`, which also starts the run of that id.
         dir: where journals are kept; default `TUNESCOPE_DIR`, else ~/.local/state/tunescope.
+        rank: which of the processes of the run this is; default: what torch.distributed or the launcher says (`RANK`,
+            `SLURM_PROCID`, `OMPI_COMM_WORLD_RANK`), else 0. Rank 0 makes the run and speaks for it: config, tags and
+            status are its to say. The others join it by its id (`resume`, `TUNESCOPE_RUN_ID`) or, once
+            torch.distributed is initialised, by themselves, and log metrics, system metrics, files and console.
         system_interval: seconds between samples of CPU, memory, disk, network and GPUs; None for none.
+        console: keep what is printed, secrets masked.
+        git_diff: keep the uncommitted changes as the artifact `git.diff`, secrets masked.
         quiet: do not print the line at the end.
 
     Raises:
         ApiError: the service refuses the run: wrong key, a name that is not allowed, an unknown id to resume.
         JournalError: the journal cannot be written.
+        TunescopeError: an argument makes no sense, or another rank than 0 cannot learn which run is meant.
 
     A service that does not answer is no error: the run goes on, is kept in the journal, and is sent when it can be.
     """
     mode = mode or _mode(_settings.mode())
     if mode not in ("online", "offline", "disabled"):
         raise TunescopeError(f"mode is 'online', 'offline' or 'disabled', not {mode!r}.")
-    if resume is not None and not RUN_ID.fullmatch(resume):
-        raise TunescopeError(f"{resume!r} is not the id of a run.")
+    _checked(resume)
     now = time.time()
     settings = Config(_mapping(config))
+    rank = _ranks.rank_here() if rank is None and mode != "disabled" else rank or 0
+    project = project or _settings.project()
+    subject = f"{project}/{name}"
+    given = resume or _checked(_settings.run_id())
+    if given is None and rank > 0 and mode != "disabled":
+        given = _ranks.joined(subject, rank)
     body: dict[str, Any] = {
-        "id": resume or new_id(),
-        "project": project or _settings.project(),
+        "id": given or new_id(),
+        "project": project,
         "name": name,
         "config": dict(settings),
         "tags": _tags(tags),
@@ -94,11 +109,15 @@ def init(
     directory = Path(dir).expanduser().absolute() if dir is not None else _settings.directory().absolute()
     if resume is not None and not (directory / resume).is_dir():
         body["resume"] = "must"  # a run nobody here has heard of: a slip of the pen must not make a new one
-    body["environment"] = to_plain(_environment.capture())
+    if rank == 0:
+        body["environment"] = to_plain(_environment.capture())
     service = (url or _settings.url()).rstrip("/") if mode == "online" else None
     key = api_key or _settings.api_key()
-    options = WriterOptions(directory, body, now, service, key, system_interval)
-    return Run(body, settings, options, url=_link(service, body["id"]), quiet=quiet)
+    options = WriterOptions(directory, body, now, service, key, system_interval, rank, console, git_diff)
+    run = Run(body, settings, options, url=_link(service, body["id"]), quiet=quiet)
+    if rank == 0 and given is None:
+        _ranks.announce(subject, run.id)
+    return run
 
 
 class Run:
@@ -110,6 +129,7 @@ class Run:
         """Made by `tunescope.init`."""
         self.id: str = body["id"]
         self.project: str = body["project"]
+        self.rank = options.rank if options is not None else 0
         self.config = config
         self._options = options
         self._quiet = quiet
@@ -122,9 +142,10 @@ class Run:
         answer = self._writer.run if self._writer else {}
         self.name: str = answer.get("name") or body["name"] or self.id
         self.url: str | None = url
-        if answer.get("config"):
-            self.config.replace(answer["config"])
-        self.config.changed = self._update_config
+        if self.rank == 0:
+            if answer.get("config"):
+                self.config.replace(answer["config"])
+            self.config.changed = self._update_config
         if self._writer is not None:
             watch(self)
 
@@ -175,7 +196,8 @@ class Run:
         self._update({"config": changes})
 
     def _update(self, changes: dict[str, Any]) -> None:
-        if (writer := self._open_writer()) is not None:
+        """Of several ranks, which all run the same script, rank 0 is heard."""
+        if self.rank == 0 and (writer := self._open_writer()) is not None:
             writer.update(changes)
 
     def finish(self, status: Status = "finished", timeout: float = 30.0) -> FinishReport:
@@ -231,7 +253,7 @@ class Run:
         if self._report is not None or self._writer is None or self._options is None:
             return None
         if self._forked:
-            self._writer = Writer(self._options, next_step=self._writer.recorder.next_step, main=False)
+            self._writer = Writer(self._options, next_step=self._writer.recorder.next_step, forked=True)
             self._put, self._forked = self._writer.put, False
         return self._writer
 
@@ -311,6 +333,12 @@ def _link(service: str | None, run_id: str) -> str | None:
     if service is None:
         return None
     return f"{dashboard}/run?id={run_id}" if dashboard else f"{service}/api/v1/runs/{run_id}"
+
+
+def _checked(run_id: str | None) -> str | None:
+    if run_id is not None and not RUN_ID.fullmatch(run_id):
+        raise TunescopeError(f"{run_id!r} is not the id of a run.")
+    return run_id
 
 
 def _mode(text: str) -> Any:

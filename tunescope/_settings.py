@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["api_key", "dashboard_url", "directory", "mode", "project", "url"]
+__all__ = ["api_key", "dashboard_url", "directory", "mode", "project", "run_id", "url"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -33,6 +33,11 @@ def mode() -> str:
 def project() -> str:
     """`TUNESCOPE_PROJECT`: the project of runs that name none."""
     return os.environ.get("TUNESCOPE_PROJECT") or "default"
+
+
+def run_id() -> str | None:
+    """`TUNESCOPE_RUN_ID`: the run that every process started with it logs into."""
+    return os.environ.get("TUNESCOPE_RUN_ID") or None
 
 
 def directory() -> Path:

@@ -120,7 +120,8 @@ class Shipper:
         """The part to send next: consecutive points as one batch, anything else by itself."""
         part: Shipping | None = None
         columns: dict[str, list[Column]] = {}
-        size = 0
+        lines: list[tuple[float, str, str]] = []
+        size = points = 0
         for record, end in self.reader.read(self.state.offset):
             if not isinstance(record, Points):
                 part = part or Shipping(record, end)
@@ -131,11 +132,14 @@ class Shipper:
             for column in record.columns:
                 columns.setdefault(column.key, []).append(column)
                 size += 24 * len(column)
+                points += len(column)
+            lines += record.console
+            size += sum(len(line[2]) for line in record.console)
             if end == self.state.end:
                 break
         if part is not None and isinstance(part.record, Points):
-            part.points = size // 24
-            part.record = Points(part.record.at, [_joined(parts) for parts in columns.values()])
+            part.points = points
+            part.record = Points(part.record.at, [_joined(parts) for parts in columns.values()], lines)
         return part
 
     def _send(self, part: Shipping) -> None:
@@ -164,7 +168,10 @@ class Shipper:
         self._save()
 
     def _open(self, create: Create) -> dict[str, Any]:
-        """Create the run or, being live, continue it. The past is added to a run without waking it up."""
+        """Create the run or, being live, continue it. The past is added to a run without waking it up, and other ranks
+        than 0 add to a run that is there. Its `metrics` are those of this rank."""
+        if create.rank:
+            return self._join(create)
         if self._live and create.main:
             return self._client.create_run(**create.body)
         try:
@@ -175,12 +182,24 @@ class Shipper:
         known = {name: create.body[name] for name in ("config", "tags") if create.body.get(name)}
         return self._client.update_run(create.body["id"], **(known if create.main else {}))
 
+    def _join(self, create: Create) -> dict[str, Any]:
+        run_id = create.body["id"]
+        run, series = self._client.get_run(run_id), self._client.run_series(run_id)["items"]
+        return {**run, "metrics": {one["key"]: one for one in series if one["rank"] == create.rank}}
+
     def _send_points(self, run_id: str, record: Points, end: int) -> None:
         number = self.state.batch + 1
         self.state.end = end
         self._save()
         assert self.create is not None
-        body = {"writer": self.create.writer, "batch": number, "heartbeat_at": record.at, "metrics": record.columns}
+        body = {
+            "writer": self.create.writer,
+            "batch": number,
+            "rank": self.create.rank,
+            "heartbeat_at": record.at,
+            "metrics": record.columns,
+            "console": record.console,
+        }
         answer = self._client.send_batch(run_id, msgspec.msgpack.encode(body))
         self.state.batch = number
         self.state.stored = answer["points_stored"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Literal
 import psutil
 
 from tunescope._client import Client
+from tunescope._console import LAST_LINES, last_lines
 from tunescope._exceptions import ApiError, JournalError
 from tunescope._journal import Create, Points, created, journals
 from tunescope._shipper import Shipper
@@ -39,12 +41,12 @@ class Synced:
 
 
 def sync(directory: Path, client: Client, *, clean: bool = False) -> Iterator[Synced]:
-    """Ship every journal at or below `directory`, the oldest first; a run may still be on.
+    """Ship every journal at or below `directory`, the oldest first, rank 0 before the others; a run may still be on.
 
     `clean` removes journals of which everything is stored. Raises `ConnectionFailed`.
     """
     known = [(folder, create) for folder in journals(directory) if (create := _created(folder)) is not None]
-    known.sort(key=lambda pair: pair[1].at)
+    known.sort(key=lambda pair: (pair[1].rank > 0, pair[1].at))  # rank 0 makes the run
     last = {create.body["id"]: folder for folder, create in known if create.main}
     for folder, create in known:
         yield _sync_one(folder, create, client, last.get(create.body["id"]) == folder, clean)
@@ -98,15 +100,19 @@ def _still_writing(create: Create) -> bool | None:
 def _tell_crash(client: Client, run_id: str, shipper: Shipper) -> None:
     """The process is gone and never said how it ended."""
     last_seen, points = shipper.create.at if shipper.create else None, 0
+    printed: deque[str] = deque(maxlen=LAST_LINES)
     for record, _ in shipper.reader.read(shipper.reader.start):
         if isinstance(record, Points):
             last_seen = record.at
             points += sum(len(column) for column in record.columns)
+            printed.extend(text for _, _, text in record.console)
     known = client.get_run(run_id)["points_sent"]
     client.update_run(
         run_id,
         status="crashed",
-        error="The process ended without finishing the run: it was killed, or the machine went down.",
+        error=last_lines(
+            list(printed), "The process ended without finishing the run: it was killed, or the machine went down."
+        ),
         finished_at=last_seen,
         points_sent=(known or 0) + points,
     )

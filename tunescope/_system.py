@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["SystemMonitor", "gpu_names"]
+__all__ = ["SystemMonitor", "gpu_facts"]
 
 MIB = 1 << 20
 SHORTEST_SPAN = 0.1
@@ -28,12 +28,14 @@ class SystemMonitor:
     The step of a sample is the number of seconds since the run was created.
     """
 
-    def __init__(self, created_at: float, interval: float) -> None:
+    def __init__(self, created_at: float, interval: float, *, host: bool = True) -> None:
+        """`host`: also what all processes of the machine share, its GPUs included; one of them is enough for that."""
         # Steps follow the monotonic clock: a wall clock that is set back must not look like a resumed run.
         self._origin = time.monotonic() - max(0.0, time.time() - created_at)
         self._interval = interval
         self._process = psutil.Process()
-        self._gpus = _gpus()
+        self._gpus = _gpus() if host else []
+        self._host = host
         self._due = 0.0
         self._io: tuple[float, dict[str, float]] | None = None
         self._cpu_since = time.monotonic()
@@ -50,7 +52,8 @@ class SystemMonitor:
         """All readings that this machine gives. A reading that fails is left out."""
         self._due = time.monotonic() + self._interval
         values: dict[str, float] = {}
-        for read in (self._read_cpu, self._read_memory, self._read_traffic, self._read_gpus):
+        shared = (self._read_traffic, self._read_gpus) if self._host else ()
+        for read in (self._read_cpu, self._read_memory, *shared):
             try:
                 values |= read()
             except (psutil.Error, OSError, RuntimeError):
@@ -63,13 +66,18 @@ class SystemMonitor:
         if now - self._cpu_since < SHORTEST_SPAN:
             return {}
         self._cpu_since = now
-        return {"cpu_percent": psutil.cpu_percent(), "process_cpu_percent": self._process.cpu_percent()}
+        own = {"process_cpu_percent": self._process.cpu_percent()}
+        return own | ({"cpu_percent": psutil.cpu_percent()} if self._host else {})
 
     def _read_memory(self) -> dict[str, float]:
-        return {
-            "memory_percent": psutil.virtual_memory().percent,
+        own = {
             "process_memory_mib": self._process.memory_info().rss / MIB,
             "process_threads": float(self._process.num_threads()),
+        }
+        if not self._host:
+            return own
+        return own | {
+            "memory_percent": psutil.virtual_memory().percent,
             "disk_percent": psutil.disk_usage(os.getcwd()).percent,  # noqa: PTH109
         }
 
@@ -117,6 +125,21 @@ def _gpus() -> list[tuple[Any, Any]]:
         return []
 
 
-def gpu_names() -> list[str]:
-    names = [nvml.nvmlDeviceGetName(handle) for nvml, handle in _gpus()]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+def gpu_facts() -> dict[str, Any]:
+    """Names of the GPUs, the version of their driver, and the newest CUDA it runs."""
+    gpus = _gpus()
+    if not gpus:
+        return {"gpus": []}
+    nvml = gpus[0][0]
+    facts: dict[str, Any] = {"gpus": [_text(nvml.nvmlDeviceGetName(handle)) for _, handle in gpus]}
+    with suppress(nvml.NVMLError):
+        newest = nvml.nvmlSystemGetCudaDriverVersion()
+        facts["gpu_driver"] = {
+            "version": _text(nvml.nvmlSystemGetDriverVersion()),
+            "cuda": f"{newest // 1000}.{newest % 1000 // 10}",
+        }
+    return facts
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name

@@ -34,18 +34,27 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
 
     Give it a `run`, which stays yours to finish; or what `tunescope.init` takes, and it opens a run when training
     begins, finishes it when training ends, and continues it for an evaluation after that. With several processes,
-    only the first records.
+    only the first records the training; with `all_ranks=True` each of them also logs its system metrics and console
+    into that run.
 
     `log_checkpoints=True` uploads checkpoints; otherwise their place, sizes and hashes are kept.
     """
 
-    def __init__(self, run: Run | None = None, *, log_checkpoints: bool = False, **init_arguments: Any) -> None:
+    def __init__(
+        self,
+        run: Run | None = None,
+        *,
+        log_checkpoints: bool = False,
+        all_ranks: bool = False,
+        **init_arguments: Any,
+    ) -> None:
         if run is not None and init_arguments:
             raise TunescopeError("Give TunescopeCallback a run or the arguments of tunescope.init, not both.")
         self.run = run
         self._own = run is None
         self._arguments = init_arguments
         self._log_checkpoints = log_checkpoints
+        self._all_ranks = all_ranks
         self._training = False
         self._began = 0.0
         self._reset_clock(0, 0)
@@ -53,11 +62,13 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
     # --- events of the Trainer ---
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        if not state.is_world_process_zero:
-            return
         if self._own and state.is_hyper_param_search:
             self._close()
             self.run = None
+        if not state.is_world_process_zero:
+            if self._all_ranks:
+                self._open(args, state)
+            return
         run = self._open(args, state)
         run.config.update(describe(args, state, model))
         self._training = True
@@ -109,7 +120,7 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
             best = {"metric": state.best_metric, "checkpoint": state.best_model_checkpoint}
             if state.best_metric is not None:
                 self._open(args, state).config.update({"best": best})
-            self._close()
+        self._close()
 
     # --- the run ---
 

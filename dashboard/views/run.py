@@ -9,11 +9,22 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import alert_parts, charts, components, curve_data, data, formats, navigate, readings, verdicts
+from dashboard import (
+    alert_parts,
+    charts,
+    components,
+    console_parts,
+    curve_data,
+    data,
+    formats,
+    navigate,
+    readings,
+    verdicts,
+)
 from dashboard.components import Cell, number_head, numeric, text_cell
 
 Json = dict[str, Any]
-VIEWS = ["Curves", "System", "Diagnoses", "Config", "Results", "Artifacts", "Environment"]
+VIEWS = ["Curves", "System", "Console", "Diagnoses", "Config", "Results", "Artifacts", "Environment"]
 CHARTS_AT_ONCE = 24
 
 
@@ -42,23 +53,21 @@ def show(run_id: str) -> None:
             audits=links["audits"],
             experiments=links["experiments"],
         )
-        curves_tab, system_tab, diagnoses_tab, config_tab, results_tab, artifacts_tab, environment_tab = st.tabs(
-            VIEWS, key="view", on_change="rerun", bind="query-params"
-        )
-        for tab, draw in (
-            (curves_tab, curves),
-            (system_tab, system),
-            (diagnoses_tab, alert_parts.diagnoses),
-            (config_tab, config),
-            (artifacts_tab, artifacts),
-            (environment_tab, environment),
-        ):
+        tabs = dict(zip(VIEWS, st.tabs(VIEWS, key="view", on_change="rerun", bind="query-params"), strict=True))
+        draws = {
+            "Curves": curves,
+            "System": system,
+            "Console": console_parts.console,
+            "Diagnoses": alert_parts.diagnoses,
+            "Config": config,
+            "Results": lambda run: results(run, links),
+            "Artifacts": artifacts,
+            "Environment": environment,
+        }
+        for name, tab in tabs.items():
             if tab.open:
                 with tab:
-                    draw(run)
-        if results_tab.open:
-            with results_tab:
-                results(run, links)
+                    draws[name](run)
 
 
 def head(run: Json) -> None:
@@ -100,7 +109,7 @@ def head(run: Json) -> None:
 # --- curves ---
 
 
-def curve_controls(run: Json) -> tuple[str, float, bool]:
+def curve_controls(run: Json) -> tuple[str, float, bool, curve_data.Rank]:
     axes = ["step", "time", *(["epoch"] if any(charts.is_epoch(key) for key in run["metrics"]) else [])]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         x = st.segmented_control("Across", axes, default="step", required=True, key="x", bind="query-params")
@@ -109,7 +118,15 @@ def curve_controls(run: Json) -> tuple[str, float, bool]:
             help=components.SMOOTHING,
         )  # fmt: skip
         log_y = st.toggle("Log axis", key="log", bind="query-params")
-    return x, float(smoothing), log_y
+        by_rank = has_ranks(run) and st.toggle(
+            "Ranks", key="ranks", bind="query-params", help="A curve for each process of the run; off: rank 0."
+        )
+    return x, float(smoothing), log_y, "all" if by_rank else 0
+
+
+def has_ranks(run: Json) -> bool:
+    """Whether other processes than rank 0 logged metrics of their own, beside those of the machine."""
+    return any(one["rank"] and not charts.is_system(one["key"]) for one in data.run_series(run["id"]))
 
 
 def curves(run: Json) -> None:
@@ -121,9 +138,9 @@ def curves(run: Json) -> None:
             icon="show_chart", code="python",
         )  # fmt: skip
         return
-    x, smoothing, log_y = curve_controls(run)
+    x, smoothing, log_y, rank = curve_controls(run)
     drawn = {name: keys for name, keys in groups.items() if max(run["metrics"][key]["count"] for key in keys) > 1}
-    found = read(run, [key for keys in list(drawn.values())[:CHARTS_AT_ONCE] for key in keys], x, smoothing)
+    found = read(run, [key for keys in list(drawn.values())[:CHARTS_AT_ONCE] for key in keys], x, smoothing, rank)
     alerts = alert_parts.of_runs([run["id"]])[run["id"]] if x == "step" else []
     unfit = found.not_finite
     if unfit:
@@ -158,20 +175,22 @@ def singles(run: Json, keys: list[str]) -> None:
         components.table(["Logged once", number_head("Value")], rows)
 
 
-def read(run: Json, keys: list[str], x: str, smoothing: float = 0.0) -> curve_data.Curves:
-    counts = [run["metrics"][key]["count"] for key in keys]
-    return curve_data.curves([run["id"]], keys, counts, x=x, smoothing=smoothing)
+def read(run: Json, keys: list[str], x: str, smoothing: float = 0.0, rank: curve_data.Rank = 0) -> curve_data.Curves:
+    summaries = data.run_series(run["id"]) if rank == "all" else [{"key": key, **run["metrics"][key]} for key in keys]
+    counts = [one["count"] for one in summaries if one["key"] in keys]
+    return curve_data.curves([run["id"]], keys, counts, x=x, smoothing=smoothing, rank=rank)
 
 
 def system(run: Json) -> None:
-    keys = sorted(key for key in run["metrics"] if charts.is_system(key))
+    """A chart for each reading, with a line for each rank that has it."""
+    keys = sorted({one["key"] for one in data.run_series(run["id"]) if charts.is_system(one["key"])})
     if not keys:
         components.empty(
             "Nothing measured", "The client samples processor, memory and GPU while a run is on, unless told not to.",
             icon="memory",
         )  # fmt: skip
         return
-    found = read(run, keys, "time")
+    found = read(run, keys, "time", rank="all")
     grid = st.grid(3, min_column_width=260)
     for key in keys:
         part = found.of([key])
@@ -219,12 +238,22 @@ def environment(run: Json) -> None:
     if not rows:
         components.empty("Nothing recorded", "The Python client records git, host, packages and GPUs.", icon="dns")
         return
+    changes(run)
     components.section("Recorded")
     components.table(["What", "Value"], [[text_cell(k, "key"), text_cell(v, "text ts-mono")] for k, v in rows])
     found = readings.packages(run)
     if found:
         with st.expander(f"{formats.plural(len(found), 'package')}"):
             components.table(["Package", "Version"], [[name, text_cell(v, "ts-mono")] for name, v in found])
+
+
+def changes(run: Json) -> None:
+    """The uncommitted changes that the client kept."""
+    kept = [one for one in data.artifacts(run["id"]) if one["kind"] == "code" and one["path"] == "git.diff"]
+    for artifact in kept:
+        with st.expander(f"Uncommitted changes, {formats.size(artifact['size'])}", icon=":material/difference:"):
+            text = data.code(run["id"], artifact["path"], artifact["sha256"])
+            st.code(text, language="diff", height=420 if text.count("\n") > 20 else "content")
 
 
 def artifacts(run: Json) -> None:

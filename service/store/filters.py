@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, literal_column, not_, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, literal_column, not_, or_, select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
@@ -91,7 +91,7 @@ def where(condition: Condition, silent_after: float, of: Any = None) -> ColumnEl
 def _having(field: Field, operator: str, value: Any) -> Any:
     """The runs that have the field, and that pass the test unless it is only about having it."""
     table = _table(field)
-    having = select(table.run_id).where(table.key == field.name)
+    having = select(table.run_id).where(*_holds(table, field))
     if operator in ("is null", "is not null"):
         return having
     column = order_column(field)
@@ -116,13 +116,18 @@ def _table(field: Field) -> Any:
     return {"metric": Series, "param": Param, "tag": Tag}[field.kind]
 
 
+def _holds(table: Any, field: Field) -> list[ColumnElement[bool]]:
+    """The rows that hold the field. Rank 0 speaks for a run of many processes."""
+    return [table.key == field.name, *([table.rank == 0] if field.kind == "metric" else [])]
+
+
 def order_column(field: Field) -> Any:
     if field.kind == "param":
         return col(Param.number)
     if field.kind == "tag":
         return col(Tag.value)
     if field.aggregate == "mean":
-        return col(Series.sum) / col(Series.count)
+        return col(Series.sum) / func.nullif(col(Series.finite_count), 0)
     return {"last": col(Series.last), "min": col(Series.min), "max": col(Series.max)}[field.aggregate]
 
 
@@ -163,7 +168,7 @@ def _apply(column: ColumnElement[Any], operator: str, value: Any) -> ColumnEleme
 def order_source(field: Field) -> tuple[Any, ColumnElement[bool]]:
     """The table to outer-join for ordering by a metric, param or tag, and how it joins."""
     table = _table(field)
-    return table, and_(table.run_id == Run.id, table.key == field.name)
+    return table, and_(table.run_id == Run.id, *_holds(table, field))
 
 
 def order_index(order: Order | None, project: str | None) -> tuple[Any, Any, Any, list[ColumnElement[bool]]] | None:
@@ -175,7 +180,7 @@ def order_index(order: Order | None, project: str | None) -> tuple[Any, Any, Any
     if field.kind == "param" or (field.kind == "metric" and field.aggregate == "last"):
         table: Any = aliased(_table(field))
         key = col(table.number if field.kind == "param" else table.last)
-        return table, key, table.run_id, [table.key == field.name, key.is_not(None)]
+        return table, key, table.run_id, [*_holds(table, field), key.is_not(None)]
     return None
 
 

@@ -78,6 +78,8 @@ def run_condition(clause: Clause) -> ColumnElement[bool]:
         return col(Run.id).in_(_dataset_runs(clause))
     table = _TABLES[clause.kind]
     holders = select(table.run_id).where(table.key == clause.key)
+    if clause.kind == "metric":
+        holders = holders.where(table.rank == 0)
     if clause.operator == "is null":
         return col(Run.id).not_in(holders)
     if clause.operator == "is not null":
@@ -141,7 +143,8 @@ def run_order(orders: Sequence[Order]) -> tuple[list[tuple[Any, Any]], list[Any]
             column = COLUMN_TAGS[order.key]
         else:
             table: Any = aliased(_TABLES[order.kind])
-            joins.append((table, and_(table.run_id == Run.id, table.key == order.key)))
+            joined = and_(table.run_id == Run.id, table.key == order.key)
+            joins.append((table, and_(joined, table.rank == 0) if order.kind == "metric" else joined))
             column = _metric_value(table) if order.kind == "metric" else table.value
             if order.kind == "metric":
                 keys.append(case((table.last_special == "NaN", 1), (table.run_id.is_(None), 2), else_=0))

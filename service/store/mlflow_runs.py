@@ -102,7 +102,7 @@ def data(session: Session, run_ids: Sequence[str]) -> dict[str, Data]:
             found[run_id].tags.append((key, value))
         columns = (Series.key, Series.last, Series.last_special, Series.last_time, Series.last_step)
         series = sql.select(col(Series.run_id), *(col(c) for c in columns)).where(col(Series.run_id).in_(some))
-        for run_id, *last in execute(series.order_by(col(Series.run_id), col(Series.key))):
+        for run_id, *last in execute(series.where(col(Series.rank) == 0).order_by(col(Series.run_id), col(Series.key))):
             found[run_id].metrics.append(Last(*last))
         inputs = select(RunDataset, Dataset).join(Dataset, col(Dataset.id) == col(RunDataset.dataset_id))
         ordered = inputs.where(col(RunDataset.run_id).in_(some)).order_by(col(RunDataset.created_at), col(Dataset.id))
@@ -134,7 +134,7 @@ def tag(session: Session, run_id: str, key: str) -> str | None:
 
 
 def known_series(session: Session, run_id: str, key: str) -> Series | None:
-    return session.exec(select(Series).where(Series.run_id == run_id, Series.key == key)).first()
+    return session.exec(select(Series).where(Series.run_id == run_id, Series.rank == 0, Series.key == key)).first()
 
 
 def add_datasets(

@@ -33,8 +33,10 @@ class Summary:
     id: int | None
     key: str
     count: int
+    finite_count: int
     first_step: int
     last_step: int
+    first_time: float
     last_time: float
     last: float | None
     min: float | None
@@ -47,8 +49,9 @@ class Summary:
     open_chunks: int
 
     @staticmethod
-    def new(key: str, first_step: int) -> Summary:
-        return Summary(None, key, 0, first_step, first_step, 0.0, None, None, None, 0.0, None, None, None, 0, 0)
+    def new(key: str, first_step: int, first_time: float) -> Summary:
+        ends = (first_step, first_step, first_time, 0.0)
+        return Summary(None, key, 0, 0, *ends, None, None, None, 0.0, None, None, None, 0, 0)
 
     def add(self, points: Points, ordered: bool) -> None:
         """Take in points; extremes and sum are over finite values."""
@@ -59,14 +62,23 @@ class Summary:
             self.last_step, self.last_time = step, time
             self.last, self.last_special = (last, None) if finite else (None, special_name(last))
         self.count += len(points)
-        self.first_step = min(self.first_step, int(points.steps.min()) if len(points) > 1 else step)
         if len(points) == 1:
+            self.first_step, self.first_time = min(self.first_step, step), min(self.first_time, time)
             if finite:
+                self.finite_count += 1
                 self._extend(last, last, step, step, last)
             return
+        self.first_step = min(self.first_step, int(points.steps.min()))
+        self.first_time = min(self.first_time, float(points.times.min()))
         kept = np.isfinite(points.values)
-        if kept.any():
-            values, steps = (points.values, points.steps) if kept.all() else (points.values[kept], points.steps[kept])
+        finite_count = int(np.count_nonzero(kept))
+        if finite_count:
+            self.finite_count += finite_count
+            values, steps = (
+                (points.values, points.steps)
+                if finite_count == len(kept)
+                else (points.values[kept], points.steps[kept])
+            )
             low, high = int(values.argmin()), int(values.argmax())
             total = float(values.sum())
             self._extend(float(values[low]), float(values[high]), int(steps[low]), int(steps[high]), total)
@@ -91,7 +103,9 @@ _OF_CHUNK = _CHUNK.c.id == sql.bindparam("own")
 
 _FIND = Statement(
     sql.select(*(_SERIES.c[name] for name in _FIELDS)).where(
-        _SERIES.c.run_id == sql.bindparam("run_id"), among(_SERIES.c.key, "keys")
+        _SERIES.c.run_id == sql.bindparam("run_id"),
+        _SERIES.c.rank == sql.bindparam("rank"),
+        among(_SERIES.c.key, "keys"),
     )
 )
 _CHANGE = Statement(
@@ -100,7 +114,7 @@ _CHANGE = Statement(
     .values({name: sql.bindparam(f"new_{name}") for name in _CHANGING})
 )
 _ADD = Statement(
-    sql.insert(_SERIES).inline().values({name: sql.bindparam(name) for name in ["run_id", "key", *_CHANGING]})
+    sql.insert(_SERIES).inline().values({name: sql.bindparam(name) for name in ["run_id", "rank", "key", *_CHANGING]})
 )
 _ADD_CHUNK = Statement(sql.insert(_CHUNK).inline().values({name: sql.bindparam(name) for name in _PIECE}))
 _CHANGE_CHUNK = Statement(
@@ -128,10 +142,12 @@ _CHANGE_OPEN = Statement(
 
 _SUMMARY = sql.select(
     *(_SERIES.c[name] for name in ("run_id", "key", "count", "first_step", "last_step", "last", "min", "max")),
-    *(_SERIES.c[name] for name in ("min_step", "max_step", "sum", "last_special")),
-).order_by(_SERIES.c.run_id, _SERIES.c.key)
-_SUMMARIES = Statement(_SUMMARY.where(among(_SERIES.c.run_id, "runs")))
-_SOME_SUMMARIES = Statement(_SUMMARY.where(among(_SERIES.c.run_id, "runs"), among(_SERIES.c.key, "keys")))
+    *(_SERIES.c[name] for name in ("min_step", "max_step", "sum", "finite_count", "last_special", "rank")),
+).order_by(_SERIES.c.run_id, _SERIES.c.rank, _SERIES.c.key)
+_OF_RUNS = _SUMMARY.where(among(_SERIES.c.run_id, "runs"), _SERIES.c.rank == 0)
+_SUMMARIES = Statement(_OF_RUNS)
+_SOME_SUMMARIES = Statement(_OF_RUNS.where(among(_SERIES.c.key, "keys")))
+_ALL_RANKS = Statement(_SUMMARY.where(_SERIES.c.run_id == sql.bindparam("run_id")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +158,10 @@ class Appended:
     to_merge: list[int]
 
 
-def append(session: Session, run_id: str, columns: dict[str, Points], *, ordered: bool = True) -> Appended:
-    """Add points to the series of a run, making those that are new.
+def append(
+    session: Session, run_id: str, columns: dict[str, Points], *, rank: int = 0, ordered: bool = True
+) -> Appended:
+    """Add points to the series of one rank of a run, making those that are new.
 
     With `ordered`, points come in the order they were logged: a step that goes back starts a segment that replaces what
     it overlaps, and the last to arrive is the last value. Without, they are a set that may arrive in any order, as the
@@ -153,13 +171,13 @@ def append(session: Session, run_id: str, columns: dict[str, Points], *, ordered
     if not columns:
         return Appended(0, [])
     cursor = Cursor.of(session)
-    known = _find(cursor, run_id, columns)
+    known = _find(cursor, run_id, rank, columns)
     pieces: dict[str, list[dict[str, Any]]] = {}
     fresh: list[Summary] = []
     for key, points in columns.items():
         summary = known.get(key)
         if summary is None:
-            summary = known[key] = Summary.new(key, int(points.steps[0]))
+            summary = known[key] = Summary.new(key, int(points.steps[0]), float(points.times[0]))
             fresh.append(summary)
         pieces[key] = _cut(summary, points, ordered)
     cursor.many(
@@ -171,8 +189,9 @@ def append(session: Session, run_id: str, columns: dict[str, Points], *, ordered
         ],
     )
     if fresh:
-        cursor.many(_ADD, [{"run_id": run_id, **{name: getattr(one, name) for name in _FIELDS[1:]}} for one in fresh])
-        ids = {key: one.id for key, one in _find(cursor, run_id, [one.key for one in fresh]).items()}
+        owner = {"run_id": run_id, "rank": rank}
+        cursor.many(_ADD, [owner | {name: getattr(one, name) for name in _FIELDS[1:]} for one in fresh])
+        ids = {key: one.id for key, one in _find(cursor, run_id, rank, [one.key for one in fresh]).items()}
         for one in fresh:
             one.id = ids[one.key]
     cursor.many(_ADD_CHUNK, [{"series_id": known[key].id, **piece} for key, own in pieces.items() for piece in own])
@@ -180,8 +199,8 @@ def append(session: Session, run_id: str, columns: dict[str, Points], *, ordered
     return Appended(sum(len(points) for points in columns.values()), due)
 
 
-def _find(cursor: Cursor, run_id: str, keys: Iterable[str]) -> dict[str, Summary]:
-    rows = cursor.rows(_FIND, {"run_id": run_id, "keys": cursor.texts(keys)})
+def _find(cursor: Cursor, run_id: str, rank: int, keys: Iterable[str]) -> dict[str, Summary]:
+    rows = cursor.rows(_FIND, {"run_id": run_id, "rank": rank, "keys": cursor.texts(keys)})
     return {row[1]: Summary(*row) for row in rows}
 
 
@@ -266,17 +285,32 @@ def _joinable(chunks: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     return []
 
 
-def summaries(session: Session, run_ids: Sequence[str], keys: Sequence[str] | None = None) -> list[Series]:
-    query = select(Series).where(col(Series.run_id).in_(run_ids)).order_by(col(Series.run_id), col(Series.key))
+def summaries(
+    session: Session, run_ids: Sequence[str], keys: Sequence[str] | None = None, rank: int | None = 0
+) -> list[Series]:
+    """By run, key and rank; of all ranks if `rank` is None."""
+    query = select(Series).where(col(Series.run_id).in_(run_ids))
     if keys is not None:
         query = query.where(col(Series.key).in_(keys))
-    return list(session.exec(query).all())
+    if rank is not None:
+        query = query.where(Series.rank == rank)
+    return list(session.exec(query.order_by(col(Series.run_id), col(Series.key), col(Series.rank))).all())
+
+
+def beginnings(session: Session, run_ids: Sequence[str]) -> dict[str, float]:
+    """Run id → time of the first point of rank 0, of those that have one."""
+    query = (
+        select(Series.run_id, sql.func.min(Series.first_time))
+        .where(col(Series.run_id).in_(run_ids), Series.rank == 0)
+        .group_by(Series.run_id)
+    )
+    return dict(session.exec(query).all())
 
 
 def summary_table(
     session: Session, run_ids: Sequence[str], keys: Sequence[str] | None = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Run id → metric → its summary, as plain dictionaries: a page of runs may hold tens of thousands."""
+    """Run id → metric → its summary (of rank 0), as plain dictionaries: a page of runs may hold tens of thousands."""
     cursor = Cursor.of(session)
     asked = {"runs": cursor.texts(run_ids)}
     if keys is None:
@@ -284,19 +318,41 @@ def summary_table(
     else:
         rows = cursor.rows(_SOME_SUMMARIES, {**asked, "keys": cursor.texts(keys)})
     table: dict[str, dict[str, dict[str, Any]]] = {run_id: {} for run_id in run_ids}
-    for run_id, key, count, first, end, last, low, high, low_step, high_step, total, special in rows:
-        table[run_id][key] = {
-            "count": count,
-            "first_step": first,
-            "last_step": end,
-            "last": special or last,
-            "min": low,
-            "max": high,
-            "min_step": low_step,
-            "max_step": high_step,
-            "mean": total / count if low is not None else None,
-        }
+    for run_id, key, *rest, _ in rows:
+        table[run_id][key] = _shown(*rest)
     return table
+
+
+def by_rank(session: Session, run_id: str) -> list[dict[str, Any]]:
+    """The summary of every series of a run, with its key and rank, by rank and key."""
+    rows = Cursor.of(session).rows(_ALL_RANKS, {"run_id": run_id})
+    return [{"key": key, "rank": rank, **_shown(*rest)} for _, key, *rest, rank in rows]
+
+
+def _shown(
+    count: int,
+    first_step: int,
+    last_step: int,
+    last: float | None,
+    low: float | None,
+    high: float | None,
+    low_step: int | None,
+    high_step: int | None,
+    total: float,
+    finite_count: int,
+    special: str | None,
+) -> dict[str, Any]:
+    return {
+        "count": count,
+        "first_step": first_step,
+        "last_step": last_step,
+        "last": special or last,
+        "min": low,
+        "max": high,
+        "min_step": low_step,
+        "max_step": high_step,
+        "mean": total / finite_count if finite_count else None,
+    }
 
 
 def read(session: Session, series: Series, *, after: int = 0, whole: bool = False) -> tuple[Points, np.ndarray]:

@@ -1,7 +1,7 @@
 """A bounded look at a series of any length: its beginning, some of its middle, and its newest points.
 
 A rule that runs every few seconds cannot read a million points each time; what it needs is the level a metric came
-from, and its recent past in full.
+from, and its recent past in full. Of a run of many processes it is rank 0 that is looked at.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ _CHUNK: Table = Chunk.__table__  # type: ignore[attr-defined]
 
 def counts(session: Session, run_id: str) -> dict[str, int]:
     """Metric → number of its points, for every metric of the run."""
-    query = sql.select(_SERIES.c.key, _SERIES.c.count).where(_SERIES.c.run_id == run_id)
+    query = sql.select(_SERIES.c.key, _SERIES.c.count).where(_SERIES.c.run_id == run_id, _SERIES.c.rank == 0)
     return {row[0]: row[1] for row in session.connection().execute(query)}
 
 
 def last_values(session: Session, run_id: str, keys: Sequence[str]) -> dict[str, float | None]:
     """Metric → its last value (None if that is not finite)."""
-    query = sql.select(_SERIES.c.key, _SERIES.c.last).where(_SERIES.c.run_id == run_id, _SERIES.c.key.in_(keys))
+    query = sql.select(_SERIES.c.key, _SERIES.c.last)
+    query = query.where(_SERIES.c.run_id == run_id, _SERIES.c.rank == 0, _SERIES.c.key.in_(keys))
     return {row.key: row.last for row in session.connection().execute(query)}
 
 
@@ -45,7 +46,7 @@ def sketch(session: Session, run_id: str, keys: Sequence[str]) -> dict[str, Poin
     query = (
         sql.select(_SERIES.c.key, _CHUNK.c.id, _CHUNK.c.count, _CHUNK.c.segment, _CHUNK.c.first_step)
         .join(_CHUNK, _CHUNK.c.series_id == _SERIES.c.id)
-        .where(_SERIES.c.run_id == run_id, _SERIES.c.key.in_(keys))
+        .where(_SERIES.c.run_id == run_id, _SERIES.c.rank == 0, _SERIES.c.key.in_(keys))
         .order_by(_SERIES.c.id, _CHUNK.c.id)
     )
     chunks: dict[str, list[tuple[int, ...]]] = {}

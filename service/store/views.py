@@ -31,8 +31,9 @@ FROM tag v JOIN v_runs r ON r.id = v.run_id
 _METRICS = """
 SELECT s.run_id, r.project, r.name AS run_name, s.key, s.count AS points, s.first_step, s.last_step, s.last_time,
        s.last AS last_value, s.last_special, s.min AS min_value, s.min_step, s.max AS max_value, s.max_step,
-       s.sum AS finite_sum, s.segment + 1 AS segments
+       s.sum AS finite_sum, s.segment + 1 AS segments, s.finite_count, s.first_time
 FROM series s JOIN v_runs r ON r.id = s.run_id
+WHERE s.rank = 0
 """
 _ARTIFACTS = """
 SELECT a.run_id, r.project, r.name AS run_name, a.path, a.kind, a.sha256, a.size, a.created_at

@@ -9,7 +9,7 @@ from pydantic import Field
 from service.measure.direction import Direction
 from service.measure.importance import Kind
 from service.shapes import Reply
-from service.tracking.schemas import MetricSummary, Request, Status
+from service.tracking.schemas import MetricSummary, Rank, Request, Status
 
 MAX_RUNS = 200
 
@@ -75,11 +75,13 @@ class CurvesRequest(Request):
     keys: list[str] = Field(min_length=1, max_length=200)
     x: Literal["step", "time", "epoch"] = Field(
         "step",
-        description="`time`: seconds since the run began. `epoch`: what the run logged as its epoch at that step.",
+        description="`time`: seconds since the run's first point. "
+        "`epoch`: what the run logged as its epoch at that step.",
     )
     max_points: int = Field(1000, ge=2, le=5000, description="Pixels of the chart: entries a curve has at most.")
     smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Time-weighted moving average; 0: as measured.")
     group_by: list[str] = Field([], max_length=5, description=GROUP_BY)
+    rank: Rank = Field(0, description="The process of a run; `all`: a curve for each. Groups are of one rank.")
     after: str | None = Field(
         None, description="A cursor: only curves that grew since, each as a whole (its pixels shift as it grows)."
     )
@@ -90,6 +92,7 @@ class CurveOut(Reply):
 
     run_id: str
     key: str
+    rank: int
     count: int = Field(description="Points stored in the series.")
     sampled: bool = Field(description="True when an entry stands for several points: their mean, min and max.")
     not_finite: int = Field(description="Points that are NaN or infinite.")

@@ -35,6 +35,10 @@ class TooMuchForACall(Invalid):
     code = "too_much_for_a_call"
 
 
+class RanksInGroups(Invalid):
+    code = "ranks_in_groups"
+
+
 @dataclass(frozen=True)
 class Curve:
     series: Series
@@ -78,7 +82,8 @@ class _Axis:
         if self.name == "step":
             return float(series.first_step), float(series.last_step)
         if self.name == "time":
-            return 0.0, series.last_time - self.began[series.run_id]
+            began = self.began[series.run_id]
+            return series.first_time - began, series.last_time - began
         epochs = self.epochs[series.run_id][1]
         return float(epochs.min()), float(epochs.max())
 
@@ -95,31 +100,43 @@ def read(session: Session, asked: CurvesRequest) -> Charted:
     """The curves of these runs and keys.
 
     Raises:
-        RunNotFound, TooManyGroups, BadGrouping; TooMuchForACall: more points or entries than one call may cost.
+        RunNotFound, TooManyGroups, BadGrouping, RanksInGroups
+        TooMuchForACall: more points or entries than one call may cost.
     """
+    if asked.group_by and asked.rank == "all":
+        raise RanksInGroups("Groups are averaged over runs, of one rank each: name a rank, or leave out group_by.")
     runs = chosen(session, asked.run_ids)
     ids = [run.id for run in runs]
-    found = {(row.run_id, row.key): row for row in store.summaries(session, ids, list(dict.fromkeys(asked.keys)))}
-    _affordable(list(found.values()), asked.max_points)
+    found = _found(session, ids, asked)
+    _affordable([row for rows in found.values() for row in rows], asked.max_points)
     axis = _axis(session, runs, asked.x)
     answer = Charted(groups=_groups(session, runs, asked.group_by))
     question = _question(asked, answer.groups)
     seen = _seen(asked.after, question)
-    answer.cursor = _cursor(question, {row.id or 0: row.count for row in found.values()})
+    answer.cursor = _cursor(question, {row.id or 0: row.count for rows in found.values() for row in rows})
     for key in dict.fromkeys(asked.keys):
-        rows = [found[run_id, key] for run_id in ids if (run_id, key) in found]
+        rows = [row for run_id in ids for row in found.get((run_id, key), [])]
         answer.missing += [(run_id, key, "no_metric") for run_id in ids if (run_id, key) not in found]
         answer.missing += [(row.run_id, key, "no_epoch") for row in rows if not axis.has(row.run_id)]
         rows = [row for row in rows if axis.has(row.run_id)]
-        grown = {row.run_id for row in rows if seen.get(row.id or 0) != row.count}
+        grown = {row.id for row in rows if seen.get(row.id or 0) != row.count}
         if not grown:
             continue
         low, high = _reach(axis, rows)
         if answer.groups:
             answer.group_curves += _bands(session, answer.groups, rows, grown, axis, asked, (low, high))
         else:
-            answer.curves += [_curve(session, row, axis, asked, (low, high)) for row in rows if row.run_id in grown]
+            answer.curves += [_curve(session, row, axis, asked, (low, high)) for row in rows if row.id in grown]
     return answer
+
+
+def _found(session: Session, ids: Sequence[str], asked: CurvesRequest) -> dict[tuple[str, str], list[Series]]:
+    """By run and key: one series, or one for each rank."""
+    rank = None if asked.rank == "all" else asked.rank
+    found: dict[tuple[str, str], list[Series]] = {}
+    for row in store.summaries(session, ids, list(dict.fromkeys(asked.keys)), rank):
+        found.setdefault((row.run_id, row.key), []).append(row)
+    return found
 
 
 def _affordable(rows: Sequence[Series], pixels: int) -> None:
@@ -147,7 +164,8 @@ def _axis(session: Session, runs: Sequence[Run], name: Literal["step", "time", "
                 finite = np.isfinite(values)
                 if finite.any():
                     epochs[row.run_id] = steps[finite], values[finite]
-    return _Axis(name, {run.id: run.created_at for run in runs}, epochs)
+    began = store.beginnings(session, [run.id for run in runs]) if name == "time" else {}
+    return _Axis(name, {run.id: began.get(run.id, run.created_at) for run in runs}, epochs)
 
 
 def _reach(axis: _Axis, rows: Sequence[Series]) -> tuple[float, float]:
@@ -171,7 +189,7 @@ def _bands(
     session: Session,
     groups: Sequence[Group],
     rows: Sequence[Series],
-    grown: set[str],
+    grown: set[int | None],
     axis: _Axis,
     asked: CurvesRequest,
     reach: tuple[float, float],
@@ -181,7 +199,7 @@ def _bands(
     at = measure.grid(list(lines.values()), asked.max_points, *reach)
     for place, held in enumerate(groups):
         own = [run_id for run_id in held.run_ids if run_id in lines]
-        if grown.intersection(own):
+        if not grown.isdisjoint(row.id for row in rows if row.run_id in own):
             yield GroupCurve(place, rows[0].key, len(own), measure.band([lines[run_id] for run_id in own], at))
 
 
@@ -197,7 +215,7 @@ def _groups(session: Session, runs: Sequence[Run], fields: Sequence[str]) -> lis
 
 def _question(asked: CurvesRequest, groups: Sequence[Group]) -> int:
     """What the answer depends on besides the points. A cursor of another question says nothing about this one."""
-    settings = asked.model_dump(include={"x", "max_points", "smoothing", "group_by"})
+    settings = asked.model_dump(include={"x", "max_points", "smoothing", "group_by", "rank"})
     return zlib.crc32(msgspec.json.encode([settings, [held.run_ids for held in groups]]))
 
 
@@ -240,7 +258,7 @@ def as_json(answer: Charted) -> dict[str, Any]:
 
 def _about(curve: Curve) -> dict[str, Any]:
     row = curve.series
-    return {"run_id": row.run_id, "key": row.key, "count": row.count, "sampled": curve.sampled,
+    return {"run_id": row.run_id, "key": row.key, "rank": row.rank, "count": row.count, "sampled": curve.sampled,
             "not_finite": curve.not_finite}  # fmt: skip
 
 
@@ -249,8 +267,8 @@ def _about_group(curve: GroupCurve) -> dict[str, Any]:
 
 
 def as_arrow(answer: Charted) -> bytes:
-    """One Arrow IPC stream, null for a gap. Curves: run_id, key, x, value, min, max. Groups: group, key, x, mean, sd,
-    n, min, max. The rest of the JSON answer is in the schema's metadata as `about`."""
+    """One Arrow IPC stream, null for a gap. Curves: run_id, key, rank, x, value, min, max. Groups: group, key, x,
+    mean, sd, n, min, max. The rest of the JSON answer is in the schema's metadata as `about`."""
     import pyarrow as pa  # kept out of the service's start: only this answer needs it
 
     def column(arrays: Sequence[np.ndarray], dtype: type = np.float64) -> Any:
@@ -282,6 +300,7 @@ def as_arrow(answer: Charted) -> bytes:
         columns = {
             "run_id": named([curve.series.run_id for curve in answer.curves], lengths),
             "key": named([curve.series.key for curve in answer.curves], lengths),
+            "rank": pa.array(np.repeat(np.array([curve.series.rank for curve in answer.curves], np.int32), lengths)),
             "x": column([line.x for line in lines]),
             "value": column([line.value for line in lines]),
             "min": column([line.low for line in lines]),

@@ -44,13 +44,14 @@ def read(
     max_points: int | None,
     after: str | None,
     whole: bool = False,
+    rank: int | None = 0,
 ) -> tuple[list[Curve], str]:
     """The curves of these runs and keys (absent: all keys), thinned to `max_points` pixels each, and a cursor.
 
     With `after`, only points that arrived since that cursor was given. With `whole`, also the points that a resumed
-    run replaced.
+    run replaced. Of every rank if `rank` is None.
     """
-    found = store.summaries(session, run_ids, keys)
+    found = store.summaries(session, run_ids, keys, rank)
     if len(found) > MAX_SERIES:
         raise TooManySeries(
             f"{len(found):,} series are asked for, at most {MAX_SERIES:,} a call: name fewer runs or keys."
@@ -80,6 +81,7 @@ def as_json(curves: Sequence[Curve], cursor: str) -> History:
             SeriesOut.model_construct(
                 run_id=curve.series.run_id,
                 key=curve.series.key,
+                rank=curve.series.rank,
                 count=curve.series.count,
                 sampled=curve.sampled,
                 steps=curve.points.steps.tolist(),
@@ -100,7 +102,7 @@ def _named(values: np.ndarray) -> list[float | SpecialFloat]:
 
 
 def as_arrow(curves: Sequence[Curve], cursor: str) -> bytes:
-    """One Arrow IPC stream with columns run_id, key (dictionaries), segment, step, time, value."""
+    """One Arrow IPC stream with columns run_id, key (dictionaries), rank, segment, step, time, value."""
     import pyarrow as pa  # kept out of the service's start: only this answer needs it
 
     lengths = [len(curve.points) for curve in curves]
@@ -116,6 +118,7 @@ def as_arrow(curves: Sequence[Curve], cursor: str) -> bytes:
         {
             "run_id": named([curve.series.run_id for curve in curves]),
             "key": named([curve.series.key for curve in curves]),
+            "rank": np.repeat(np.array([curve.series.rank for curve in curves], dtype=np.int32), lengths),
             "segment": np.concatenate([curve.segments for curve in curves] or [np.empty(0, np.int64)]),
             "step": points.steps,
             "time": points.times,

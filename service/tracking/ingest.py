@@ -22,7 +22,8 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlmodel import Session
 
 from service.errors import Conflict, Invalid, NotFound, ServiceError, Unavailable
-from service.store import batches, series
+from service.store import batches, console, series
+from service.store.console import Line
 from service.store.database import Database
 from service.store.points import Points
 from service.tracking.schemas import BatchReceipt
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 GROUP = 256  # jobs a transaction
 MERGE_BACKLOG = 10_000  # series that may wait for a quiet moment
 MAX_KEY_LENGTH = 500
+MAX_RANK = 1_000_000
 _SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
@@ -70,9 +72,13 @@ class Column(msgspec.Struct):
 
 
 class Batch(msgspec.Struct):
+    """What one process of a run (its `rank`) logged."""
+
     writer: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     batch: Annotated[int, msgspec.Meta(ge=1)]
+    rank: Annotated[int, msgspec.Meta(ge=0, le=MAX_RANK)] = 0
     metrics: list[Column] = []
+    console: list[Line] = []
     heartbeat_at: float | None = None
 
 
@@ -206,11 +212,14 @@ class Ingest:
         """The run is over: join what is left of its small chunks when there is time."""
         self._queue.put(_Settled(run_id))
 
-    def append(self, session: Session, run_id: str, columns: dict[str, Points], *, ordered: bool = True) -> int:
+    def append(
+        self, session: Session, run_id: str, columns: dict[str, Points], *, rank: int = 0, ordered: bool = True
+    ) -> int:
         """Add points to a run's series, as a part of a job; how many they were."""
-        done = series.append(session, run_id, columns, ordered=ordered)
+        done = series.append(session, run_id, columns, rank=rank, ordered=ordered)
         self._to_merge.update(dict.fromkeys(done.to_merge))
-        self._fresh.setdefault(run_id, set()).update(columns)
+        if rank == 0:
+            self._fresh.setdefault(run_id, set()).update(columns)
         return done.points
 
     def _work(self) -> None:
@@ -306,9 +315,12 @@ class Ingest:
         if not duplicate:
             last = batch.batch
             batches.set_last_batch(session, run_id, batch.writer, last, first=held is None)
-            tally.points_stored += self.append(session, run_id, columns)
-        # An offline run that is sent later was alive then, not now; a clock that runs ahead is not believed.
-        now = time.time()
-        tally.heartbeat_at = max(tally.heartbeat_at, min(batch.heartbeat_at or now, now))
+            tally.points_stored += self.append(session, run_id, columns, rank=batch.rank)
+            if batch.console:
+                console.append(session, run_id, batch.rank, batch.console)
+        if batch.rank == 0:
+            # An offline run that is sent later was alive then, not now; a clock that runs ahead is not believed.
+            now = time.time()
+            tally.heartbeat_at = max(tally.heartbeat_at, min(batch.heartbeat_at or now, now))
         batches.touch(session, run_id, tally)
         return BatchReceipt(last_batch=last, duplicate=duplicate, points_stored=tally.points_stored)

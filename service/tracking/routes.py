@@ -11,17 +11,23 @@ from sqlmodel import Session
 from service.auth import require
 from service.dependencies import ReadSession, ServiceSettings, WriteSession
 from service.errors import TooLarge
+from service.store import console
 from service.store import runs as run_store
+from service.store import series as series_store
 from service.tracking import history, ingest, links, runs
 from service.tracking.schemas import (
     BatchReceipt,
+    ConsoleLine,
+    ConsolePage,
     History,
     ProjectList,
     ProjectOut,
+    Rank,
     RunCreate,
     RunOut,
     RunPage,
     RunUpdate,
+    SeriesList,
 )
 
 router = APIRouter(prefix="/api/v1")
@@ -116,14 +122,47 @@ def get_run_links(run_id: str, session: ReadSession) -> links.RunLinks:
     },
 )
 async def store_batch(run_id: str, request: Request, settings: ServiceSettings) -> BatchReceipt:
-    """Store a numbered batch of points: `{writer, batch, metrics: [{key, step, time, value}]}`.
+    """Store a numbered batch: `{writer, batch, rank, metrics: [{key, step, time, value}], console: [[time, stream,
+    text]]}`.
 
-    Answered once it is committed. A batch sent again is dropped; one that skips a number is refused.
+    `rank` says which process of the run logged it (absent: 0, which speaks for the run). Answered once it is
+    committed. A batch sent again is dropped; one that skips a number is refused.
     """
     body = await _body(request, settings.max_body_bytes)
     batch, columns = ingest.decode(body, request.headers.get("content-type", ""))
     receipt: BatchReceipt = await request.app.state.ingest.store(run_id, batch, columns)
     return receipt
+
+
+@router.get("/runs/{run_id}/series", tags=["metrics"], dependencies=READ, response_model=SeriesList)
+def list_series(run_id: str, session: ReadSession) -> Response:
+    """Every series of a run with its summary, of every rank."""
+    return _json({"items": series_store.by_rank(session, runs.get(session, run_id).id), "next_cursor": None})
+
+
+@router.get("/runs/{run_id}/console", tags=["runs"], dependencies=READ)
+def read_console(
+    run_id: str,
+    session: ReadSession,
+    after: Annotated[int | None, Query(ge=0, description="A cursor, 0 for the beginning; absent: the end.")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Lines; with `after`, whole chunks of them.")] = 1000,
+    rank: Annotated[Rank, Query(description="The process that printed them.")] = "all",
+) -> ConsolePage:
+    """What the run printed: the last lines, or those after a cursor."""
+    owner = runs.get(session, run_id).id
+    if after is None:
+        page = console.tail(session, owner, limit=limit, rank=_rank(rank))
+    else:
+        page = console.read(session, owner, after=after, limit=limit, rank=_rank(rank))
+    items = [
+        ConsoleLine.model_construct(time=one.line.time, stream=one.line.stream, rank=one.rank, text=one.line.text)
+        for one in page.lines
+    ]
+    return ConsolePage.model_construct(items=items, cursor=page.cursor, more=page.more)
+
+
+def _rank(asked: Rank) -> int | None:
+    return None if asked == "all" else asked
 
 
 async def _body(request: Request, limit: int) -> bytes:
@@ -143,9 +182,10 @@ def read_metrics(
     ] = None,
     after: Annotated[str | None, Query(description="A cursor: only points that arrived since.")] = None,
     whole: Annotated[bool, Query(description="Also the points that a resumed run replaced, all segments.")] = False,
+    rank: Annotated[Rank, Query(description="The process of a run; `all`: a series for each.")] = 0,
 ) -> Response:
     """Points of several runs: JSON, or an Arrow stream with `Accept: application/vnd.apache.arrow.stream`."""
-    curves, cursor = history.read(session, run_id, key, max_points, after, whole)
+    curves, cursor = history.read(session, run_id, key, max_points, after, whole, _rank(rank))
     if ARROW in request.headers.get("accept", ""):
         return Response(history.as_arrow(curves, cursor), media_type=ARROW)
     return Response(history.as_json(curves, cursor).model_dump_json(), media_type="application/json")

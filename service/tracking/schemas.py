@@ -10,6 +10,8 @@ from service.shapes import ModelVersionOut, Reply
 
 Status = Literal["scheduled", "running", "silent", "finished", "failed", "crashed", "killed"]
 SpecialFloat = Literal["NaN", "Infinity", "-Infinity"]
+# Which process of a run: 0 speaks for it.
+Rank = Annotated[int, Field(ge=0)] | Literal["all"]
 
 
 # The registry's tags, as long as MLflow's.
@@ -68,6 +70,29 @@ class MetricSummary(Reply):
     mean: float | None
 
 
+class SeriesSummary(MetricSummary):
+    key: str
+    rank: int = Field(description="The process that logged it; 0 speaks for the run.")
+
+
+class SeriesList(Reply):
+    items: list[SeriesSummary]
+    next_cursor: None = None
+
+
+class ConsoleLine(Reply):
+    time: float
+    stream: Literal["stdout", "stderr"]
+    rank: int
+    text: str
+
+
+class ConsolePage(Reply):
+    items: list[ConsoleLine]
+    cursor: int = Field(description="Give it back as `after` for the lines that follow.")
+    more: bool = Field(description="True when further lines are stored already.")
+
+
 class RunOut(Reply):
     id: str
     project: str
@@ -116,6 +141,7 @@ class BatchReceipt(Reply):
 class SeriesOut(Reply):
     run_id: str
     key: str
+    rank: int = Field(description="The process of the run that logged it.")
     count: int = Field(description="Points stored in the series.")
     sampled: bool = Field(description="True when fewer points are given than asked for exist.")
     steps: list[int]

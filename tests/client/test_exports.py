@@ -46,10 +46,12 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
         yield service
 
 
-def send(client: Client, run_id: str, batch: int, key: str, steps: list[int], values: list[float]) -> None:
+def send(
+    client: Client, run_id: str, batch: int, key: str, steps: list[int], values: list[float], rank: int = 0
+) -> None:
     times = array("d", (1000.123456789 + step for step in steps)).tobytes()
     column = {"key": key, "step": array("q", steps).tobytes(), "time": times, "value": array("d", values).tobytes()}
-    body = {"writer": "test", "batch": batch, "metrics": [column]}
+    body = {"writer": "test", "batch": batch, "rank": rank, "metrics": [column]}
     client.send_batch(run_id, msgspec.msgpack.encode(body))
 
 
@@ -71,6 +73,8 @@ def fill(client: Client, project: str) -> str:
     send(client, run_id, 2, "=loss", [5, 6, 2, 3], [1.5, 2.5, 3.5, 4.5])
     send(client, run_id, 3, "system/cpu", list(range(10_000)), [step / 7 for step in range(10_000)])
     send(client, run_id, 4, "far", [-(2**63), 2**63 - 1], [1.0, 2.0])
+    send(client, run_id, 5, "=loss", [0, 1], [7.0, 8.0], rank=1)
+    send(client, run_id, 6, "only/rank 1", [3], [9.0], rank=1)
     client.upload_artifact(run_id, "a/ü b.txt", b"hello", "text")
     client.upload_artifact(run_id, "=b", b"\0\1", "file")
     ending = {
@@ -78,7 +82,7 @@ def fill(client: Client, project: str) -> str:
         "exit_code": 3,
         "error": "-broke",
         "finished_at": 2000.987654321,
-        "points_sent": 10_015,
+        "points_sent": 10_018,
     }
     client.update_run(run_id, **ending)
     child = client.create_run(project=project, name="child", parent_run_id=run_id, created_at=1001.5)["id"]
@@ -121,7 +125,7 @@ def test_out_and_back_into_another_service(api: Client, other: LiveService, tmp_
     project = f"round trip {format}"
     run_id = fill(api, project)
     done = export(api, tmp_path / "out", format, target=project, files=True)
-    assert (done.runs, done.points, done.artifacts, done.left_out) == (3, 10_016, 2, [])
+    assert (done.runs, done.points, done.artifacts, done.left_out) == (3, 10_019, 2, [])
     with Client(other.url) as there:
         found = run_import(there, "tunescope", tmp_path / "out")
         before, after = everything(api, project), everything(there, project)
@@ -151,7 +155,8 @@ def test_segments_and_order_are_in_the_tables(api: Client, tmp_path: Path) -> No
     run_id = fill(api, "tables")
     export(api, tmp_path / "p", "parquet", target=run_id)
     table = pq.read_table(tmp_path / "p" / "metrics.parquet")
-    rows = [row for row in table.to_pylist() if row["key"] == "=loss"]
+    rows = [row for row in table.to_pylist() if row["key"] == "=loss" and row["rank"] == 0]
+    assert [row["value"] for row in table.to_pylist() if row["rank"] == 1] == [7.0, 8.0, 9.0]
     assert [(row["segment"], row["step"]) for row in rows] == [
         *((0, step) for step in range(9)),
         (1, 5),
@@ -168,6 +173,26 @@ def test_segments_and_order_are_in_the_tables(api: Client, tmp_path: Path) -> No
     (run,) = [json.loads(line) for line in (tmp_path / "j" / "runs.jsonl").read_text().splitlines()]
     assert run["config"]["model"] == {"layers": [1, 2.5, None], "flag": True}
     assert run["environment"]["packages"] == {"torch": "2"}
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+def test_an_export_from_before_there_were_ranks(api: Client, tmp_path: Path, format: Format) -> None:
+    run_id = api.create_run(project="before ranks")["id"]
+    send(api, run_id, 1, "loss", [1, 2], [0.5, 0.25])
+    out = tmp_path / "out"
+    export(api, out, format, target=run_id)
+    if format == "parquet":
+        file = out / "metrics.parquet"
+        pq.write_table(pq.read_table(file).drop_columns("rank"), file)
+    else:
+        file = out / "metrics.csv"
+        rows = list(csv.reader(file.read_text().splitlines()))
+        file.write_text("".join(",".join([*row[:2], *row[3:]]) + "\n" for row in rows))
+    manifest = json.loads((out / "export.json").read_text())
+    (out / "export.json").write_text(json.dumps({**manifest, "layout": 1}))
+    run_import(api, "tunescope", out, f"{format} again")
+    (again,) = runs_of(api, f"{format} again").values()
+    assert points(api, again["id"]) == points(api, run_id)
 
 
 def test_no_text_cell_of_a_csv_is_a_formula(api: Client, tmp_path: Path) -> None:
@@ -256,15 +281,15 @@ def test_the_commands(api: Client, live_service: str, other: LiveService, tmp_pa
     out = str(tmp_path / "out")
     query = 'status = failed and tags.formula = "=HYPERLINK(1)"'
     told = invoke("export", "by command", "--query", query, "--format", "json", "-o", out, "--url", live_service)
-    assert told.output == f"1 runs, 10,015 points, 0 scores, 2 artifacts in {out}\n", told.output
+    assert told.output == f"1 runs, 10,018 points, 0 scores, 2 artifacts in {out}\n", told.output
     told = invoke("import", "tunescope", out, "--dry-run")
-    assert told.output.startswith("1 runs, 10,015 points, 4 params, 7 tags, 0 artifacts would be imported\nleft out:\n")
+    assert told.output.startswith("1 runs, 10,018 points, 4 params, 7 tags, 0 artifacts would be imported\nleft out:\n")
     assert "files of run '=cmd()' (2 times): the export was made without --artifacts" in told.output
     told = invoke("import", "tunescope", out, "--url", other.url)
-    assert told.output.startswith("1 runs, 10,015 points, 4 params, 7 tags, 0 artifacts imported\n")
+    assert told.output.startswith("1 runs, 10,018 points, 4 params, 7 tags, 0 artifacts imported\n")
     told = invoke("import", "tunescope", out, "--url", other.url)
     assert "0 points" in told.output
-    assert "(1 runs, 10,015 points were there already)" in told.output
+    assert "(1 runs, 10,018 points were there already)" in told.output
     for wrong, sentence in (
         (("import", "nothing", out), "from: mlflow, tensorboard, trackio, tunescope, wandb."),
         (("import", "tunescope", str(tmp_path)), "is no complete export"),

@@ -22,10 +22,12 @@ from tunescope import ApiError, Client, TunescopeError
 
 @pytest.fixture
 def start(live_service: str) -> Any:
-    """`tunescope.init` on the live service, without the machine's own metrics."""
+    """`tunescope.init` on the live service, without the machine's own metrics and this checkout's changes."""
 
     def init(**options: Any) -> tunescope.Run:
-        return tunescope.init(**{"url": live_service, "system_interval": None, "quiet": True, **options})
+        return tunescope.init(
+            **{"url": live_service, "system_interval": None, "git_diff": False, "quiet": True, **options}
+        )
 
     return init
 

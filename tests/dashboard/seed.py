@@ -9,7 +9,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,16 @@ QUESTIONS = {
     "cash_charge": "Why was I charged for taking out cash?",
     "change_pin": "How do I set another PIN?",
 }
+
+
+DIFF = b"""diff --git a/train.py b/train.py
+--- a/train.py
++++ b/train.py
+@@ -1,2 +1,2 @@
+-rank = 16
++rank = 64
+ epochs = 3
+"""
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,9 @@ def finished_run(client: Client, project: str, method: Method, index: int) -> st
         created_at=time.time() - 7200 + 600 * index,
     )
     points(client, run["id"], curves(method, index, 240), run["created_at"])
+    if method.name == "lora-r64":
+        second_rank(client, run["id"], curves(method, 9, 240), run["created_at"])
+        client.upload_artifact(run["id"], "git.diff", DIFF, kind="code")
     client.upload_artifact(run["id"], "config.yaml", f"method: {method.method}\n".encode(), kind="config")
     client.upload_artifact(run["id"], "checkpoint/adapter.safetensors", bytes(4096), kind="checkpoint")
     client.update_run(run["id"], status="finished", exit_code=0, finished_at=run["created_at"] + 3480)
@@ -219,7 +232,13 @@ def curves(method: Method, number: int, n: int) -> dict[str, tuple[np.ndarray, n
 
 
 def points(
-    client: Client, run_id: str, series: dict[str, tuple[np.ndarray, np.ndarray]], began: float, batch: int = 1
+    client: Client,
+    run_id: str,
+    series: dict[str, tuple[np.ndarray, np.ndarray]],
+    began: float,
+    batch: int = 1,
+    rank: int = 0,
+    console: Sequence[tuple[float, str, str]] = (),
 ) -> None:
     metrics = [
         {
@@ -230,7 +249,22 @@ def points(
         }
         for key, (steps, values) in series.items()
     ]
-    client.send_batch(run_id, msgspec.msgpack.encode({"writer": "seed", "batch": batch, "metrics": metrics}))
+    body = {"writer": f"seed-{rank}", "batch": batch, "rank": rank, "metrics": metrics, "console": console}
+    client.send_batch(run_id, msgspec.msgpack.encode(body))
+
+
+def second_rank(client: Client, run_id: str, series: dict[str, tuple[np.ndarray, np.ndarray]], began: float) -> None:
+    """What a second process logs, and what both of them print."""
+    own = {key: series[key] for key in ("train/loss", "system/gpu0_percent", "system/cpu_percent")}
+    points(client, run_id, own, began, rank=1, console=[(began + 2, "stdout", "rank 1 of 2 is ready")])
+    printed = [
+        (began + 1, "stdout", "rank 0 of 2 is ready"),
+        (began + 3, "stderr", "UserWarning: <pad> has no <b>id</b>"),
+    ]
+    printed += [
+        (began + 10 + 29 * i, "stdout", f"step {10 * i:>5}  loss {2.6 * math.exp(-i / 30):.4f}") for i in range(120)
+    ]
+    points(client, run_id, {}, began, batch=2, console=printed)
 
 
 # --- models and evaluations ---

@@ -169,7 +169,7 @@ def test_from_the_runs_to_a_comparison_and_into_a_run(visitor: Visitor, record: 
     assert f"id={record.runs['lora-r64']}" in visitor.page.url
     visitor.page.locator(".js-plotly-plot").nth(3).wait_for()
     visitor.keep("run")
-    for view in ("System", "Config", "Results", "Artifacts", "Environment"):
+    for view in ("System", "Console", "Config", "Results", "Artifacts", "Environment"):
         visitor.page.get_by_role("tab", name=view).click()
         visitor.page.wait_for_url(re.compile(f"view={view}"))
         visitor.settled()

@@ -8,12 +8,13 @@ import pytest
 from dashboard import charts
 
 
-def series(values: list[float], *, run: str = "r1", key: str = "loss", first: int = 0) -> pd.DataFrame:
+def series(values: list[float], *, run: str = "r1", key: str = "loss", first: int = 0, rank: int = 0) -> pd.DataFrame:
     n = len(values)
     return pd.DataFrame(
         {
             "run_id": [run] * n,
             "key": [key] * n,
+            "rank": [rank] * n,
             "x": [float(x) for x in range(first, first + n)],
             "value": values,
             "min": values,
@@ -58,6 +59,18 @@ def test_curves_draw_each_key_of_a_run_in_its_own_colour() -> None:
     assert lines["eval/loss"].line.color == charts.PALETTE[1]
 
 
+def test_a_line_for_each_rank() -> None:
+    frame = pd.concat([series([1, 2]), series([3, 4], rank=1)], ignore_index=True)
+    alone = charts.curves(frame, names={}).data
+    assert [(line.name, list(line.y), line.line.color) for line in alone] == [
+        ("rank 0", [1, 2], charts.PALETTE[0]), ("rank 1", [3, 4], charts.PALETTE[1]),
+    ]  # fmt: skip
+    both = pd.concat([frame, frame.assign(key="eval/loss")], ignore_index=True)
+    lines = charts.curves(both, names={}).data
+    assert {line.name for line in lines} >= {"eval/loss · rank 0", "eval/loss · rank 1"}
+    assert len({(line.line.color, line.line.dash) for line in lines}) == 4
+
+
 def test_a_time_axis_has_a_unit_that_fits() -> None:
     late = series([1, 2, 3], run="r2")
     frame = pd.concat([series([1] * 30), late], ignore_index=True)
@@ -95,7 +108,9 @@ def test_thinned_curves_keep_their_range_behind_unless_there_are_too_many() -> N
 
 
 def test_the_csv_of_curves_names_its_x() -> None:
-    assert list(charts.as_measured(series([1]), "epoch").columns) == ["run_id", "key", "epoch", "value", "min", "max"]
+    assert list(charts.as_measured(series([1]), "epoch").columns) == [
+        "run_id", "key", "rank", "epoch", "value", "min", "max",
+    ]  # fmt: skip
     assert "seconds" in charts.as_measured(series([1]), "time").columns
 
 

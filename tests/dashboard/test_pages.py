@@ -104,6 +104,9 @@ def test_a_run_shows_facts_curves_and_what_came_of_it(record: Seed) -> None:
     ("view", "part"),
     [
         ("System", "gpu0 memory, MiB"),
+        ("Console", "rank 1 of 2 is ready"),
+        ("Console", "UserWarning: &lt;pad&gt; has no &lt;b&gt;id&lt;/b&gt;"),
+        ("Environment", "+rank = 64"),
         ("Config", "parameters.trainable"),
         ("Results", "policy dashboard-tests-release"),
         ("Artifacts", "checkpoint/adapter.safetensors"),
@@ -112,6 +115,15 @@ def test_a_run_shows_facts_curves_and_what_came_of_it(record: Seed) -> None:
 )
 def test_the_views_of_a_run(record: Seed, view: str, part: str) -> None:
     assert part in text(open_page("run", id=record.runs["lora-r64"], view=view))
+
+
+def test_a_metric_of_several_ranks_is_shown_by_rank(record: Seed) -> None:
+    run = record.runs["lora-r64"]
+    assert '"rank 1"' not in text(open_page("run", id=run, view="Curves"))
+    assert "rank 1" in str(open_page("run", id=run, view="Curves", ranks="true").get("plotly_chart")[0].proto)
+    system = open_page("run", id=run, view="System").get("plotly_chart")
+    assert ["rank 1" in str(chart.proto) for chart in system] == [True, False, True]
+    assert not open_page("run", id=record.runs["full"]).get("toggle")[1:]
 
 
 def test_a_crashed_run_says_why_and_what_cannot_be_drawn(record: Seed) -> None:

@@ -2,7 +2,7 @@
 
     <folder>/
         export.json     what this is; written last, so that its absence tells of an export that was cut off
-        metrics.*       one row a point: run_id, key, segment, step, time, value
+        metrics.*       one row a point: run_id, key, rank, segment, step, time, value
         runs.*          one row a run
         evaluations.*   one row a score
         artifacts.*     one row a file; the files themselves in artifacts/<run id>/ when they were asked for
@@ -14,6 +14,7 @@ that they read back the same; NaN and the infinities go by name, and a NaN comes
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from tunescope.importers._record import need
 __all__ = ["Exported", "Format", "export"]
 
 MANIFEST = "export.json"
-LAYOUT = 1
+LAYOUT = 2  # 1 had no ranks
 POINTS_A_REQUEST = 500_000
 SERIES_A_REQUEST = 100
 PAGE = 100
@@ -160,18 +161,25 @@ def _found(client: Client, project: str | None, query: str | None) -> Iterator[J
 
 
 def _points(client: Client, run: Json) -> Iterator[Any]:
-    """Arrow tables of a run's points, series by series, each series in the order it was logged."""
+    """Arrow tables of a run's points, of every rank, series by series, each series in the order it was logged."""
     arrow = need("pyarrow")
     keys: list[str] = []
     size = 0
-    for key, summary in run["metrics"].items():
-        if keys and (size + summary["count"] > POINTS_A_REQUEST or len(keys) == SERIES_A_REQUEST):
-            yield arrow.ipc.open_stream(client.history_arrow(run["id"], keys, whole=True)).read_all()
+    counts: Counter[str] = Counter()
+    for series in client.run_series(run["id"])["items"]:
+        counts[series["key"]] += series["count"]
+
+    def read() -> Any:
+        return arrow.ipc.open_stream(client.history_arrow(run["id"], keys, whole=True, rank="all")).read_all()
+
+    for key, count in counts.items():
+        if keys and (size + count > POINTS_A_REQUEST or len(keys) == SERIES_A_REQUEST):
+            yield read()
             keys, size = [], 0
         keys.append(key)
-        size += summary["count"]
+        size += count
     if keys:
-        yield arrow.ipc.open_stream(client.history_arrow(run["id"], keys, whole=True)).read_all()
+        yield read()
 
 
 def _evaluations(client: Client, run_id: str) -> Iterator[Json]:

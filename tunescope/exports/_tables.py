@@ -22,7 +22,15 @@ SUFFIX: dict[Format, str] = {"parquet": "parquet", "csv": "csv", "json": "jsonl"
 ROWS_A_GROUP = 250_000
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
-METRICS: Columns = {"run_id": "text", "key": "text", "segment": "int", "step": "int", "time": "float", "value": "float"}
+METRICS: Columns = {
+    "run_id": "text",
+    "key": "text",
+    "rank": "int",
+    "segment": "int",
+    "step": "int",
+    "time": "float",
+    "value": "float",
+}
 RUNS: Columns = {
     "id": "text",
     "project": "text",

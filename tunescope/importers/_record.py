@@ -42,19 +42,21 @@ class ImportProblem(TunescopeError):
 
 @dataclass(slots=True)
 class Column:
-    """Points of one metric in the order they were logged: int64 steps, float64 Unix seconds, float64 values."""
+    """Points of one metric in the order they were logged: int64 steps, float64 Unix seconds, float64 values; and the
+    rank of the process that logged them."""
 
     key: str
     steps: array[int]
     times: array[float]
     values: array[float]
+    rank: int = 0
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def between(self, start: int, end: int) -> Column:
         """The points from `start` up to `end`, counted from 0."""
-        return Column(self.key, self.steps[start:end], self.times[start:end], self.values[start:end])
+        return Column(self.key, self.steps[start:end], self.times[start:end], self.values[start:end], self.rank)
 
 
 class PointBuffer:

@@ -60,7 +60,8 @@ class _Held:
     """What the service has of a run."""
 
     new: bool
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[tuple[int, str], int] = field(default_factory=dict)
+    """Points by rank and metric."""
     batch: int = 0
     stored: int = 0
 
@@ -141,7 +142,8 @@ class Sink:
             raise ApiError(409, "run_exists", f"Its id {own_id} is taken by a run of project '{known['project']}'")
         # An empty batch 1 is a question: stored if this writer is new here, answered with its last number if not.
         answer = self._send_batch(own_id, 1, [])
-        counts = {key: summary["count"] for key, summary in known["metrics"].items()}
+        listed = self._again(lambda client: client.run_series(own_id))["items"]
+        counts = {(one["rank"], one["key"]): one["count"] for one in listed}
         return _Held(False, counts, answer["last_batch"], answer["points_stored"])
 
     # --- points ---
@@ -149,25 +151,28 @@ class Sink:
     def _send(self, own_id: str, held: _Held, columns: list[Column]) -> None:
         fresh: list[Column] = []
         for column in columns:
-            known = min(held.counts.get(column.key, 0), len(column))
+            place = column.rank, column.key
+            known = min(held.counts.get(place, 0), len(column))
             if known:
-                held.counts[column.key] -= known
+                held.counts[place] -= known
                 self.tally.known_points += known
             if known < len(column):
                 fresh.append(column.between(known, len(column)) if known else column)
         if not fresh:
             return
         if self._client is not None:
-            answer = self._send_batch(own_id, held.batch + 1, fresh)
-            held.batch, held.stored = answer["last_batch"], answer["points_stored"]
+            for rank in sorted({column.rank for column in fresh}):
+                of_rank = [column for column in fresh if column.rank == rank]
+                answer = self._send_batch(own_id, held.batch + 1, of_rank, rank)
+                held.batch, held.stored = answer["last_batch"], answer["points_stored"]
         self.tally.points += sum(len(column) for column in fresh)
 
-    def _send_batch(self, own_id: str, number: int, columns: list[Column]) -> Json:
+    def _send_batch(self, own_id: str, number: int, columns: list[Column], rank: int = 0) -> Json:
         packed = [
             _journal.Column(c.key, little_endian(c.steps), little_endian(c.times), little_endian(c.values))
             for c in columns
         ]
-        body = msgspec.msgpack.encode({"writer": WRITER, "batch": number, "metrics": packed})
+        body = msgspec.msgpack.encode({"writer": WRITER, "batch": number, "rank": rank, "metrics": packed})
         return self._again(lambda client: client.send_batch(own_id, body))
 
     # --- files ---

@@ -109,7 +109,7 @@ class _PointReader:
 
 
 class _Piece(NamedTuple):
-    """Points of one metric of one run."""
+    """Points of one metric of one rank of a run."""
 
     run_id: str
     column: Column
@@ -118,17 +118,20 @@ class _Piece(NamedTuple):
 def _parquet_columns(file: Path) -> Iterator[_Piece]:
     parquet = need("pyarrow.parquet")
     numpy = need("numpy")
-    for batch in parquet.ParquetFile(file).iter_batches(ROWS, columns=list(METRICS)):
+    for batch in parquet.ParquetFile(file).iter_batches(ROWS):
         names = [batch.column(name).dictionary_encode() for name in ("run_id", "key")]
         codes = [name.indices.to_numpy() for name in names]
-        changes = numpy.flatnonzero((numpy.diff(codes[0]) != 0) | (numpy.diff(codes[1]) != 0)) + 1
+        has_ranks = "rank" in batch.schema.names
+        ranks = batch.column("rank").to_numpy() if has_ranks else numpy.zeros(batch.num_rows, numpy.int64)
+        differs = [numpy.diff(column) != 0 for column in (*codes, ranks)]
+        changes = numpy.flatnonzero(differs[0] | differs[1] | differs[2]) + 1
         steps, times, values = (batch.column(name).to_numpy() for name in ("step", "time", "value"))
         bounds = [0, *changes.tolist(), batch.num_rows] if batch.num_rows else []
         for start, end in pairwise(bounds):
             run_id, key = (name.dictionary[int(code[start])].as_py() for name, code in zip(names, codes, strict=True))
             piece = slice(start, end)
             columns = [_array(kind, c[piece]) for kind, c in (("q", steps), ("d", times), ("d", values))]
-            yield _Piece(run_id, Column(key, *columns))
+            yield _Piece(run_id, Column(key, *columns, rank=int(ranks[start])))
 
 
 def _array(kind: str, values: Any) -> array[Any]:
@@ -147,15 +150,16 @@ def _json_columns(file: Path) -> Iterator[_Piece]:
 
 def _collected(rows: Iterator[dict[str, Any]]) -> Iterator[_Piece]:
     """Rows that follow each other and belong to one metric, as columns."""
-    for (run_id, key), group in groupby(rows, key=lambda row: (row["run_id"], row["key"])):
-        column = Column(key, array("q"), array("d"), array("d"))
+    places = groupby(rows, key=lambda row: (row["run_id"], row["key"], row.get("rank") or 0))
+    for (run_id, key, rank), group in places:
+        column = Column(key, array("q"), array("d"), array("d"), rank)
         for row in group:
             column.steps.append(row["step"])
             column.times.append(row["time"])
             column.values.append(row["value"])
             if len(column) == ROWS:
                 yield _Piece(run_id, column)
-                column = Column(key, array("q"), array("d"), array("d"))
+                column = Column(key, array("q"), array("d"), array("d"), rank)
         if len(column):
             yield _Piece(run_id, column)
 
@@ -169,7 +173,7 @@ def _rows(file: Path, columns: Columns, format: Format) -> Iterator[dict[str, An
     elif format == "csv":
         with file.open(encoding="utf-8", newline="") as stream:
             for cells in csv.DictReader(stream):
-                yield {name: _from_cell(cells[name], kind) for name, kind in columns.items()}
+                yield {name: _from_cell(cells[name], kind) for name, kind in columns.items() if name in cells}
     else:
         with file.open("rb") as stream:
             for line in stream:

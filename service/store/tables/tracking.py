@@ -74,21 +74,26 @@ class Tag(SQLModel, table=True):
 
 
 class Series(SQLModel, table=True):
-    """The summary of one metric of one run; its points are in `Chunk`. Extremes and sum are over finite values."""
+    """The summary of one metric of one process of a run; its points are in `Chunk`. Extremes and sum are over finite
+    values. Rank 0 speaks for the run: what shows a run's metrics without naming a rank reads that."""
 
     __tablename__ = "series"
     __table_args__ = (
-        UniqueConstraint("run_id", "key"),
-        Index("ix_series_key_last", "key", "last", "run_id"),
+        # The rank comes before the key, and before the value: what asks for rank 0 walks past no other.
+        UniqueConstraint("run_id", "rank", "key"),
+        Index("ix_series_key_last", "key", "rank", "last", "run_id"),
         # Only what waits to be merged is in it: an append touches it seldom.
         partial_index("ix_series_unmerged", "open_chunks", where="open_chunks >= 2"),
     )
     id: int | None = Field(default=None, sa_column=big_key())
     run_id: str = Field(foreign_key="run.id")
+    rank: int = 0
     key: str
     count: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    finite_count: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     first_step: int = Field(sa_column=Column(BigInteger, nullable=False))
     last_step: int = Field(sa_column=Column(BigInteger, nullable=False))
+    first_time: float
     last_time: float
     last: float | None = None
     min: float | None = None
@@ -114,6 +119,18 @@ class Chunk(SQLModel, table=True):
     count: int
     first_step: int = Field(sa_column=Column(BigInteger, nullable=False))
     last_step: int = Field(sa_column=Column(BigInteger, nullable=False))
+    payload: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class ConsoleChunk(SQLModel, table=True):
+    """Console lines of one process of a run, in order of arrival: see `console.py` for the layout."""
+
+    __tablename__ = "console_chunk"
+    __table_args__ = (Index("ix_console_chunk_run_id", "run_id", "id"),)
+    id: int | None = Field(default=None, sa_column=big_key())
+    run_id: str = Field(foreign_key="run.id")
+    rank: int = 0
+    count: int
     payload: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 

@@ -40,11 +40,13 @@ def point(step: int, time: float, value: float) -> Point:
 
 
 def points(client: Client, run: str, key: str | None = None) -> dict[str, list[Point]]:
-    """Every stored point of a run by metric, in the order of arrival, segments that were replaced included."""
-    table = pa.ipc.open_stream(io.BytesIO(client.history_arrow(run, key, whole=True))).read_all()
+    """Every stored point of a run by metric, in the order of arrival, segments that were replaced included. What other
+    ranks than 0 logged has the rank in its name."""
+    table = pa.ipc.open_stream(io.BytesIO(client.history_arrow(run, key, whole=True, rank="all"))).read_all()
     found: dict[str, list[Point]] = {}
     for row in table.to_pylist():
-        found.setdefault(row["key"], []).append(point(row["step"], row["time"], row["value"]))
+        name = f"{row['key']} of rank {row['rank']}" if row["rank"] else row["key"]
+        found.setdefault(name, []).append(point(row["step"], row["time"], row["value"]))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import struct
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_short_curves_come_as_they_are(client: TestClient) -> None:
     made = logged(client, [1, 2, 3, 4], [1.0, math.nan, math.inf, 0.5])
     (curve,) = ask(client, [made])["curves"]
     assert curve == {
-        "run_id": made, "key": "loss", "count": 4, "sampled": False, "not_finite": 2, "x": [1, 2, 3, 4],
+        "run_id": made, "key": "loss", "rank": 0, "count": 4, "sampled": False, "not_finite": 2, "x": [1, 2, 3, 4],
         "value": [1.0, None, None, 0.5], "min": [1.0, None, None, 0.5], "max": [1.0, None, None, 0.5],
     }  # fmt: skip
 
@@ -71,10 +72,13 @@ def test_long_curves_share_their_pixels_and_keep_spikes(client: TestClient) -> N
     )
 
 
-def test_time_counts_from_the_runs_start(client: TestClient) -> None:
+def test_time_counts_from_the_runs_first_point(client: TestClient) -> None:
+    """Whenever the run was made: an imported one is made long after."""
     made = run(client, created_at=-10.0)
     send(client, made, 1, column("loss", [5, 6, 7], [3.0, 2.0, 1.0]))
-    assert ask(client, [made], x="time")["curves"][0]["x"] == [10, 11, 12]
+    send(client, made, 2, {**column("acc", [5, 6], [0.1, 0.2]), "time": struct.pack("<2d", 4.0, 6.0)})
+    loss, acc = ask(client, [made], "loss", "acc", x="time")["curves"]
+    assert (loss["x"], acc["x"]) == ([0, 1, 2], [4, 6])
 
 
 def test_a_run_whose_clock_was_wrong_is_still_drawn(client: TestClient) -> None:
@@ -217,11 +221,11 @@ def test_arrow_says_what_json_says(client: TestClient, grouped: bool) -> None:
         name: plain[name] for name in ("groups", "missing", "cursor")
     }
     kind, owner = ("group_curves", "group") if grouped else ("curves", "run_id")
-    values = ("x", "mean", "sd", "n", "min", "max") if grouped else ("x", "value", "min", "max")
+    values = ("x", "mean", "sd", "n", "min", "max") if grouped else ("rank", "x", "value", "min", "max")
     rows = [
         (curve[owner], curve["key"], *entry)
         for curve in plain[kind]
-        for entry in zip(*(curve[name] for name in values), strict=True)
+        for entry in zip(*(curve[name] if name != "rank" else [0] * len(curve["x"]) for name in values), strict=True)
     ]
     assert [tuple(row.values()) for row in table.to_pylist()] == rows
     assert [

@@ -1,0 +1,75 @@
+"""A database of an older version is upgraded with what is in it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, text
+from sqlmodel import SQLModel
+
+from service.store import console, migrate, series, views
+from service.store.database import Database
+from service.store.points import Points
+
+AT_0001 = [
+    "INSERT INTO project (id, name, created_at, updated_at) VALUES (7, 'p', 1, 1)",
+    "INSERT INTO run (id, project_id, name, status, created_at, heartbeat_at, points_stored)"
+    " VALUES ('r', 7, 'r', 'finished', 100, 200, 3)",
+    "INSERT INTO series (id, run_id, key, count, first_step, last_step, last_time, last, min, max, sum, segment,"
+    " open_chunks) VALUES (5, 'r', 'loss', 2, 1, 2, 150, 0.5, 0.5, 1.5, 2, 0, 1)",
+    "INSERT INTO series (id, run_id, key, count, first_step, last_step, last_time, sum, last_special, segment,"
+    " open_chunks) VALUES (6, 'r', 'bad', 1, 1, 1, 50, 0, 'NaN', 0, 1)",
+]
+
+
+def at(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrate.MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+@pytest.fixture
+def old(database_url: str, tmp_path: Path) -> str:
+    """The URL of a database that was made at 0001, with a run and two metrics."""
+    url = database_url if database_url.startswith("postgresql") else f"sqlite:///{tmp_path / 'old.db'}"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        command.upgrade(at(connection), "0001")
+        for statement in AT_0001:
+            connection.execute(text(statement))
+    engine.dispose()
+    return url
+
+
+def test_ranks_and_console_come_to_an_older_database(old: str) -> None:
+    with closing(Database(old)) as database:
+        with database.write() as session:
+            rows = session.connection().execute(
+                text("SELECT key, rank, finite_count, first_time, last FROM series ORDER BY id")
+            )
+            assert [tuple(row) for row in rows] == [("loss", 0, 2, 100.0, 0.5), ("bad", 0, 0, 50.0, None)]
+            assert compare_metadata(MigrationContext.configure(session.connection()), SQLModel.metadata) == []
+            more = Points(np.array([3]), np.array([160.0]), np.array([4.0]))
+            series.append(session, "r", {"loss": more})
+            series.append(session, "r", {"loss": more}, rank=1)
+            console.append(session, "r", 0, [console.Line(1.0, "stdout", "hello")])
+        with database.read() as session:
+            assert series.summary_table(session, ["r"])["r"]["loss"]["mean"] == 2.0
+            assert [row["rank"] for row in series.by_rank(session, "r")] == [0, 0, 1]
+    engine = create_engine(old)
+    with engine.begin() as connection:
+        views.drop(connection)
+        command.downgrade(at(connection), "0001")
+        assert connection.execute(text("SELECT key, count FROM series ORDER BY id")).all() == [("loss", 3), ("bad", 1)]
+    engine.dispose()
