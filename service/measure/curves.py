@@ -76,9 +76,7 @@ def reduce(x: FloatArray, values: FloatArray, pixels: int, low: float, high: flo
     if len(x) <= pixels:
         value = values if whole else np.where(finite, values, np.nan)
         return Line(x, value, value, value, finite.astype(np.int64), *_span(x, finite))
-    bounds = low + (high - low) / pixels * np.arange(1, pixels)
-    cuts = np.concatenate([[0], np.searchsorted(x, bounds), [len(x)]])
-    starts = cuts[:-1][cuts[1:] > cuts[:-1]]
+    starts = _parts(x, pixels, low, high)
     size = np.diff(starts, append=len(x))
     n = size if whole else np.add.reduceat(finite, starts, dtype=np.int64)
     least = np.minimum.reduceat(values if whole else np.where(finite, values, np.inf), starts)
@@ -91,6 +89,37 @@ def reduce(x: FloatArray, values: FloatArray, pixels: int, low: float, high: flo
     for column in (mean, least, greatest):
         column[empty] = np.nan
     return Line(np.add.reduceat(x, starts) / size, mean, least, greatest, n, *_span(x, finite))
+
+
+def condense(line: Line, pixels: int, low: float, high: float) -> Line:
+    """A line in order of x, whose entries stand for points already, as one of at most `pixels` entries: what `reduce`
+    makes of the points, but that an entry falls into one part of [low, high] as a whole."""
+    if len(line) <= pixels:
+        return line
+    starts = _parts(line.x, pixels, low, high)
+    n = np.add.reduceat(line.n, starts)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        mean = np.add.reduceat(np.where(line.n > 0, line.value, 0.0) * line.n, starts) / n
+        least, greatest = np.fmin.reduceat(line.low, starts), np.fmax.reduceat(line.high, starts)
+        mean = np.where(np.isfinite(mean), mean, least / 2 + greatest / 2)
+    x = np.add.reduceat(line.x, starts) / np.diff(starts, append=len(line))
+    return replace(line, x=x, value=mean, low=least, high=greatest, n=n)
+
+
+def _parts(x: FloatArray, pixels: int, low: float, high: float) -> IntArray:
+    """Where each of the equal parts of [low, high] that holds an x begins."""
+    bounds = low + (high - low) / pixels * np.arange(1, pixels)
+    cuts = np.concatenate([[0], np.searchsorted(x, bounds), [len(x)]])
+    starts: IntArray = cuts[:-1][cuts[1:] > cuts[:-1]]
+    return starts
+
+
+def entries(x: FloatArray, mean: FloatArray, low: FloatArray, high: FloatArray, n: FloatArray) -> Line:
+    """A line of entries that stand for `n` finite points each, by x; those without a finite x are left out."""
+    order = np.argsort(x, kind="stable")
+    order = order[np.isfinite(x[order])]
+    x, counts = x[order], n[order].astype(np.int64)
+    return Line(x, mean[order], low[order], high[order], counts, *_span(x, counts > 0))
 
 
 def _span(x: FloatArray, finite: np.ndarray) -> tuple[float, float]:

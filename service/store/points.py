@@ -7,6 +7,7 @@ compressed by Zstandard: steps then cost almost nothing, and times and values ke
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ import zstandard
 from tsdownsample import MinMaxDownsampler
 
 RAW, PACKED = 0, 1
+CHUNK_POINTS = 4096
 
 Int64s = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]
@@ -53,8 +55,13 @@ def encode(points: Points, *, packed: bool) -> bytes:
     ]
     if not packed:
         return bytes([RAW]) + b"".join(column.tobytes() for column in columns)
-    shuffled = b"".join(_shuffle(_differences(column.view("<i8"))) for column in columns)
-    return bytes([PACKED]) + zstandard.ZstdCompressor(level=3).compress(shuffled)
+    return bytes([PACKED]) + pack([column.view("<i8") for column in columns])
+
+
+def pack(columns: Sequence[Int64s]) -> bytes:
+    """Columns of equal length, each as its differences, byte-shuffled, and all compressed together."""
+    shuffled = b"".join(_shuffle(_differences(column)) for column in columns)
+    return zstandard.ZstdCompressor(level=3).compress(shuffled)
 
 
 def decode(payload: bytes, count: int) -> Points:

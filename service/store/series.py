@@ -17,11 +17,11 @@ import sqlalchemy as sql
 from sqlalchemy import Table
 from sqlmodel import Session, col, select
 
+from service.store import overview
 from service.store.cursor import Cursor, Statement, among
-from service.store.points import Points, current, decode, encode, split_segments, thin
+from service.store.points import CHUNK_POINTS, Points, current, decode, encode, split_segments, thin
 from service.store.tables import Chunk, Run, Series
 
-CHUNK_POINTS = 4096
 MERGE_FROM = 32  # small chunks of a series that are worth joining
 MERGE_MOST = 256  # chunks that one step of a merge reads
 
@@ -80,14 +80,18 @@ class Summary:
                 else (points.values[kept], points.steps[kept])
             )
             low, high = int(values.argmin()), int(values.argmax())
-            total = float(values.sum())
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = float(values.sum())
+            if math.isnan(total):  # beyond what a float64 holds in both directions; its sign is that of the mean
+                total = float((values / len(values)).sum()) * len(values)
             self._extend(float(values[low]), float(values[high]), int(steps[low]), int(steps[high]), total)
 
     def _last(self) -> float:
         return self.last if self.last is not None else float(self.last_special or "nan")
 
     def _extend(self, low: float, high: float, low_step: int, high_step: int, total: float) -> None:
-        self.sum += total
+        total += self.sum
+        self.sum = 0.0 if math.isnan(total) else total  # no database counts infinities of both signs together
         if self.min is None or low < self.min:
             self.min, self.min_step = low, low_step
         if self.max is None or high > self.max:
@@ -98,7 +102,7 @@ _SERIES: Table = Series.__table__  # type: ignore[attr-defined]
 _CHUNK: Table = Chunk.__table__  # type: ignore[attr-defined]
 _FIELDS = [field.name for field in fields(Summary)]
 _CHANGING = [name for name in _FIELDS if name not in ("id", "key")]
-_PIECE = ["series_id", "segment", "count", "first_step", "last_step", "payload"]
+_PIECE = ["series_id", "segment", "count", "first_step", "last_step", "overview", "payload"]
 _OF_CHUNK = _CHUNK.c.id == sql.bindparam("own")
 
 _FIND = Statement(
@@ -228,6 +232,7 @@ def _row(points: Points, segment: int, *, packed: bool) -> dict[str, Any]:
         "count": len(points),
         "first_step": int(first[0]),
         "last_step": int(first[-1]),
+        "overview": overview.encode(points) if len(points) == CHUNK_POINTS else None,
         "payload": encode(points, packed=packed),
     }
 

@@ -17,6 +17,7 @@ from service.errors import Invalid
 from service.measure import curves as measure
 from service.measure.curves import Band, Line
 from service.measure.metric import FloatArray
+from service.store import overview
 from service.store import runs as run_store
 from service.store import series as store
 from service.store.tables import Run, Series
@@ -126,7 +127,8 @@ def read(session: Session, asked: CurvesRequest) -> Charted:
         if answer.groups:
             answer.group_curves += _bands(session, answer.groups, rows, grown, axis, asked, (low, high))
         else:
-            answer.curves += [_curve(session, row, axis, asked, (low, high)) for row in rows if row.id in grown]
+            new = [row for row in rows if row.id in grown]
+            answer.curves += _curves(session, new, axis, asked, (low, high))
     return answer
 
 
@@ -140,10 +142,11 @@ def _found(session: Session, ids: Sequence[str], asked: CurvesRequest) -> dict[t
 
 
 def _affordable(rows: Sequence[Series], pixels: int) -> None:
-    points, entries = sum(row.count for row in rows), sum(min(row.count, pixels) for row in rows)
+    points = sum(row.count // overview.GROUP if overview.is_long(row, pixels) else row.count for row in rows)
+    entries = sum(min(row.count, pixels) for row in rows)
     if points > MAX_POINTS:
         raise TooMuchForACall(
-            f"These {len(rows):,} series hold {points:,} points, at most {MAX_POINTS:,} are read in one call: "
+            f"{points:,} points of these {len(rows):,} series would be read, at most {MAX_POINTS:,} are in one call: "
             "name fewer runs or keys."
         )
     if entries > MAX_ENTRIES:
@@ -173,16 +176,33 @@ def _reach(axis: _Axis, rows: Sequence[Series]) -> tuple[float, float]:
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-def _curve(session: Session, row: Series, axis: _Axis, asked: CurvesRequest, reach: tuple[float, float]) -> Curve:
-    points, _ = store.read(session, row)
-    across = axis.of(row, points.steps.astype(np.float64), points.times)
-    x, values = measure.ordered(across, points.values)
-    if reach[0] >= reach[1] and len(x):
-        # Clocks that disagree: by its points the run ended before it began. It gets pixels of its own.
-        reach = float(x[0]), float(x[-1])
-    line = measure.reduce(x, values, asked.max_points, *reach)
-    not_finite = len(values) - int(line.n.sum())
-    return Curve(row, measure.smooth(line, asked.smoothing, reach[1] - reach[0]), len(line) < len(x), not_finite)
+def _curves(
+    session: Session, rows: Sequence[Series], axis: _Axis, asked: CurvesRequest, reach: tuple[float, float]
+) -> list[Curve]:
+    """A curve each, in the order of `rows`: long series from their overviews, the others from their points."""
+    made: dict[int | None, Curve] = {}
+    for row, held in overview.read(session, [row for row in rows if overview.is_long(row, asked.max_points)]):
+        whole = measure.entries(axis.of(row, held.steps, held.times), held.mean, held.low, held.high, held.n)
+        line = measure.condense(whole, asked.max_points, *_pixels(whole.x, reach))
+        made[row.id] = Curve(row, _smooth(line, asked, reach), True, row.count - row.finite_count)
+    for row in rows:
+        if row.id not in made:
+            points, _ = store.read(session, row)
+            x, values = measure.ordered(axis.of(row, points.steps.astype(np.float64), points.times), points.values)
+            line = measure.reduce(x, values, asked.max_points, *_pixels(x, reach))
+            made[row.id] = Curve(row, _smooth(line, asked, reach), len(line) < len(x), len(x) - int(line.n.sum()))
+    return [made[row.id] for row in rows]
+
+
+def _pixels(x: FloatArray, reach: tuple[float, float]) -> tuple[float, float]:
+    """Where the first pixel begins and the last one ends."""
+    # Clocks that disagree: by its points the run ended before it began. It gets pixels of its own.
+    return (float(x[0]), float(x[-1])) if reach[0] >= reach[1] and len(x) else reach
+
+
+def _smooth(line: Line, asked: CurvesRequest, reach: tuple[float, float]) -> Line:
+    low, high = _pixels(line.x, reach)
+    return measure.smooth(line, asked.smoothing, high - low)
 
 
 def _bands(
@@ -195,7 +215,7 @@ def _bands(
     reach: tuple[float, float],
 ) -> Iterator[GroupCurve]:
     """One band a group, all on one grid."""
-    lines = {row.run_id: _curve(session, row, axis, asked, reach).line for row in rows}
+    lines = {curve.series.run_id: curve.line for curve in _curves(session, rows, axis, asked, reach)}
     at = measure.grid(list(lines.values()), asked.max_points, *reach)
     for place, held in enumerate(groups):
         own = [run_id for run_id in held.run_ids if run_id in lines]

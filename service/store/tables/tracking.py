@@ -119,6 +119,8 @@ class Chunk(SQLModel, table=True):
     count: int
     first_step: int = Field(sa_column=Column(BigInteger, nullable=False))
     last_step: int = Field(sa_column=Column(BigInteger, nullable=False))
+    # Before the payload: SQLite reads a row up to the last column that is asked for. See `overview.py`.
+    overview: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     payload: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
