@@ -30,6 +30,7 @@ ASSIGNED = re.compile(
     r"(?i)\b((?:\w+[_-])?(?:api[_-]?key|secret(?:[_-]?key)?|access[_-]?token|auth[_-]?token|password|passwd)\b[\"']?"
     r"\s*[=:]\s*[\"']?)([^\s\"',;)}\]]{6,})"
 )
+HEADER = re.compile(r"^(Name|Version): *(\S+)", re.MULTILINE)
 SHORTEST_SECRET = 8
 LARGEST_DIFF = 1_000_000
 # What decides how a training runs. Anything else in the environment stays where it is.
@@ -158,10 +159,11 @@ def _output(*command: str) -> str | None:
 
 
 def _packages() -> dict[str, str]:
-    """Installed distributions and their versions."""
+    """Installed distributions and their versions. Hundreds of them: a parser of e-mail headers would take 0.2 s."""
     found = {}
     for distribution in importlib.metadata.distributions():
-        metadata = distribution.metadata
-        if metadata is not None and (name := metadata["Name"]):
-            found[name] = distribution.version
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        head = dict(HEADER.findall(text.partition("\n\n")[0]))
+        if "Name" in head and "Version" in head:
+            found[head["Name"]] = head["Version"]
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))

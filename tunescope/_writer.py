@@ -8,10 +8,8 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -109,6 +107,7 @@ class Writer:
         )
         if self._console is not None:
             self._console.open()
+        self.put = self.recorder.put
         self.recorder.start()
         if self._sender is not None:
             self._sender.start()
@@ -134,9 +133,6 @@ class Writer:
         """The uncommitted changes, as a file of the run."""
         content = git_diff()
         return None if content is None else self._copied(content, "git.diff", "code")
-
-    def put(self, values: Mapping[Any, Any], step: int | None) -> None:
-        self.recorder.put(values, step)
 
     def update(self, changes: Json) -> None:
         self.recorder.put_record(Update(changes))

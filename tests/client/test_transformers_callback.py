@@ -49,7 +49,7 @@ def trainer(folder: Path, *callbacks: TunescopeCallback, **arguments: Any) -> Tr
 
 @pytest.fixture
 def online(live_service: str) -> dict[str, Any]:
-    return {"url": live_service, "quiet": True, "project": "callback", "system_interval": None}
+    return {"url": live_service, "quiet": True, "project": "callback", "system_interval": None, "git_diff": False}
 
 
 def test_a_training_is_recorded(online: dict[str, Any], api: Client, tmp_path: Path) -> None:

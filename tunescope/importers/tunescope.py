@@ -130,8 +130,8 @@ def _parquet_columns(file: Path) -> Iterator[_Piece]:
         for start, end in pairwise(bounds):
             run_id, key = (name.dictionary[int(code[start])].as_py() for name, code in zip(names, codes, strict=True))
             piece = slice(start, end)
-            columns = [_array(kind, c[piece]) for kind, c in (("q", steps), ("d", times), ("d", values))]
-            yield _Piece(run_id, Column(key, *columns, rank=int(ranks[start])))
+            columns = _array("q", steps[piece]), _array("d", times[piece]), _array("d", values[piece])
+            yield _Piece(run_id, Column(key, *columns, int(ranks[start])))
 
 
 def _array(kind: str, values: Any) -> array[Any]:
