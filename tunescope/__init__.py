@@ -14,6 +14,7 @@ from tunescope._client import Client
 from tunescope._exceptions import ApiError, ConnectionFailed, JournalError, TunescopeError
 from tunescope._run import Run, init
 from tunescope._writer import FinishReport
+from tunescope.media import Audio, ConfusionMatrix, Histogram, Image, Plot, PRCurve, Table, Text
 
 __version__ = _version("tunescope")
 
@@ -21,11 +22,19 @@ __all__ = [
     "ApiError",
     "Assigner",
     "Assignment",
+    "Audio",
     "Client",
+    "ConfusionMatrix",
     "ConnectionFailed",
     "FinishReport",
+    "Histogram",
+    "Image",
     "JournalError",
+    "PRCurve",
+    "Plot",
     "Run",
+    "Table",
+    "Text",
     "TunescopeError",
     "__version__",
     "assign",
