@@ -264,13 +264,17 @@ class Client:
         return self._upload(API + path("runs", run_id, "media"), data, about, content_type)
 
     def media_keys(self, run_id: str) -> Json:
-        """What media a run has: `{"items": [{"key", "kinds", "n", "first_step", "last_step", "steps"}]}`."""
+        """What media a run has: `{"items": [{"key", "kinds", "n", "first_step", "last_step"}]}`."""
         return self._get("runs", run_id, "media", "keys")
+
+    def media_steps(self, run_id: str, key: str) -> Json:
+        """`{"n", "steps"}`: the steps at which a key has something, upwards; of more than 1,000, as many evenly."""
+        return self._get("runs", run_id, "media", "steps", key=key)
 
     def list_media(self, run_id: str, key: str | Sequence[str] | None = None, **params: Any) -> Json:
         """Media of a run, the newest step first.
 
-        Filter by `key`, `step` (one or several), `first_step`, `last_step`, `rank`; page with `limit`, `after`.
+        Filter by `key`, `step` (one or several), `first_step`, `last_step`, `rank`; page with `limit`, `cursor`.
         `inline=True` brings small contents of JSON or text with them, as `content`.
         """
         return self._get("runs", run_id, "media", key=key and _list(key), **params)

@@ -13,11 +13,19 @@ def test_exported_names() -> None:
         "ApiError",
         "Assigner",
         "Assignment",
+        "Audio",
         "Client",
+        "ConfusionMatrix",
         "ConnectionFailed",
         "FinishReport",
+        "Histogram",
+        "Image",
         "JournalError",
+        "PRCurve",
+        "Plot",
         "Run",
+        "Table",
+        "Text",
         "TunescopeError",
         "__version__",
         "assign",
@@ -28,7 +36,7 @@ def test_exported_names() -> None:
 
 def test_modules_are_private_but_for_the_faces() -> None:
     public = {name for name in vars(tunescope) if not name.startswith("_")} - set(tunescope.__all__)
-    assert public <= {"cli", "commands", "exports", "importers", "transfer", "transformers"}
+    assert public <= {"cli", "commands", "exports", "importers", "media", "transfer", "transformers"}
 
 
 def test_methods_of_a_run() -> None:
