@@ -132,9 +132,14 @@ def _as_bytes(pixels: Any) -> Any:
     if kind == "b":
         return pixels.astype(numpy.uint8) * 255
     if kind == "f":
-        pixels = numpy.nan_to_num(pixels.astype(numpy.float32))
+        pixels = pixels.astype(numpy.float32)
+        if numpy.isnan(pixels.min()):
+            numpy.nan_to_num(pixels, copy=False)
     _check_range(float(pixels.min()), float(pixels.max()), 1 if kind == "f" else 255)
-    return (pixels.clip(0, 1) * 255).round().astype(numpy.uint8) if kind == "f" else pixels.astype(numpy.uint8)
+    if kind == "f":
+        pixels *= 255
+        numpy.rint(pixels.clip(0, 255, out=pixels), out=pixels)
+    return pixels.astype(numpy.uint8)
 
 
 def _check_range(low: float, high: float, white: int) -> None:

@@ -6,8 +6,7 @@ import math
 import sys
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tunescope._values import to_plain
@@ -15,8 +14,9 @@ from tunescope.media._media import JSON, Frozen, Media, MediaProblem, json_conte
 
 __all__ = ["ConfusionMatrix", "Histogram", "PRCurve", "average_precision"]
 
-# Values counted at once: bounds the memory for their places among the edges.
-PIECE = 1 << 20
+# Values counted at once: they stay in the processor's cache, and bound the memory for their places.
+PIECE = 1 << 16
+PIECE_ON_GPU = 1 << 22
 MOST_BINS = 4096
 MOST_CLASSES = 1000
 
@@ -56,7 +56,11 @@ class _Counted(NamedTuple):
 
 def _count(values: Any, bins: int) -> _Counted:
     if hasattr(values, "detach"):
-        return _count_tensor(values.detach().reshape(-1), bins)
+        values = values.detach().reshape(-1)
+        if values.device.type == "cuda":
+            return _count_tensor(values, bins)
+        # Half precision, which NumPy does not have or is slow at, is exact in single.
+        values = (values.float() if values.is_floating_point() and values.element_size() < 4 else values).cpu().numpy()
     if hasattr(values, "dtype") and hasattr(values, "shape"):
         return _count_array(sys.modules["numpy"].asarray(values).reshape(-1), bins)
     return _count_list([float(value) for value in listed(values)], bins)
@@ -88,20 +92,23 @@ def _count_array(values: Any, bins: int) -> _Counted:
         return _nothing_finite(len(values), nan)
     edges = _edges(float(finite.min()), float(finite.max()), bins)
     borders, counts = numpy.array(edges), numpy.zeros(bins, numpy.int64)
+    # NumPy's own histogram refuses ranges that are too narrow or too wide for bins of equal width.
+    even = math.isfinite(edges[-1] - edges[0]) and (borders[1:] > borders[:-1]).all()
     for start in range(0, len(finite), PIECE):
         piece = finite[start : start + PIECE].astype(numpy.float64)
-        places = numpy.searchsorted(borders, piece, side="right") - 1
-        counts += numpy.bincount(places.clip(0, bins - 1), minlength=bins)
+        if even:
+            counts += numpy.histogram(piece, bins, (edges[0], edges[-1]))[0]
+        else:
+            places = numpy.searchsorted(borders, piece, side="right") - 1
+            counts += numpy.bincount(places.clip(0, bins - 1), minlength=bins)
     return _Counted(edges, counts.tolist(), nan, infinite)
 
 
 def _count_tensor(values: Any, bins: int) -> _Counted:
-    """On the device of the tensor: only the counts leave it."""
+    """On the tensor's GPU: only the counts leave it."""
     torch = sys.modules["torch"]
     if values.is_complex():
         raise MediaProblem("complex values have no histogram")
-    if values.device.type == "mps":  # knows no float64
-        values = values.cpu()
     finite = values
     nan = infinite = 0
     if values.is_floating_point() and not (keep := torch.isfinite(values)).all():
@@ -114,8 +121,8 @@ def _count_tensor(values: Any, bins: int) -> _Counted:
     edges = _edges(low, high, bins)
     borders = torch.tensor(edges, dtype=torch.float64, device=values.device)
     counts = torch.zeros(bins, dtype=torch.int64, device=values.device)
-    for start in range(0, len(finite), PIECE):
-        piece = finite[start : start + PIECE].double()
+    for start in range(0, len(finite), PIECE_ON_GPU):
+        piece = finite[start : start + PIECE_ON_GPU].double()
         places = torch.bucketize(piece, borders, right=True) - 1
         counts += torch.bincount(places.clamp(0, bins - 1), minlength=bins)
     return _Counted(edges, counts.tolist(), nan, infinite)
@@ -130,7 +137,7 @@ def _nothing_finite(n: int, nan: int) -> _Counted:
 def _edges(low: float, high: float, bins: int) -> list[float]:
     """bins + 1 edges, bit for bit those of `numpy.linspace(low, high, bins + 1)`; around a single value, ±0.5."""
     if low == high:
-        half = max(0.5, abs(low) * 2**-40)  # ±0.5 would be nothing to a number beyond 2^53
+        half = 0.5 if abs(low) <= 2**52 else abs(low) * 2**-40  # beyond, ±0.5 would be nothing
         low, high = max(low - half, -sys.float_info.max), min(high + half, sys.float_info.max)
     width = high - low
     step = width / bins
@@ -211,7 +218,7 @@ class PRCurve(Media):
             raise MediaProblem(f"{len(true):,} classes and {len(scores):,} scores are not pairs")
         if any(score != score for score in scores):
             raise MediaProblem("a score is NaN")
-        curve = _curve([(score, answer == self.positive) for score, answer in zip(scores, true, strict=True)])
+        curve = _curve([answer == self.positive for answer in true], scores)
         positives = curve.tp[-1] if curve.tp else 0
         if positives == 0:
             raise MediaProblem(f"no item is of the class {self.positive!r}, so that recall means nothing")
@@ -227,21 +234,20 @@ class _Curve(NamedTuple):
     fp: list[int]
 
 
-def _curve(answers: list[tuple[float, bool]]) -> _Curve:
+def _curve(hits: list[bool], scores: list[float]) -> _Curve:
     curve, tp, fp = _Curve([], [], []), 0, 0
-    answers.sort(key=lambda answer: answer[0], reverse=True)
-    for threshold, group in _by_score(answers):
-        hits = [hit for _, hit in group]
-        tp += sum(hits)
-        fp += len(hits) - sum(hits)
-        curve.thresholds.append(threshold)
-        curve.tp.append(tp)
-        curve.fp.append(fp)
+    order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+    for place, item in enumerate(order):
+        if hits[item]:
+            tp += 1
+        else:
+            fp += 1
+        # A threshold takes in all items of its score.
+        if place + 1 == len(order) or scores[order[place + 1]] != scores[item]:
+            curve.thresholds.append(scores[item])
+            curve.tp.append(tp)
+            curve.fp.append(fp)
     return curve
-
-
-def _by_score(answers: list[tuple[float, bool]]) -> Iterator[tuple[float, Iterator[tuple[float, bool]]]]:
-    return groupby(answers, key=lambda answer: answer[0])
 
 
 def average_precision(tp: Sequence[int], fp: Sequence[int]) -> float:
