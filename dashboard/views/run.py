@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import html
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import alert_parts, charts, components, curve_data, data, formats, navigate, readings, verdicts
+from dashboard import (
+    alert_parts,
+    charts,
+    components,
+    curve_data,
+    data,
+    formats,
+    media_parts,
+    navigate,
+    readings,
+    verdicts,
+)
 from dashboard.components import Cell, number_head, numeric, text_cell
 
 Json = dict[str, Any]
 VIEWS = ["Curves", "System", "Diagnoses", "Config", "Results", "Artifacts", "Environment"]
+# Only where there are some: most runs of language models log numbers alone.
+MEDIA = "Media"
 CHARTS_AT_ONCE = 24
 
 
@@ -42,23 +57,22 @@ def show(run_id: str) -> None:
             audits=links["audits"],
             experiments=links["experiments"],
         )
-        curves_tab, system_tab, diagnoses_tab, config_tab, results_tab, artifacts_tab, environment_tab = st.tabs(
-            VIEWS, key="view", on_change="rerun", bind="query-params"
-        )
-        for tab, draw in (
-            (curves_tab, curves),
-            (system_tab, system),
-            (diagnoses_tab, alert_parts.diagnoses),
-            (config_tab, config),
-            (artifacts_tab, artifacts),
-            (environment_tab, environment),
-        ):
+        names = [*VIEWS[:2], MEDIA, *VIEWS[2:]] if data.media_keys(run_id) else VIEWS
+        tabs = dict(zip(names, st.tabs(names, key="view", on_change="rerun", bind="query-params"), strict=True))
+        draw: dict[str, Callable[[Json], None]] = {
+            "Curves": curves,
+            "System": system,
+            MEDIA: media_parts.media,
+            "Diagnoses": alert_parts.diagnoses,
+            "Config": config,
+            "Results": partial(results, links=links),
+            "Artifacts": artifacts,
+            "Environment": environment,
+        }
+        for name, tab in tabs.items():
             if tab.open:
                 with tab:
-                    draw(run)
-        if results_tab.open:
-            with results_tab:
-                results(run, links)
+                    draw[name](run)
 
 
 def head(run: Json) -> None:

@@ -154,6 +154,8 @@ def test_sounds(run: tunescope.Run, api: Client, source: Any, channels: int, exp
         (tunescope.Table(["a"]), ["a"], []),
         (tunescope.Table(["p"], [[Path("/x")], [float("nan")]]), ["p"], [["/x"], ["NaN"]]),
         (pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), ["a", "b"], [[1, "x"], [2, "y"]]),
+        (pd.DataFrame({"a": [1, None], "b": ["x", None]}), ["a", "b"], [[1.0, "x"], [None, None]]),
+        (pd.DataFrame({"t": [pd.Timestamp(0), pd.NaT]}), ["t"], [["1970-01-01 00:00:00"], [None]]),
         (tunescope.Table(["b"], pd.DataFrame({"a": [1], "b": [2]})), ["b"], [[2]]),
     ],
 )

@@ -93,7 +93,7 @@ def _count_array(values: Any, bins: int) -> _Counted:
     edges = _edges(float(finite.min()), float(finite.max()), bins)
     borders, counts = numpy.array(edges), numpy.zeros(bins, numpy.int64)
     # NumPy's own histogram refuses ranges that are too narrow or too wide for bins of equal width.
-    even = math.isfinite(edges[-1] - edges[0]) and (borders[1:] > borders[:-1]).all()
+    even = edges[-1] - edges[0] < sys.float_info.max / 2 and (borders[1:] > borders[:-1]).all()
     for start in range(0, len(finite), PIECE):
         piece = finite[start : start + PIECE].astype(numpy.float64)
         if even:

@@ -50,7 +50,8 @@ class Table(Media):
     def _cells(self) -> tuple[list[Any], list[list[Any]]]:
         if hasattr(self.rows, "itertuples"):
             frame = self.rows if self.columns is None else self.rows[list(self.columns)]
-            return list(frame.columns), [list(row) for row in frame.itertuples(index=False, name=None)]
+            held = frame.astype(object).where(frame.notna(), None)  # what is missing is no text "NaN"
+            return list(frame.columns), [list(row) for row in held.itertuples(index=False, name=None)]
         rows = list(self.rows)
         if rows and all(isinstance(row, Mapping) for row in rows):
             names = self.columns if self.columns is not None else dict.fromkeys(name for row in rows for name in row)
