@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 
 from tunescope import ConfusionMatrix, Histogram, PRCurve
 from tunescope.media import Media
+from tunescope.media._statistics import count_tensor
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -37,6 +38,8 @@ def test_a_histogram_is_numpys(values: list[float], bins: int) -> None:
     found, details = kept(Histogram(values, bins))
     for same in (np.array(values), torch.tensor(values, dtype=torch.float64)):
         assert kept(Histogram(same, bins))[0] == found
+    # What a tensor on a GPU goes through, here on the processor.
+    assert count_tensor(torch.tensor(values, dtype=torch.float64), bins)._asdict() == found
     assert (sum(found["counts"]), details["n"], len(found["edges"])) == (len(values), len(values), bins + 1)
     assert found["edges"] == sorted(found["edges"])
     assert found["edges"][0] <= min(values)
@@ -59,6 +62,7 @@ def test_what_is_not_finite_is_counted_apart(values: list[float]) -> None:
     assert sum(found["counts"]) + found["nan"] + found["infinite"] == len(values)
     for same in (np.array(values, np.float16), torch.tensor(values, dtype=torch.float16)):
         assert kept(Histogram(same))[0] == found
+    assert count_tensor(torch.tensor(values, dtype=torch.float16), 64)._asdict() == found
 
 
 def test_histograms_of_any_shape_and_type() -> None:

@@ -58,8 +58,6 @@ class Image(Media):
 
     def _freeze_tensor(self, tensor: Any) -> Frozen:
         """Scaled on the tensor's own device, so that logging does not wait for a GPU; looked at in the background."""
-        if tensor.ndim == 3:
-            tensor = tensor.permute(1, 2, 0)
         if tensor.numel() == 0:
             raise MediaProblem(f"shape {tuple(tensor.shape)} is no image")
         fractions = tensor.is_floating_point()
@@ -74,7 +72,8 @@ class Image(Media):
 
         def encode() -> Encoded:
             _check_range(float(low), float(high), 1 if fractions else 255)
-            return _encode_pixels(pixels.contiguous().cpu().numpy())
+            last = pixels.permute(1, 2, 0) if pixels.ndim == 3 else pixels
+            return _encode_pixels(last.cpu().numpy())
 
         return Frozen(self.kind, self.caption, pixels.numel(), encode)
 

@@ -45,7 +45,7 @@ class Histogram(Media):
         return ready(self, content, JSON, details)
 
 
-class _Counted(NamedTuple):
+class Counted(NamedTuple):
     """Counts of the bins between `edges` (one more than there are bins); both are empty if no value is finite."""
 
     edges: list[float]
@@ -54,11 +54,11 @@ class _Counted(NamedTuple):
     infinite: int
 
 
-def _count(values: Any, bins: int) -> _Counted:
+def _count(values: Any, bins: int) -> Counted:
     if hasattr(values, "detach"):
         values = values.detach().reshape(-1)
         if values.device.type == "cuda":
-            return _count_tensor(values, bins)
+            return count_tensor(values, bins)
         # Half precision, which NumPy does not have or is slow at, is exact in single.
         values = (values.float() if values.is_floating_point() and values.element_size() < 4 else values).cpu().numpy()
     if hasattr(values, "dtype") and hasattr(values, "shape"):
@@ -66,7 +66,7 @@ def _count(values: Any, bins: int) -> _Counted:
     return _count_list([float(value) for value in listed(values)], bins)
 
 
-def _count_list(values: list[float], bins: int) -> _Counted:
+def _count_list(values: list[float], bins: int) -> Counted:
     finite = [value for value in values if math.isfinite(value)]
     nan = sum(value != value for value in values)
     if not finite:
@@ -75,10 +75,10 @@ def _count_list(values: list[float], bins: int) -> _Counted:
     counts = [0] * bins
     for value in finite:
         counts[min(bisect_right(edges, value) - 1, bins - 1)] += 1
-    return _Counted(edges, counts, nan, len(values) - len(finite) - nan)
+    return Counted(edges, counts, nan, len(values) - len(finite) - nan)
 
 
-def _count_array(values: Any, bins: int) -> _Counted:
+def _count_array(values: Any, bins: int) -> Counted:
     numpy = sys.modules["numpy"]
     if values.dtype.kind not in "biuf":
         raise MediaProblem(f"values of type {values.dtype} are no numbers")
@@ -101,10 +101,10 @@ def _count_array(values: Any, bins: int) -> _Counted:
         else:
             places = numpy.searchsorted(borders, piece, side="right") - 1
             counts += numpy.bincount(places.clip(0, bins - 1), minlength=bins)
-    return _Counted(edges, counts.tolist(), nan, infinite)
+    return Counted(edges, counts.tolist(), nan, infinite)
 
 
-def _count_tensor(values: Any, bins: int) -> _Counted:
+def count_tensor(values: Any, bins: int) -> Counted:
     """On the tensor's GPU: only the counts leave it."""
     torch = sys.modules["torch"]
     if values.is_complex():
@@ -125,13 +125,13 @@ def _count_tensor(values: Any, bins: int) -> _Counted:
         piece = finite[start : start + PIECE_ON_GPU].double()
         places = torch.bucketize(piece, borders, right=True) - 1
         counts += torch.bincount(places.clamp(0, bins - 1), minlength=bins)
-    return _Counted(edges, counts.tolist(), nan, infinite)
+    return Counted(edges, counts.tolist(), nan, infinite)
 
 
-def _nothing_finite(n: int, nan: int) -> _Counted:
+def _nothing_finite(n: int, nan: int) -> Counted:
     if n == 0:
         raise MediaProblem("there are no values")
-    return _Counted([], [], nan, n - nan)
+    return Counted([], [], nan, n - nan)
 
 
 def _edges(low: float, high: float, bins: int) -> list[float]:
