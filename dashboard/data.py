@@ -188,6 +188,28 @@ def artifact(run_id: str, path: str) -> bytes:
     return client().download_artifact(run_id, path)
 
 
+@st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
+def media_keys(run_id: str) -> list[Json]:
+    return _items(client().media_keys(run_id))
+
+
+@st.cache_data(ttl=LIST, max_entries=256, show_spinner=False)
+def media_steps(run_id: str, key: str) -> list[int]:
+    steps: list[int] = client().media_steps(run_id, key)["steps"]
+    return steps
+
+
+@st.cache_data(ttl=LIST, max_entries=256, show_spinner=False)
+def media(run_id: str, key: str, steps: Sequence[int]) -> list[Json]:
+    """What a key has at these steps, the newest first; small contents of JSON and text with it."""
+    return _items(client().list_media(run_id, key, step=list(steps), limit=1000, inline=True))
+
+
+@st.cache_data(ttl=FIXED, max_entries=128, show_spinner=False)
+def media_content(media_id: str) -> bytes:
+    return client().download_media(media_id)
+
+
 # --- models ---
 
 

@@ -23,6 +23,7 @@ from service.store.database import Database
 from service.tracking import alert_routes as tracking_alerts
 from service.tracking import compare_routes as tracking_compare
 from service.tracking import filter_routes as tracking_filters
+from service.tracking import media_routes as tracking_media
 from service.tracking import registry_routes as tracking_registry
 from service.tracking import routes as tracking
 from service.tracking.alerts import AlertWorker
@@ -81,6 +82,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         tracking_registry.router,
         tracking_compare.router,
         tracking_filters.router,
+        tracking_media.router,
         evaluation.router,
         forgetting.router,
         experiments.router,

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
         gt=0,
         description="Largest file that MLflow clients may upload; it is streamed, never held in memory.",
     )
+    max_media_bytes: int = Field(
+        64 * 2**20, gt=0, description="Largest image, table or other medium that a run may log."
+    )
     silent_after_seconds: float = Field(
         60.0, gt=0, description="A running run without a heartbeat for this long is shown as silent."
     )

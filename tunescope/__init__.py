@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tunescope._exceptions import ApiError, ConnectionFailed, JournalError, TunescopeError
     from tunescope._run import Run, init
     from tunescope._writer import FinishReport
+    from tunescope.media import Audio, ConfusionMatrix, Histogram, Image, Plot, PRCurve, Table, Text
 
     __version__: str
 
@@ -25,11 +26,19 @@ _HOMES = {
     "ApiError": "_exceptions",
     "Assigner": "_assign",
     "Assignment": "_assign",
+    "Audio": "media",
     "Client": "_client",
+    "ConfusionMatrix": "media",
     "ConnectionFailed": "_exceptions",
     "FinishReport": "_writer",
+    "Histogram": "media",
+    "Image": "media",
     "JournalError": "_exceptions",
+    "PRCurve": "media",
+    "Plot": "media",
     "Run": "_run",
+    "Table": "media",
+    "Text": "media",
     "TunescopeError": "_exceptions",
     "assign": "_assign",
     "init": "_run",
@@ -38,11 +47,19 @@ __all__ = [
     "ApiError",
     "Assigner",
     "Assignment",
+    "Audio",
     "Client",
+    "ConfusionMatrix",
     "ConnectionFailed",
     "FinishReport",
+    "Histogram",
+    "Image",
     "JournalError",
+    "PRCurve",
+    "Plot",
     "Run",
+    "Table",
+    "Text",
     "TunescopeError",
     "__version__",
     "assign",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -245,15 +246,14 @@ class Client:
 
     def upload_artifact(self, run_id: str, path_: str, data: bytes | Path, kind: str = "file") -> Json:
         """Store bytes, or a file (streamed), under a path of the run."""
+        route = API + path("runs", run_id, "artifacts", *path_.split("/"))
+        return self._upload(route, data, {"kind": kind}, "application/octet-stream")
+
+    def _upload(self, route: str, data: bytes | Path, params: Json, content_type: str) -> Json:
         content = data if isinstance(data, bytes) else _pieces(data)
         size = len(data) if isinstance(data, bytes) else data.stat().st_size
-        answer: Json = self._transport.json(
-            "PUT",
-            API + path("runs", run_id, "artifacts", *path_.split("/")),
-            params={"kind": kind},
-            content=content,
-            headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)},
-        )
+        headers = {"Content-Type": content_type, "Content-Length": str(size)}
+        answer: Json = self._transport.json("PUT", route, params=params, content=content, headers=headers)
         return answer
 
     def list_artifacts(self, run_id: str) -> Json:
@@ -261,6 +261,46 @@ class Client:
 
     def download_artifact(self, run_id: str, path_: str) -> bytes:
         return self._bytes(API + path("runs", run_id, "artifacts", *path_.split("/")))
+
+    # --- media ---
+
+    def upload_media(
+        self,
+        run_id: str,
+        data: bytes | Path,
+        *,
+        key: str,
+        step: int,
+        kind: str,
+        content_type: str,
+        details: Mapping[str, Any] | None = None,
+        **place: Any,
+    ) -> Json:
+        """Store one medium of a run, as `run.log` does in the background. The same place again replaces it.
+
+        `place`: `position` and `of` (in a gallery), `rank`, `time`, `caption`.
+        """
+        about = {"key": key, "step": step, "kind": kind, **place, "details": json.dumps(details or {})}
+        return self._upload(API + path("runs", run_id, "media"), data, about, content_type)
+
+    def media_keys(self, run_id: str) -> Json:
+        """What media a run has: `{"items": [{"key", "kinds", "n", "first_step", "last_step"}]}`."""
+        return self._get("runs", run_id, "media", "keys")
+
+    def media_steps(self, run_id: str, key: str) -> Json:
+        """`{"n", "steps"}`: the steps at which a key has something, upwards; of more than 1,000, as many evenly."""
+        return self._get("runs", run_id, "media", "steps", key=key)
+
+    def list_media(self, run_id: str, key: str | Sequence[str] | None = None, **params: Any) -> Json:
+        """Media of a run, the newest step first.
+
+        Filter by `key`, `step` (one or several), `first_step`, `last_step`, `rank`; page with `limit`, `cursor`.
+        `inline=True` brings small contents of JSON or text with them, as `content`.
+        """
+        return self._get("runs", run_id, "media", key=key and _list(key), **params)
+
+    def download_media(self, media_id: str) -> bytes:
+        return self._bytes(API + path("media", media_id, "content"))
 
     # --- models ---
 

@@ -6,7 +6,7 @@ A folder for each process that writes to a run:
         journal         append-only records, each framed with its length and checksum
         shipped.json    how far the service has acknowledged it (see `_shipper.py`)
         lock            held by whoever is shipping
-        files/          artifacts still to be uploaded
+        files/          artifacts and media still to be uploaded
 
 A process that is killed in the middle of a write leaves a frame that is cut; the journal is readable up to there.
 """
@@ -32,6 +32,7 @@ __all__ = [
     "File",
     "JournalReader",
     "JournalWriter",
+    "Medium",
     "Points",
     "Record",
     "Update",
@@ -92,7 +93,22 @@ class File(msgspec.Struct, tag="file"):
     stored: str
 
 
-Record = Create | Points | Update | File
+class Medium(msgspec.Struct, tag="medium"):
+    """An image, a table, a histogram, …: `stored` is its content in `files/`. One of `of` at `step` under `key`."""
+
+    key: str
+    step: int
+    time: float
+    kind: str
+    position: int
+    of: int
+    content_type: str
+    stored: str
+    caption: str | None = None
+    details: dict[str, Any] = {}
+
+
+Record = Create | Points | Update | File | Medium
 
 
 def little_endian(column: array[int] | array[float]) -> bytes:

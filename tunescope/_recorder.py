@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import operator
 import threading
 import time
@@ -13,8 +14,10 @@ from typing import Any
 
 from tunescope._console import Console, Line, last_lines
 from tunescope._journal import Column, File, JournalWriter, Points, Record, Update, little_endian
+from tunescope._keeper import Keeper
 from tunescope._system import SystemMonitor
-from tunescope._values import PLAIN, flatten, freeze, to_number
+from tunescope._values import PLAIN, flatten, to_number
+from tunescope.media import Gallery
 
 __all__ = ["Recorder"]
 
@@ -74,6 +77,7 @@ class Recorder:
         self._columns: dict[str, tuple[array[int], array[float], array[float]]] = {}
         self._values = 0
         self._lines: list[Line] = []
+        self._keeper = Keeper(journal.folder, self.report)
         self._unwritten: list[tuple[Record, int]] = []
         self._last_record = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="tunescope-recorder", daemon=True)
@@ -89,7 +93,7 @@ class Recorder:
         if type(values) is dict and ALL_PLAIN(map(type, values.values())):
             taken = values.copy()
         else:
-            taken = {key: value if type(value) in PLAIN else freeze(value) for key, value in values.items()}
+            taken = self._keeper.take(values)
         if type(step) is not int:
             step = None if step is None else self._as_step(step)
             with self._lock:
@@ -152,12 +156,14 @@ class Recorder:
             self._unwritten.append((file, 0))
         while not self._closed:
             self._flush()
-            self._wake.wait(FLUSH_SECONDS)
-            self._wake.clear()
+            if not self._keep_media(FLUSH_SECONDS / 2):
+                self._wake.wait(FLUSH_SECONDS)
+                self._wake.clear()
             if self._system is not None and self._system.due():
                 self._sample()
         self._sample()
         self._flush()
+        self._keep_media(math.inf)
         if self._closing is not None:
             changes = self._closing.changes
             if "status" in changes:
@@ -217,6 +223,9 @@ class Recorder:
 
     def _take_any(self, step: int, now: float, key: object, value: Any) -> None:
         for name, leaf in flatten({key: value}):
+            if isinstance(leaf, Gallery):
+                self._keeper.add(name, step, now, leaf)
+                continue
             number = to_number(leaf)
             if number is None:
                 what = getattr(leaf, "what", None) or type(leaf).__name__
@@ -227,6 +236,15 @@ class Recorder:
             times.append(now)
             numbers.append(number)
             self._values += 1
+
+    def _keep_media(self, seconds: float) -> bool:
+        """Encode and write down media for so long, since numbers must not wait for them; True if some are left."""
+        until = time.monotonic() + seconds
+        while (record := self._keeper.next()) is not None:
+            self._unwritten.append((record, 0))
+            if not self._write() or time.monotonic() > until:
+                break
+        return self._keeper.waiting
 
     def _sample(self) -> None:
         if self._system is not None:

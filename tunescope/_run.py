@@ -150,9 +150,11 @@ class Run:
             watch(self)
 
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
-        """Record metrics at a step; without one, at the step after the last.
+        """Record metrics, and media, at a step; without one, at the step after the last.
 
-        Values are whatever is one number: Python, NumPy, one-element tensors; nested dictionaries become `a/b`.
+        Values are whatever is one number: Python, NumPy, one-element tensors; nested dictionaries become `a/b`. Media
+        are `tunescope.Image`, `Audio`, `Text`, `Table`, `Histogram`, `Plot`, `ConfusionMatrix`, `PRCurve`, figures of
+        Matplotlib or Plotly, PIL images, DataFrames, and lists of these: galleries.
         Returns at once and never raises: what cannot be stored is reported once, by name, through `logging`.
         """
         try:

@@ -21,7 +21,7 @@ import msgspec
 
 from tunescope._client import Client
 from tunescope._exceptions import ApiError, JournalError
-from tunescope._journal import Column, Create, File, JournalReader, Points, Record, Update
+from tunescope._journal import Column, Create, File, JournalReader, Medium, Points, Record, Update
 
 __all__ = ["Shipper", "Shipping"]
 
@@ -144,6 +144,7 @@ class Shipper:
 
     def _send(self, part: Shipping) -> None:
         record, state = part.record, self.state
+        uploaded: Path | None = None
         assert self.create is not None
         run_id = self.create.body["id"]
         try:
@@ -157,8 +158,8 @@ class Shipper:
                 case Update(changes=changes):
                     state.finished = state.finished or "status" in changes
                     self._client.update_run(run_id, **(changes if self._latest else _without_end(changes)))
-                case File(path=path, kind=kind, stored=stored):
-                    self._upload(run_id, path, kind, stored)
+                case File() | Medium():
+                    uploaded = self._upload(run_id, record)
         except ApiError as error:
             if error.status not in REFUSED or isinstance(record, Create):
                 raise
@@ -166,6 +167,8 @@ class Shipper:
             state.refused += part.points
         state.offset, state.end = part.end, None
         self._save()
+        if uploaded is not None:
+            uploaded.unlink()
 
     def _open(self, create: Create) -> dict[str, Any]:
         """Create the run or, being live, continue it. The past is added to a run without waking it up, and other ranks
@@ -204,13 +207,20 @@ class Shipper:
         self.state.batch = number
         self.state.stored = answer["points_stored"]
 
-    def _upload(self, run_id: str, path: str, kind: str, stored: str) -> None:
-        file = self.folder / "files" / stored
-        if file.is_file():
-            self._client.upload_artifact(run_id, path, file, kind)
-            file.unlink()
+    def _upload(self, run_id: str, record: File | Medium) -> Path | None:
+        """Upload what a record stands for; the file that is no longer needed once that is noted."""
+        file = self.folder / "files" / record.stored
+        if not file.is_file():
+            what = _described(record, 0)
+            log.warning("tunescope: %s is no longer in %s and was not uploaded.", what, file.parent)
+            return None
+        if isinstance(record, File):
+            self._client.upload_artifact(run_id, record.path, file, record.kind)
         else:
-            log.warning("tunescope: the artifact '%s' is no longer in %s and was not uploaded.", path, file.parent)
+            about = msgspec.structs.asdict(record)
+            del about["stored"]
+            self._client.upload_media(run_id, file, **about)
+        return file
 
     def _load(self) -> Shipped:
         try:
@@ -267,5 +277,7 @@ def _described(record: Record, points: int) -> str:
             return f"{points} points of {', '.join(column.key for column in columns[:5])}"
         case File(path=path):
             return f"the artifact '{path}'"
+        case Medium(key=key, kind=kind, step=step):
+            return f"the {kind.replace('_', ' ')} '{key}' of step {step}"
         case _:
             return "a change of the run"

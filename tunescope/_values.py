@@ -36,8 +36,6 @@ def freeze(value: Any) -> Any:
     A tensor is cloned on its own device and converted later in the background, so that logging a loss on a GPU does
     not wait for the GPU.
     """
-    if isinstance(value, Mapping):
-        return {key: v if type(v) in PLAIN else freeze(v) for key, v in value.items()}
     if hasattr(value, "detach"):
         return value.detach().clone() if value.numel() == 1 else NotStorable(value)
     if hasattr(value, "item") and hasattr(value, "size"):

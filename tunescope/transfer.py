@@ -80,12 +80,14 @@ def _say_imported(console: Console, tally: Tally, left_out: LeftOut, dry_run: bo
             (tally.runs - tally.new_runs, "runs"),
             (tally.known_points, "points"),
             (tally.known_artifacts, "artifacts"),
+            (tally.known_media, "media"),
         )
         if count
     ]
     console.print(
         f"{tally.runs:,} runs, {tally.points:,} points, {tally.params:,} params, {tally.tags:,} tags, "
-        f"{tally.artifacts:,} artifacts {verb}" + (f" ({', '.join(known)} were there already)" if known else ""),
+        f"{tally.artifacts:,} artifacts, {tally.media:,} media {verb}"
+        + (f" ({', '.join(known)} were there already)" if known else ""),
         soft_wrap=True,
     )
     if left_out.counts:
@@ -106,11 +108,13 @@ def export_runs(
     query: Annotated[
         str | None, typer.Option("--query", "-q", help="Only these runs, e.g. 'metrics.f1 > 0.8 and tags.team = nlp'.")
     ] = None,
-    artifacts: Annotated[bool, typer.Option("--artifacts", help="Also fetch the artifacts' files.")] = False,
+    artifacts: Annotated[
+        bool, typer.Option("--artifacts", help="Also fetch the files of artifacts and media.")
+    ] = False,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Write runs to files: config, tags, environment, every metric point, evaluations' scores, artifacts.
+    """Write runs to files: config, tags, environment, every metric point, evaluations' scores, artifacts, media.
 
     `tunescope import tunescope FOLDER` reads them back.
 
@@ -128,7 +132,8 @@ def export_runs(
 
         done = export(client, output, format.value, target=target, query=query, files=artifacts, progress=tell)
     console.print(
-        f"{done.runs:,} runs, {done.points:,} points, {done.scores:,} scores, {done.artifacts:,} artifacts in {output}",
+        f"{done.runs:,} runs, {done.points:,} points, {done.scores:,} scores, {done.artifacts:,} artifacts, "
+        f"{done.media:,} media in {output}",
         soft_wrap=True,
     )
     for line in done.left_out[:MOST_LINES]:

@@ -22,6 +22,7 @@ from transformers import TrainerCallback
 
 from tunescope._exceptions import TunescopeError
 from tunescope._run import Run, init
+from tunescope.media import Histogram
 
 __all__ = ["TunescopeCallback"]
 
@@ -38,6 +39,10 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
     into that run.
 
     `log_checkpoints=True` uploads checkpoints; otherwise their place, sizes and hashes are kept.
+
+    `histograms=100` keeps, every 100 steps, how the gradients and weights of each trained parameter are distributed,
+    as `gradients/<name>` and `weights/<name>`. Each costs a pass over the parameters: off by default. Gradients are
+    those the optimizer gets, after clipping.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
         *,
         log_checkpoints: bool = False,
         all_ranks: bool = False,
+        histograms: int | None = None,
         **init_arguments: Any,
     ) -> None:
         if run is not None and init_arguments:
@@ -53,8 +59,11 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
         self.run = run
         self._own = run is None
         self._arguments = init_arguments
+        if histograms is not None and histograms < 1:
+            raise TunescopeError(f"histograms is a number of steps, at least 1, not {histograms}.")
         self._log_checkpoints = log_checkpoints
         self._all_ranks = all_ranks
+        self._histograms = histograms
         self._training = False
         self._began = 0.0
         self._reset_clock(0, 0)
@@ -80,6 +89,11 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # Only the steps are timed: an evaluation between two logs says nothing about throughput.
         self._busy += time.perf_counter() - self._began
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        step = state.global_step + 1  # the step this update ends
+        if self._histograms and step % self._histograms == 0 and state.is_world_process_zero:
+            self._open(args, state).log(histograms(model), step=step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         if not state.is_world_process_zero or not logs:
@@ -169,6 +183,20 @@ def describe(args: Any, state: Any, model: Any) -> dict[str, Any]:
         total, trainable = sum(n for n, _ in sizes), sum(n for n, learns in sizes if learns)
         config["parameters"] = {"total": total, "trainable": trainable}
     return config
+
+
+def histograms(model: Any) -> dict[str, Histogram]:
+    """Of each parameter that is trained: its weights, and its gradient where there is one.
+
+    Where the model is sharded over processes, of what this process holds.
+    """
+    values: dict[str, Histogram] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.numel():
+            values[f"weights/{name}"] = Histogram(parameter)
+            if parameter.grad is not None:
+                values[f"gradients/{name}"] = Histogram(parameter.grad)
+    return values
 
 
 def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -17,6 +19,7 @@ from dashboard import (
     curve_data,
     data,
     formats,
+    media_parts,
     navigate,
     readings,
     verdicts,
@@ -25,6 +28,8 @@ from dashboard.components import Cell, number_head, numeric, text_cell
 
 Json = dict[str, Any]
 VIEWS = ["Curves", "System", "Console", "Diagnoses", "Config", "Results", "Artifacts", "Environment"]
+# Only where there are some: most runs of language models log numbers alone.
+MEDIA = "Media"
 CHARTS_AT_ONCE = 24
 
 
@@ -53,21 +58,23 @@ def show(run_id: str) -> None:
             audits=links["audits"],
             experiments=links["experiments"],
         )
-        tabs = dict(zip(VIEWS, st.tabs(VIEWS, key="view", on_change="rerun", bind="query-params"), strict=True))
-        draws = {
+        names = [*VIEWS[:2], MEDIA, *VIEWS[2:]] if data.media_keys(run_id) else VIEWS
+        tabs = dict(zip(names, st.tabs(names, key="view", on_change="rerun", bind="query-params"), strict=True))
+        draw: dict[str, Callable[[Json], None]] = {
             "Curves": curves,
             "System": system,
+            MEDIA: media_parts.media,
             "Console": console_parts.console,
             "Diagnoses": alert_parts.diagnoses,
             "Config": config,
-            "Results": lambda run: results(run, links),
+            "Results": partial(results, links=links),
             "Artifacts": artifacts,
             "Environment": environment,
         }
         for name, tab in tabs.items():
             if tab.open:
                 with tab:
-                    draws[name](run)
+                    draw[name](run)
 
 
 def head(run: Json) -> None:

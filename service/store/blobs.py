@@ -37,17 +37,20 @@ class BlobStore:
             self._place(temporary, sha256)
         return sha256
 
-    async def put_stream(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[str, int]:
-        """Store a stream of at most `limit` bytes; return its SHA-256 and size. A cut stream leaves nothing."""
+    async def put_stream(
+        self, chunks: AsyncIterator[bytes], limit: int, setting: str = "TUNESCOPE_MAX_BODY_BYTES"
+    ) -> tuple[str, int]:
+        """Store a stream of at most `limit` bytes, as `setting` allows; return its SHA-256 and size.
+
+        A cut stream leaves nothing.
+        """
         digest, size, temporary = hashlib.sha256(), 0, self._temporary()
         try:
             with self._files.open(temporary, "wb") as handle:
                 async for chunk in chunks:
                     size += len(chunk)
                     if size > limit:
-                        raise TooLarge(
-                            f"The body is larger than the limit of {limit:,} bytes (TUNESCOPE_MAX_BODY_BYTES)."
-                        )
+                        raise TooLarge(f"The body is larger than the limit of {limit:,} bytes ({setting}).")
                     digest.update(chunk)
                     handle.write(chunk)
                 self._sync(handle)

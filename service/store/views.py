@@ -39,6 +39,11 @@ _ARTIFACTS = """
 SELECT a.run_id, r.project, r.name AS run_name, a.path, a.kind, a.sha256, a.size, a.created_at
 FROM artifact a JOIN v_runs r ON r.id = a.run_id
 """
+_MEDIA = """
+SELECT m.id, m.run_id, r.project, r.name AS run_name, m.key, m.step, m.rank, m.position, m.time, m.kind, m.caption,
+       m.content_type, m.sha256, m.size
+FROM media m JOIN v_runs r ON r.id = m.run_id
+"""
 _MODELS = """
 SELECT v.id, v.name AS model, v.version, {aliases} AS aliases, v.run_id, r.project, r.name AS run_name,
        v.base_version_id, v.source, v.method, v.description, v.stage, v.created_at, v.updated_at
@@ -88,6 +93,7 @@ DEFINITIONS = {
     "v_tags": _TAGS,
     "v_metrics": _METRICS,
     "v_artifacts": _ARTIFACTS,
+    "v_media": _MEDIA,
     "v_models": _MODELS,
     "v_evaluations": _EVALUATIONS,
     "v_audits": _AUDITS,

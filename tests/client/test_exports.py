@@ -77,6 +77,19 @@ def fill(client: Client, project: str) -> str:
     send(client, run_id, 6, "only/rank 1", [3], [9.0], rank=1)
     client.upload_artifact(run_id, "a/ü b.txt", b"hello", "text")
     client.upload_artifact(run_id, "=b", b"\0\1", "file")
+    picture: dict[str, Any] = {"key": "=samples", "step": 2**62, "kind": "image", "content_type": "image/png"}
+    for place in range(3):
+        about = {"position": place, "of": 3, "caption": "'quoted\n" if place else None, "details": {"width": place}}
+        client.upload_media(run_id, b"png" * (place % 2), **picture, **about, time=1000.5 + place)
+    said: dict[str, Any] = {
+        "key": "t",
+        "step": -1,
+        "rank": 2,
+        "kind": "text",
+        "content_type": "text/plain",
+        "time": 1.0,
+    }
+    client.upload_media(run_id, "é".encode(), **said)
     ending = {
         "status": "failed",
         "exit_code": 3,
@@ -103,6 +116,10 @@ def everything(client: Client, project: str) -> dict[str, Any]:
             "points_sent": None,
             "points": points(client, run["id"]),
             "files": {path: (one["kind"], client.download_artifact(run["id"], path)) for path, one in files.items()},
+            "media": [
+                ({**one, "id": None, "run_id": None}, client.download_media(one["id"]))
+                for one in client.list_media(run["id"])["items"]
+            ],
         }
     return found
 
@@ -125,7 +142,7 @@ def test_out_and_back_into_another_service(api: Client, other: LiveService, tmp_
     project = f"round trip {format}"
     run_id = fill(api, project)
     done = export(api, tmp_path / "out", format, target=project, files=True)
-    assert (done.runs, done.points, done.artifacts, done.left_out) == (3, 10_019, 2, [])
+    assert (done.runs, done.points, done.artifacts, done.media, done.left_out) == (3, 10_019, 2, 4, [])
     with Client(other.url) as there:
         found = run_import(there, "tunescope", tmp_path / "out")
         before, after = everything(api, project), everything(there, project)
@@ -136,6 +153,7 @@ def test_out_and_back_into_another_service(api: Client, other: LiveService, tmp_
         # A second time, and in another project, where the runs are other runs.
         again = run_import(there, "tunescope", tmp_path / "out")
         assert (again.tally.points, again.tally.new_runs, again.tally.artifacts) == (0, 0, 0)
+        assert (found.tally.media, again.tally.media, again.tally.known_media) == (4, 0, 4)
         assert everything(there, project) == after
         run_import(there, "tunescope", tmp_path / "out", f"{project} moved")
         moved = runs_of(there, f"{project} moved")
@@ -281,12 +299,14 @@ def test_the_commands(api: Client, live_service: str, other: LiveService, tmp_pa
     out = str(tmp_path / "out")
     query = 'status = failed and tags.formula = "=HYPERLINK(1)"'
     told = invoke("export", "by command", "--query", query, "--format", "json", "-o", out, "--url", live_service)
-    assert told.output == f"1 runs, 10,018 points, 0 scores, 2 artifacts in {out}\n", told.output
+    assert told.output == f"1 runs, 10,018 points, 0 scores, 2 artifacts, 4 media in {out}\n", told.output
     told = invoke("import", "tunescope", out, "--dry-run")
-    assert told.output.startswith("1 runs, 10,018 points, 4 params, 7 tags, 0 artifacts would be imported\nleft out:\n")
+    counted = "1 runs, 10,018 points, 4 params, 7 tags, 0 artifacts, 0 media"
+    assert told.output.startswith(f"{counted} would be imported\nleft out:\n")
+    assert "media of run '=cmd()' (4 times): the export was made without --artifacts" in told.output
     assert "files of run '=cmd()' (2 times): the export was made without --artifacts" in told.output
     told = invoke("import", "tunescope", out, "--url", other.url)
-    assert told.output.startswith("1 runs, 10,018 points, 4 params, 7 tags, 0 artifacts imported\n")
+    assert told.output.startswith("1 runs, 10,018 points, 4 params, 7 tags, 0 artifacts, 0 media imported\n")
     told = invoke("import", "tunescope", out, "--url", other.url)
     assert "0 points" in told.output
     assert "(1 runs, 10,018 points were there already)" in told.output

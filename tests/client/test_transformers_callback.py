@@ -167,3 +167,25 @@ def test_a_run_or_arguments() -> None:
 )
 def test_names(name: str, stored: str) -> None:
     assert renamed({name: 1}) == {stored: 1}
+
+
+def test_histograms_of_gradients_and_weights(online: dict[str, Any], api: Client, tmp_path: Path) -> None:
+    callback = TunescopeCallback(**online, histograms=2)
+    training = trainer(tmp_path, callback, max_steps=5)
+    training.train()
+    assert callback.run is not None
+    keys = {one["key"]: one["n"] for one in api.media_keys(callback.run.id)["items"]}
+    trained = [name for name, parameter in training.model.named_parameters() if parameter.requires_grad]
+    assert keys == {f"{kind}/{name}": 2 for kind in ("weights", "gradients") for name in trained}
+    found = api.list_media(callback.run.id, "gradients/classifier.weight", inline=True)["items"]
+    assert [one["step"] for one in found] == [4, 2]
+    assert all(sum(one["content"]["counts"]) == 16 and one["content"]["edges"][-1] > 0 for one in found)
+
+
+def test_histograms_are_off_and_need_a_number_of_steps(online: dict[str, Any], api: Client, tmp_path: Path) -> None:
+    callback = TunescopeCallback(**online)
+    trainer(tmp_path, callback, max_steps=1).train()
+    assert callback.run is not None
+    assert api.media_keys(callback.run.id)["items"] == []
+    with pytest.raises(TunescopeError, match="at least 1"):
+        TunescopeCallback(histograms=0)

@@ -67,6 +67,8 @@ def filled(client: TestClient, database: Database) -> dict[str, str]:
     ]
     post(f"runs/{run}/batches", writer="w", batch=1, metrics=metrics)
     client.put(f"/api/v1/runs/{run}/artifacts/out/a.txt?kind=checkpoint", content=b"hello")
+    picture = {"key": "samples", "step": 3, "kind": "image", "caption": "a cat", "time": 4.0}
+    client.put(f"/api/v1/runs/{run}/media", params=picture, content=b"png", headers={"Content-Type": "image/png"})
     client.patch(
         f"/api/v1/runs/{run}", json={"status": "failed", "exit_code": 3, "error": "broke", "finished_at": 1010.5}
     )
@@ -192,6 +194,8 @@ def test_models_and_artifacts(database: Database, filled: dict[str, str]) -> Non
         "lora",
         filled["base"],
     )
+    (picture,) = rows(database, "SELECT * FROM v_media")
+    assert (picture["key"], picture["step"], picture["caption"], picture["size"]) == ("samples", 3, "a cat", 3)
     (artifact,) = rows(database, "SELECT * FROM v_artifacts")
     assert (artifact["path"], artifact["kind"], artifact["size"], artifact["run_name"]) == (
         "out/a.txt",
@@ -256,7 +260,7 @@ def test_experiments(client: TestClient, database: Database, filled: dict[str, s
 def test_what_is_in_the_bin_is_left_out(database: Database, filled: dict[str, str]) -> None:
     with database.engine.begin() as connection:
         connection.execute(text("UPDATE run SET deleted_at = 1 WHERE id = :run"), {"run": filled["run"]})
-    for view in ("v_runs", "v_params", "v_tags", "v_metrics", "v_artifacts"):
+    for view in ("v_runs", "v_params", "v_tags", "v_metrics", "v_artifacts", "v_media"):
         assert not [
             row for row in rows(database, f"SELECT * FROM {view}") if row.get("name", row.get("run_name")) == "lora"
         ]

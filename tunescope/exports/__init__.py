@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from tunescope.exports._export import LAYOUT, MANIFEST, Exported, NothingToExport, export
-from tunescope.exports._tables import ARTIFACTS, METRICS, RUNS, SUFFIX, Columns, Format
+from tunescope.exports._tables import ARTIFACTS, MEDIA, METRICS, RUNS, SUFFIX, Columns, Format
 
 __all__ = [
     "ARTIFACTS",
     "LAYOUT",
     "MANIFEST",
+    "MEDIA",
     "METRICS",
     "RUNS",
     "SUFFIX",

@@ -6,6 +6,7 @@
         runs.*          one row a run
         evaluations.*   one row a score
         artifacts.*     one row a file; the files themselves in artifacts/<run id>/ when they were asked for
+        media.*         one row an image, table, histogram, …; with the files, `file` says where in the folder it is
 
 Parquet keeps every bit. CSV (`.csv`) and JSON (`.jsonl`, one object a line) keep every value: floats are written so
 that they read back the same; NaN and the infinities go by name, and a NaN comes back as the usual one.
@@ -27,7 +28,7 @@ import msgspec
 
 from tunescope._client import Client, Json
 from tunescope._exceptions import ApiError, TunescopeError
-from tunescope.exports._tables import ARTIFACTS, EVALUATIONS, METRICS, RUNS, SUFFIX, Format, Table, open_table
+from tunescope.exports._tables import ARTIFACTS, EVALUATIONS, MEDIA, METRICS, RUNS, SUFFIX, Format, Table, open_table
 from tunescope.importers._record import need
 
 __all__ = ["Exported", "Format", "export"]
@@ -51,6 +52,7 @@ class Exported:
     points: int = 0
     scores: int = 0
     artifacts: int = 0
+    media: int = 0
     bytes: int = 0
     left_out: list[str] = field(default_factory=list)
 
@@ -84,10 +86,15 @@ def export(
                 ("runs", RUNS),
                 ("evaluations", EVALUATIONS),
                 ("artifacts", ARTIFACTS),
+                ("media", MEDIA),
             )
         }
         for run in runs:
             _write_run(client, run, tables, done, lambda name: progress(name, done, total))
+            for page in _media(client, run["id"]):
+                places = [_fetch_medium(client, folder, one, done) if files else None for one in page]
+                tables["media"].write([{**one, "file": file} for one, file in zip(page, places, strict=True)])
+                done.media += len(page)
             if files:
                 _fetch(client, folder / "artifacts", run["id"], done)
     manifest = {
@@ -180,6 +187,32 @@ def _points(client: Client, run: Json) -> Iterator[Any]:
         size += count
     if keys:
         yield read()
+
+
+def _media(client: Client, run_id: str) -> Iterator[list[Json]]:
+    cursor: str | None = None
+    while True:
+        page = client.list_media(run_id, limit=1000, cursor=cursor)
+        yield page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return
+
+
+def _fetch_medium(client: Client, folder: Path, one: Json, done: Exported) -> str | None:
+    """Where in the folder a medium lies. Equal content lies there once."""
+    suffix = one["content_type"].partition("/")[2].partition("+")[0].replace("plain", "txt")
+    place = folder / "media" / f"{one['sha256']}.{suffix}"
+    if not place.exists():
+        try:
+            content = client.download_media(one["id"])
+        except ApiError as error:
+            done.left_out.append(f"{one['key']} at step {one['step']} of run {one['run_id']}: {error}")
+            return None
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(content)
+        done.bytes += len(content)
+    return place.relative_to(folder).as_posix()
 
 
 def _evaluations(client: Client, run_id: str) -> Iterator[Json]:

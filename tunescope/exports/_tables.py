@@ -12,7 +12,7 @@ import msgspec
 
 from tunescope._client import Json
 
-__all__ = ["ARTIFACTS", "EVALUATIONS", "METRICS", "RUNS", "SUFFIX", "Columns", "Format", "Table", "open_table"]
+__all__ = ["ARTIFACTS", "EVALUATIONS", "MEDIA", "METRICS", "RUNS", "SUFFIX", "Columns", "Format", "Table", "open_table"]
 
 Format = Literal["parquet", "csv", "json"]
 Kind = Literal["text", "int", "float", "json"]
@@ -89,6 +89,21 @@ ARTIFACTS: Columns = {
     "sha256": "text",
     "size": "int",
     "created_at": "float",
+}
+MEDIA: Columns = {
+    "run_id": "text",
+    "key": "text",
+    "step": "int",
+    "rank": "int",
+    "position": "int",
+    "time": "float",
+    "kind": "text",
+    "caption": "text",
+    "content_type": "text",
+    "sha256": "text",
+    "size": "int",
+    "details": "json",
+    "file": "text",
 }
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "Column",
     "ImportProblem",
     "ImportedFile",
+    "ImportedMedium",
     "ImportedRun",
     "Importer",
     "LeftOut",
@@ -94,6 +95,18 @@ class ImportedFile:
     kind: str = "file"
 
 
+@dataclass(frozen=True, slots=True)
+class ImportedMedium:
+    """A medium to be kept with the run; `about` is what `Client.upload_media` takes besides the content."""
+
+    content: Path | bytes
+    about: dict[str, Any]
+
+
+def _no_media() -> Iterator[ImportedMedium]:
+    return iter(())
+
+
 def _no_points() -> Iterator[list[Column]]:
     return iter(())
 
@@ -106,10 +119,10 @@ def _no_files() -> Iterator[ImportedFile]:
 class ImportedRun:
     """One run of a source.
 
-    `points` and `files` are called once each, in this order, and may complete the other fields while they run: those
-    are written when both are through. Only `identity`, `parent`, `project`, `name`, `created_at` and `environment`
-    must be right from the start. Points of one metric come in the same order every time a source is read, so that an
-    import that was cut off goes on where it stopped.
+    `points`, `files` and `media` are called once each, in this order, and may complete the other fields while they
+    run: those are written when all are through. Only `identity`, `parent`, `project`, `name`, `created_at` and
+    `environment` must be right from the start. Points of one metric come in the same order every time a source is
+    read, so that an import that was cut off goes on where it stopped.
     """
 
     identity: str
@@ -131,6 +144,7 @@ class ImportedRun:
     data_hash: str | None = None
     points: Callable[[], Iterator[list[Column]]] = _no_points
     files: Callable[[], Iterable[ImportedFile]] = _no_files
+    media: Callable[[], Iterable[ImportedMedium]] = _no_media
     log: ValueLog | None = None
 
     def keep(self, key: str, step: int, time: float, value: Any) -> None:

@@ -23,7 +23,7 @@ from tunescope._client import Client, Json
 from tunescope._exceptions import ApiError, ConnectionFailed
 from tunescope._journal import little_endian
 from tunescope._values import to_plain
-from tunescope.importers._record import Column, ImportedFile, ImportedRun, LeftOut, Source
+from tunescope.importers._record import Column, ImportedFile, ImportedMedium, ImportedRun, LeftOut, Source
 
 __all__ = ["Sink", "Tally", "run_id"]
 
@@ -53,6 +53,8 @@ class Tally:
     tags: int = 0
     artifacts: int = 0
     known_artifacts: int = 0
+    media: int = 0
+    known_media: int = 0
 
 
 @dataclass(slots=True)
@@ -109,6 +111,7 @@ class Sink:
                 self._send(own_id, held, part)
                 progress(run.name or run.identity, self.tally)
         self._store_files(run, own_id, held.new)
+        self._store_media(run, own_id, held.new)
         if self._client is not None:
             changes = {**_ending(run), "points_sent": held.stored}
             self._again(lambda client: client.update_run(own_id, **changes))
@@ -204,6 +207,37 @@ class Sink:
     def _upload(self, own_id: str, file: ImportedFile) -> None:
         self._again(lambda client: client.upload_artifact(own_id, file.path, file.content, file.kind))
 
+    def _store_media(self, run: ImportedRun, own_id: str, new: bool) -> None:
+        known = set() if new or self._client is None else {_place(one) for one in self._media(own_id)}
+        for medium in run.media():
+            if _place({**medium.about, "sha256": _sha256(medium.content)}) in known:
+                self.tally.known_media += 1
+                continue
+            try:
+                if self._client is not None:
+                    self._upload_medium(own_id, medium)
+            except ApiError as error:
+                if error.status in {401, 403}:
+                    raise
+                self._left_out.add(f"{medium.about['kind']} '{medium.about['key']}'", error.message.rstrip("."))
+            else:
+                self.tally.media += 1
+
+    def _media(self, own_id: str) -> Iterator[Json]:
+        cursor: str | None = None
+        while True:
+            page = self._media_page(own_id, cursor)
+            yield from page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    def _media_page(self, own_id: str, cursor: str | None) -> Json:
+        return self._again(lambda client: client.list_media(own_id, limit=1000, cursor=cursor))
+
+    def _upload_medium(self, own_id: str, medium: ImportedMedium) -> None:
+        self._again(lambda client: client.upload_media(own_id, medium.content, **medium.about))
+
     def _again(self, ask: Callable[[Client], T]) -> T:
         """Ask the service, again while it may come back. Everything that is asked here may be asked twice."""
         assert self._client is not None
@@ -244,6 +278,11 @@ def _parts(columns: list[Column]) -> Iterator[list[Column]]:
     for column in columns:
         for start in range(0, len(column), POINTS_A_BATCH):
             yield [column.between(start, start + POINTS_A_BATCH)]
+
+
+def _place(medium: Json) -> tuple[Any, ...]:
+    """What tells one medium of a run from another."""
+    return tuple(medium[name] for name in ("key", "step", "rank", "position", "sha256"))
 
 
 def _leaves(config: dict[str, Any]) -> int:

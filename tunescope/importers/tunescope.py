@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tunescope.exports import ARTIFACTS, LAYOUT, MANIFEST, METRICS, RUNS, SUFFIX, Columns, Format
+from tunescope.exports import ARTIFACTS, LAYOUT, MANIFEST, MEDIA, METRICS, RUNS, SUFFIX, Columns, Format
 from tunescope.importers._record import (
     Column,
     ImportedFile,
+    ImportedMedium,
     ImportedRun,
     ImportProblem,
     LeftOut,
@@ -32,6 +33,7 @@ from tunescope.importers._record import (
 __all__ = ["read"]
 
 ROWS = 1 << 16
+ABOUT = ("key", "step", "rank", "position", "time", "kind", "caption", "content_type", "details")
 
 
 def read(place: str | None, left_out: LeftOut) -> Source:
@@ -57,11 +59,20 @@ def _runs(folder: Path, format: Format, with_files: bool, left_out: LeftOut) -> 
     files: dict[str, list[dict[str, Any]]] = {}
     for row in _rows(folder / f"artifacts.{SUFFIX[format]}", ARTIFACTS, format):
         files.setdefault(row["run_id"], []).append(row)
+    media: dict[str, list[dict[str, Any]]] = {}
+    if (table := folder / f"media.{SUFFIX[format]}").is_file():  # exports of before there were any have none
+        for row in _rows(table, MEDIA, format):
+            media.setdefault(row["run_id"], []).append(row)
     for row in _rows(folder / f"runs.{SUFFIX[format]}", RUNS, format):
         listed = files.get(row["id"], [])
         if listed and not with_files:
             left_out.add(f"files of run '{row['name']}'", "the export was made without --artifacts", len(listed))
-        yield _run(row, points, _reader(folder, listed if with_files else [], left_out))
+        shown = media.get(row["id"], [])
+        if shown and not with_files:
+            left_out.add(f"media of run '{row['name']}'", "the export was made without --artifacts", len(shown))
+        run = _run(row, points, _reader(folder, listed if with_files else [], left_out))
+        run.media = _media_reader(folder, shown if with_files else [], left_out)
+        yield run
 
 
 def _run(row: dict[str, Any], points: _PointReader, files: Callable[[], Iterator[ImportedFile]]) -> ImportedRun:
@@ -90,6 +101,26 @@ def _reader(folder: Path, listed: list[dict[str, Any]], left_out: LeftOut) -> Ca
                 left_out.add(f"file '{one['path']}'", "it is not in the export")
 
     return files
+
+
+def _media_reader(
+    folder: Path, rows: list[dict[str, Any]], left_out: LeftOut
+) -> Callable[[], Iterator[ImportedMedium]]:
+    sizes: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        gallery = row["key"], row["step"], row["rank"]
+        sizes[gallery] = max(sizes.get(gallery, 0), row["position"] + 1)
+
+    def media() -> Iterator[ImportedMedium]:
+        for row in rows:
+            file = folder / row["file"] if row["file"] else None
+            if file is None or not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
+                left_out.add(f"{row['kind']} '{row['key']}'", "it is not in the export")
+                continue
+            about = {name: row[name] for name in ABOUT}
+            yield ImportedMedium(file, {**about, "of": sizes[row["key"], row["step"], row["rank"]]})
+
+    return media
 
 
 class _PointReader:

@@ -159,6 +159,29 @@ class Artifact(SQLModel, table=True):
     created_at: float
 
 
+class Media(SQLModel, table=True):
+    """An image, a table, a histogram, … of a run at a step; the bytes are stored once under their SHA-256.
+
+    A place (key, step, rank, position in the gallery) holds what was logged there last; `id` changes with it, so that
+    an id names the same bytes for ever."""
+
+    __tablename__ = "media"
+    __table_args__ = (UniqueConstraint("run_id", "key", "step", "rank", "position"),)
+    id: str = Field(default_factory=new_id, primary_key=True)
+    run_id: str = Field(foreign_key="run.id")
+    key: str
+    step: int = Field(sa_column=Column(BigInteger, nullable=False))
+    rank: int = 0
+    position: int = 0
+    time: float
+    kind: str
+    content_type: str
+    sha256: str = Field(index=True)
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    caption: str | None = Field(default=None, sa_column=Column(Text))
+    details: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+
+
 class Alert(SQLModel, table=True):
     """What a rule found in a run's metrics as they came in: one row a run, rule and metric, and its evidence."""
 
