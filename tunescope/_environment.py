@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from tunescope._system import gpu_names
+from tunescope._system import gpu_driver, gpu_names
 
 __all__ = ["capture", "mask"]
 
@@ -44,6 +44,7 @@ def capture() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpu_names(),
+        "gpu_driver": gpu_driver(),
         "seeds": {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED")},
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["SystemMonitor", "gpu_names"]
+__all__ = ["SystemMonitor", "gpu_driver", "gpu_names"]
 
 MIB = 1 << 20
 SHORTEST_SPAN = 0.1
@@ -118,5 +118,14 @@ def _gpus() -> list[tuple[Any, Any]]:
 
 
 def gpu_names() -> list[str]:
-    names = [nvml.nvmlDeviceGetName(handle) for nvml, handle in _gpus()]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    return [_text(nvml.nvmlDeviceGetName(handle)) for nvml, handle in _gpus()]
+
+
+def gpu_driver() -> str | None:
+    """The version of the GPUs' driver; none without a GPU."""
+    return next((_text(nvml.nvmlSystemGetDriverVersion()) for nvml, _ in _gpus()), None)
+
+
+def _text(name: str | bytes) -> str:
+    """Older NVML bindings give bytes."""
+    return name.decode() if isinstance(name, bytes) else name

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner, Result
 
-from tests.trainer.conftest import SUMS, TICKETS, write_jsonl
+from tests.trainer.conftest import SUMS, TICKETS, built, write_jsonl
 from trainer.probe import ForgettingProbe
+from trainer.program import OutOfMemory, memory_advice
 from tunescope import Client
 from tunescope.cli import app
 
@@ -200,3 +202,25 @@ def test_help_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "set train.gradient_checkpointing, or halve train.batch_size (8) and double train.accumulation, or lower"),
+        (
+            {"train": {"gradient_checkpointing": True, "batch_size": 1}},
+            "out of memory: use method: qlora, or lower data.max_length (32)",
+        ),
+        (
+            {"train": {"gradient_checkpointing": True, "batch_size": 1}, "method": {"name": "qlora"}},
+            "out of memory: lower data.max_length (32); --check",
+        ),
+    ],
+)
+def test_out_of_memory_says_what_to_change(
+    changes: dict[str, Any], sentence: str, sums_config: dict[str, Any]
+) -> None:
+    with pytest.raises(OutOfMemory) as caught, memory_advice(built(sums_config, **changes)):
+        torch.empty(1 << 60)
+    assert sentence in str(caught.value)
