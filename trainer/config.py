@@ -86,7 +86,7 @@ class TrainingConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     clip: Rate = 1.0
     """The gradient's largest norm."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
-    """`8bit`: a quarter of the memory for its states; `paged`: states move to the CPU's memory when the GPU's is full."""
+    """`8bit`: a quarter of the memory for its states; `paged`: they move to the CPU's memory when the GPU's is full."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, a third more time."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"

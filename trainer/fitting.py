@@ -153,7 +153,7 @@ def fit(
 
 
 def keep_embeddings_whole(model: PreTrainedModel) -> None:
-    """Their optimizer states stay in 32 bits, as the authors of 8-bit AdamW advise (Dettmers et al., arXiv:2110.02861)."""
+    """Their optimizer states stay in 32 bits, as the authors of 8-bit AdamW advise (arXiv:2110.02861)."""
     import bitsandbytes  # takes a second, and few ask for it
 
     overrides = bitsandbytes.optim.GlobalOptimManager.get_instance()

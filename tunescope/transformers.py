@@ -78,6 +78,8 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
             return
         values = renamed(logs)
         if self._training and "loss" in logs:
+            # The Trainer's own count of tokens a second includes evaluations and saving.
+            values.pop("train/train_tokens_per_second", None)
             values |= self._throughput(args, state) | peak_memory()
             if state.max_steps > 0:
                 values["train/progress"] = state.global_step / state.max_steps

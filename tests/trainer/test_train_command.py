@@ -218,9 +218,7 @@ def test_help_is_light() -> None:
         ),
     ],
 )
-def test_out_of_memory_says_what_to_change(
-    changes: dict[str, Any], sentence: str, sums_config: dict[str, Any]
-) -> None:
+def test_out_of_memory_says_what_to_change(changes: dict[str, Any], sentence: str, sums_config: dict[str, Any]) -> None:
     with pytest.raises(OutOfMemory) as caught, memory_advice(built(sums_config, **changes)):
         torch.empty(1 << 60)
     assert sentence in str(caught.value)

@@ -1,8 +1,8 @@
 """Ways to fit a model to data: a file each, found by its name.
 
 A method is a module with `Options`, a msgspec struct of what can be set under `method:`, and
-`prepare(model, options, *, task, seed, device)`, which returns the model to train with `requires_grad` on what may move.
-Adding a method is adding a file.
+`prepare(model, options, *, task, seed, device)`, which returns the model to train with `requires_grad` on what may
+move. Adding a method is adding a file.
 """
 
 from __future__ import annotations

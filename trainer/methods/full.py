@@ -11,7 +11,5 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     pass
 
 
-def prepare(
-    model: PreTrainedModel, options: Options, *, task: str, seed: int, device: torch.device
-) -> PreTrainedModel:
+def prepare(model: PreTrainedModel, options: Options, *, task: str, seed: int, device: torch.device) -> PreTrainedModel:
     return model.requires_grad_(True)

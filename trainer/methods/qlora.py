@@ -24,9 +24,7 @@ class Options(lora.Options, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     double_quantisation: bool = True
 
 
-def prepare(
-    model: PreTrainedModel, options: Options, *, task: str, seed: int, device: torch.device
-) -> PreTrainedModel:
+def prepare(model: PreTrainedModel, options: Options, *, task: str, seed: int, device: torch.device) -> PreTrainedModel:
     """Quantises `model` (in place), then adapts it as LoRA does. Raises `ModelError` if no layer can be quantised."""
     quantise(model, options, skip=head_names(model) if task == "classification" else [], device=device)
     return lora.prepare(model, options, task=task, seed=seed, device=device)
