@@ -172,16 +172,20 @@ def heading(title: str, facts: dict[str, Any], sizes: dict[str, Any]) -> list[st
 
 
 def _ratio_headings(report: Report) -> list[str]:
-    return [f"vs {name}" for name in report.systems if name != OURS]
+    return [f"vs {name}" for name in _peers(report)]
+
+
+def _peers(report: Report) -> list[str]:
+    """Those it is held against; its own other ways are columns, and no peers."""
+    return [name for name in report.systems if not name.startswith(OURS)]
 
 
 def _cells(report: Report, figures: Figures) -> list[str]:
     cells = [f"{figures.row.title}, {figures.row.unit}"]
     cells += [_number(figures.median(name)) for name in report.systems]
-    for name in report.systems:
-        if name != OURS:
-            ratio = figures.ratio(name)
-            cells.append("" if ratio is None else f"{_number(ratio)}×")
+    for name in _peers(report):
+        ratio = figures.ratio(name)
+        cells.append("" if ratio is None else f"{_number(ratio)}×")
     return [*cells, figures.row.aim]
 
 
