@@ -16,13 +16,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import bitsandbytes
 import numpy as np
 import torch
 import typer
+from fits import PLAIN_QLORA, QLORA, SHAPES, Setup, setups
 from report import heading, machine_facts
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallba
 
 from trainer.config import ModelConfig, TrainingConfig, config_from
 from trainer.data import Example
+from trainer.estimate import estimate
 from trainer.fitting import fit
 from trainer.generate import generate
 from trainer.loop import train
@@ -44,61 +47,6 @@ DEVICE = device_for("auto")
 ON_GPU = DEVICE.type == "cuda"
 WARM_UP = 3
 GIB = 2**30
-LORA = {"name": "lora", "r": 16}
-QLORA = {"name": "qlora", "r": 16}
-PLAIN_QLORA = QLORA | {"double_quantisation": False}
-
-
-def llama(**shape: int | bool) -> dict[str, Any]:
-    return {"model_type": "llama", "max_position_embeddings": 8192, "pad_token_id": 0, **shape}
-
-
-# The shapes of Llama 3.2 1B and Llama 3.1 8B.
-SHAPES: dict[str, dict[str, Any]] = {
-    "1B": llama(
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        vocab_size=128256,
-        tie_word_embeddings=True,
-    ),
-    "8B": llama(
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        vocab_size=128256,
-        tie_word_embeddings=False,
-    ),
-    "tiny": llama(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=512,
-        tie_word_embeddings=True,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Setup:
-    """One fit. Weights are held in `dtype`; `precision` is the arithmetic's."""
-
-    title: str
-    shape: str
-    method: dict[str, Any]
-    dtype: str = "bfloat16"
-    precision: str = "bf16"
-    optimizer: str = "adamw"
-    gradient_checkpointing: bool = False
-    rate: float = 1e-4
-    batch: int = 8
-    length: int = 1024
 
 
 @dataclass(frozen=True)
@@ -110,6 +58,8 @@ class Outcome:
     parameters: int
     trainable: int
     weights_bytes: int | None
+    estimated_bytes: int
+    """What `trainer.estimate` says of the peak."""
     peak_bytes: int
     reserved_bytes: int | None
     card_bytes: int | None
@@ -120,43 +70,7 @@ class Outcome:
 
     @property
     def tokens_per_second(self) -> float:
-        return self.setup.batch * self.setup.length / statistics.median(self.seconds)
-
-
-FULL = {"name": "full"}
-
-
-def setups(quick: bool) -> list[Setup]:
-    """Paged ones last: bitsandbytes never gives paged memory back to the process's card."""
-    small = [
-        Setup("full, fp32", "1B", FULL, dtype="float32", precision="fp32"),
-        Setup("full, fp32 weights, bf16 arithmetic", "1B", FULL, dtype="float32"),
-        Setup("full, bf16", "1B", FULL),
-        Setup("full, bf16, checkpointing", "1B", FULL, gradient_checkpointing=True),
-        Setup("full, bf16, 8-bit AdamW", "1B", FULL, optimizer="adamw_8bit"),
-        Setup(
-            "full, bf16, 8-bit AdamW, checkpointing", "1B", FULL, optimizer="adamw_8bit", gradient_checkpointing=True
-        ),
-        Setup("LoRA r=16, bf16", "1B", LORA, rate=1e-3),
-        Setup("LoRA r=16, bf16, checkpointing", "1B", LORA, rate=1e-3, gradient_checkpointing=True),
-        Setup("QLoRA r=16, NF4", "1B", PLAIN_QLORA, rate=1e-3),
-        Setup("QLoRA r=16, NF4 + double quantisation", "1B", QLORA, rate=1e-3),
-        Setup("QLoRA, NF4 + double, checkpointing", "1B", QLORA, rate=1e-3, gradient_checkpointing=True),
-    ]
-    paged = Setup("full, bf16, paged 8-bit AdamW", "1B", FULL, optimizer="paged_adamw_8bit")
-    if quick:
-        return [replace(one, shape="tiny", rate=1e-2, batch=2, length=32) for one in [*small, paged]]
-    one = {"batch": 1, "length": 2048}
-    large = [
-        Setup("full, bf16, checkpointing", "8B", FULL, gradient_checkpointing=True, rate=1e-5, **one),
-        Setup("full, bf16, 8-bit AdamW, checkpointing", "8B", FULL, optimizer="adamw_8bit", gradient_checkpointing=True,
-              rate=1e-5, **one),
-        Setup("LoRA r=16, bf16", "8B", LORA, rate=1e-3, **one),
-        Setup("LoRA r=16, bf16, checkpointing", "8B", LORA, rate=1e-3, gradient_checkpointing=True, **one),
-        Setup("QLoRA, NF4 + double", "8B", QLORA, rate=1e-3, **one),
-        Setup("QLoRA, NF4 + double, checkpointing", "8B", QLORA, rate=1e-3, gradient_checkpointing=True, **one),
-    ]  # fmt: skip
-    return [*small, *large, paged]
+        return self.setup.accumulation * sum(self.setup.lengths) / statistics.median(self.seconds)
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]
@@ -199,8 +113,9 @@ def build(shape: str, dtype: str, tokenizer: Path) -> PreTrainedModel:
 def batch_of(setup: Setup) -> list[Example]:
     """Tokens as skewed as a language's: there is something to learn at once, and more to learn by heart."""
     ranks = np.arange(1, SHAPES[setup.shape]["vocab_size"])
-    rows = np.random.default_rng(0).choice(ranks, (setup.batch, setup.length), p=1 / ranks / (1 / ranks).sum())
-    return [Example(input_ids=row, labels=row) for row in rows.tolist()]
+    random, share = np.random.default_rng(0), 1 / ranks / (1 / ranks).sum()
+    rows = [random.choice(ranks, length, p=share).tolist() for length in setup.lengths * setup.accumulation]
+    return [Example(input_ids=row, labels=row) for row in rows]
 
 
 def measure(setup: Setup, steps: int, tokenizer: Path, folder: Path) -> Outcome:
@@ -215,12 +130,15 @@ def measure(setup: Setup, steps: int, tokenizer: Path, folder: Path) -> Outcome:
         learning_rate=setup.rate,
         max_steps=WARM_UP + steps,
         batch_size=setup.batch,
+        accumulation=setup.accumulation,
         schedule="constant",
         optimizer=setup.optimizer,  # type: ignore[arg-type]
         gradient_checkpointing=setup.gradient_checkpointing,
         precision=setup.precision,  # type: ignore[arg-type]
         log_every=1,
     )
+    told = estimate(model, settings, setup.lengths)
+    assert told is not None
     clock = Clock()
     with MemoryPeak() as peak:
         fit(model, Examples(batch_of(setup)), settings, folder=folder, pad_id=0, callbacks=[clock])
@@ -231,6 +149,7 @@ def measure(setup: Setup, steps: int, tokenizer: Path, folder: Path) -> Outcome:
         parameters=total,
         trainable=trainable,
         weights_bytes=weights,
+        estimated_bytes=told.peak,
         peak_bytes=peak.bytes - before,
         reserved_bytes=torch.cuda.max_memory_reserved() if ON_GPU else None,
         card_bytes=capacity - free if ON_GPU else None,
@@ -257,9 +176,28 @@ def logit_errors(shape: str, tokenizer: Path) -> dict[str, dict[str, float]]:
             "max": difference_BTV.abs().max().item(),
             "relative": (difference_BTV.norm() / exact_BTV.norm()).item(),
         }
+        if method is QLORA:
+            four_bit_BTV = model(ids_BT).logits.float()
+            written_BTV = written_out(model)(ids_BT).logits.float()
+            errors["NF4 kernels, beside the same weights written out in bf16"] = {
+                "max": (four_bit_BTV - written_BTV).abs().max().item(),
+                "relative": ((four_bit_BTV - written_BTV).norm() / written_BTV.norm()).item(),
+            }
         del model
     errors["logits"] = {"max": exact_BTV.abs().max().item(), "relative": 1.0}
     return errors
+
+
+def written_out(model: PreTrainedModel) -> PreTrainedModel:
+    """`model`, its 4-bit layers made plain ones of the same weights."""
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, bitsandbytes.nn.Linear4bit):
+            weight = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+            plain = torch.nn.Linear(1, 1, bias=False)
+            plain.weight = torch.nn.Parameter(weight.to(torch.bfloat16))
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, plain)
+    return model
 
 
 def whole_run(shape: str, tokenizer: Path, folder: Path, steps: int) -> dict[str, Any]:
@@ -341,7 +279,19 @@ def byte_tokenizer(folder: Path) -> Path:
     return folder
 
 
-HEADINGS = ("", "batch", "trained", "weights", "peak", "reserved", "on the card", "s a step", "tokens/s", "loss")
+HEADINGS = (
+    "",
+    "batch",
+    "trained",
+    "weights",
+    "estimate",
+    "peak",
+    "reserved",
+    "on the card",
+    "s a step",
+    "tokens/s",
+    "loss",
+)
 
 
 def cells(outcome: Outcome) -> list[str]:
@@ -354,6 +304,7 @@ def cells(outcome: Outcome) -> list[str]:
         f"{setup.batch} × {setup.length}",
         f"{outcome.trainable / 1e6:,.1f}M",
         gib(outcome.weights_bytes),
+        gib(outcome.estimated_bytes),
         gib(outcome.peak_bytes),
         gib(outcome.reserved_bytes),
         gib(outcome.card_bytes),
@@ -373,8 +324,9 @@ def show(outcomes: Sequence[Outcome], title: str, console: Console) -> None:
 
 
 NOTES = (
-    "GiB. Weights: held before the first step. Peak and reserved: PyTorch's allocator, of the fit. On the card: the "
-    "driver's count after the fit, the CUDA context and paged states included.",
+    "GiB. Weights: held before the first step. Estimate: what trainer/estimate.py says of the peak. Peak and reserved: "
+    "PyTorch's allocator, of the fit. On the card: what the driver counts after the fit, with CUDA's own and paged "
+    "states.",
     "Seconds: the median of the steps after the warm-up, each waited for. Tokens: batch × length over that.",
     "One batch is seen again at every step: a loss that falls says that the method learns, nothing about quality.",
     "8-bit AdamW keeps the states of embeddings in 32 bits; bf16 weights have bf16 states with plain AdamW.",

@@ -140,10 +140,12 @@ def test_bf16_is_chosen_where_the_gpu_has_it(tmp_path: Path) -> None:
     assert chosen.device.type == "cuda"
 
 
-def test_out_of_memory_says_what_to_change(sums_config: dict[str, Any]) -> None:
-    config = built(on_gpu(sums_config))
-    torch.cuda.set_per_process_memory_fraction(1e-5)
+def test_out_of_memory_says_what_to_change(sums_config: dict[str, Any], causal_folder: Path) -> None:
+    shape = wide(layers=8).config.to_dict()
+    config = built(on_gpu(sums_config), model={"config": shape, "tokenizer": str(causal_folder)})
     torch.cuda.empty_cache()
+    room = torch.cuda.memory_reserved() + 100e6
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
     try:
         with pytest.raises(OutOfMemory, match=r"set train\.gradient_checkpointing, or halve"), memory_advice(config):
             train(config)
