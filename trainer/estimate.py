@@ -54,13 +54,14 @@ def estimate(model: PreTrainedModel, settings: TrainingConfig, lengths: Sequence
     autocast = settings.precision != "fp32"
     layers = model.config.num_hidden_layers
     layer, inputs = tokens * kept(model, widths, autocast, lengths), tokens * widths.hidden * body(model).itemsize
-    shared = cast_weights(model) if autocast else 0
+    again = settings.gradient_checkpointing
+    # What checkpointing goes back over is cast again then; the output layer is not among it.
+    shared = cast_weights(model.get_output_embeddings() if again else model) if autocast else 0
     trained = [(module, one) for module, one in owned(model) if one.requires_grad]
     weights = sum(stored(one) for _, one in owned(model))
     gradients = sum(one.numel() * one.element_size() for _, one in trained)
     optimizer = sum(states(module, one, settings.optimizer) for module, one in trained)
     logits = LOSS * tokens * model.config.vocab_size if model.get_output_embeddings() is not None else 0
-    again = settings.gradient_checkpointing
     # The recomputed layer and the logits are never there together.
     backward = shared + (layers * inputs + max(layer, logits) if again else layers * layer + logits)
     if settings.accumulation > 1:
@@ -117,7 +118,9 @@ def kept(model: PreTrainedModel, widths: Widths, autocast: bool, lengths: Sequen
     # for the heads that share them; in fp32 without one no fused kernel serves, and the probabilities are kept.
     padded, grouped = len(set(lengths)) > 1, widths.keys < widths.queries
     attention = 2 * compute * (widths.queries + (widths.keys if compute == 2 and not padded else widths.queries))
-    if compute == 4 and grouped and not padded:
+    if padded:
+        attention += compute * max(lengths)  # the mask, a copy in each layer
+    elif compute == 4 and grouped:
         attention += compute * widths.heads * max(lengths)
     # The gate before and after its activation, and the branch that it gates.
     gate = 3 * compute * widths.inner
@@ -136,7 +139,8 @@ def kept(model: PreTrainedModel, widths: Widths, autocast: bool, lengths: Sequen
 
 def body(model: PreTrainedModel) -> torch.dtype:
     """The type that layers pass on to one another."""
-    return model.get_input_embeddings().weight.dtype
+    dtype: torch.dtype = model.get_input_embeddings().weight.dtype
+    return dtype
 
 
 def owned(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Parameter]]:
@@ -169,7 +173,8 @@ def states(module: nn.Module, parameter: nn.Parameter, optimizer: str) -> int:
     return 2 * (count + 4 * count // SHARED_SCALE)
 
 
-def cast_weights(model: nn.Module) -> int:
+def cast_weights(model: nn.Module | None) -> int:
     """Autocast's copies of fp32 matrices in bf16, which the backward pass needs."""
-    matrices = {id(one.weight): one.weight for one in model.modules() if isinstance(one, nn.Linear)}
+    modules = model.modules() if model is not None else ()
+    matrices = {id(one.weight): one.weight for one in modules if isinstance(one, nn.Linear)}
     return sum(2 * one.numel() for one in matrices.values() if one.dtype == torch.float32)

@@ -16,6 +16,7 @@ import tunescope
 from trainer import report
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
+from trainer.estimate import estimate
 from trainer.fitting import fit
 from trainer.loop import TrainResult, finished, train
 from trainer.material import Examples, encode, gather
@@ -129,6 +130,8 @@ def check(configs: Sequence[TrainConfig]) -> None:
             model = method.prepare(model, task=config.task, seed=config.train.seed, device=device)
             size = config.train.batch_size * config.train.accumulation
             longest = sorted(examples.train, key=lambda example: len(example["input_ids"]))[-size:]
+            lengths = [len(example["input_ids"]) for example in longest[-config.train.batch_size :]]
+            needed = estimate(model, config.train, lengths)
             with tempfile.TemporaryDirectory() as folder:
                 pad = tokenizer.pad_token_id or 0
                 one_step = msgspec.structs.replace(config.train, max_steps=1, save_every=None)
@@ -143,3 +146,5 @@ def check(configs: Sequence[TrainConfig]) -> None:
         steps = config.train.max_steps or math.ceil(len(examples.train) / size * config.train.epochs)
         trainable, total = count_parameters(model)
         report.print_check(console, config, len(examples.train), steps, done.seconds / 3, peak.bytes, trainable, total)
+        if needed is not None:
+            report.print_needed(console, needed)

@@ -115,6 +115,12 @@ def test_a_check_keeps_nothing(tickets_config: dict[str, Any], tmp_path: Path) -
     assert not (tmp_path / "journal").exists()
 
 
+def test_a_check_tells_what_a_gpu_would_need(sums_config: dict[str, Any], tmp_path: Path) -> None:
+    result = command(tmp_path, sums_config, "--check")
+    assert result.exit_code == 0, result.output
+    assert "on a GPU about 0.00 GB at most, and 1 GB for CUDA (weights 0.00, gradients 0.00" in result.stdout
+
+
 def test_offline_on_a_jsonl_of_ones_own(tickets_config: dict[str, Any], tmp_path: Path) -> None:
     own = [{"sentence": one["text"], "topic": one["label"]} for one in TICKETS]
     write_jsonl(tmp_path / "own.jsonl", own)
@@ -150,6 +156,8 @@ def test_two_variants_are_tracked_scored_and_compared(
     assert much["data_hash"] == much["config"]["data"]["hash"]
     assert much["metrics"]["tickets/accuracy"]["last"] > 0.9
     assert much["metrics"]["train/loss"]["count"] == 60
+    assert much["metrics"]["train/tokens_per_second"]["min"] > 0
+    assert "train/train_tokens_per_second" not in much["metrics"]
     assert much["metrics"]["eval/accuracy"]["count"] == 30
     links = client.run_links(much["id"])
     assert [version["name"] for version in links["model_versions"]] == ["tickets"]
