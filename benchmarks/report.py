@@ -156,17 +156,36 @@ def write(report: Report, folder: Path) -> list[Path]:
     return [as_json, as_markdown]
 
 
+def heading(title: str, facts: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
+    """The lines that a page of results begins with: command, commit, machine, load, versions, sizes."""
+    return [
+        f"# {title}, {facts['date'][:10]}",
+        "",
+        f"    {facts['command']}",
+        "",
+        f"Commit {facts['commit']}; {facts['system']}, {facts['memory_gib']} GiB; load average {facts['load_before']} "
+        f"before and {facts['load_after']} after; {facts['seconds']:.0f} s in all.  ",
+        "Versions: " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items()) + ".  ",
+        "Sizes: " + ", ".join(f"{name} {size}" for name, size in sizes.items()) + ".",
+        "",
+    ]
+
+
 def _ratio_headings(report: Report) -> list[str]:
-    return [f"vs {name}" for name in report.systems if name != OURS]
+    return [f"vs {name}" for name in _peers(report)]
+
+
+def _peers(report: Report) -> list[str]:
+    """Those it is held against; its own other ways are columns, and no peers."""
+    return [name for name in report.systems if not name.startswith(OURS)]
 
 
 def _cells(report: Report, figures: Figures) -> list[str]:
     cells = [f"{figures.row.title}, {figures.row.unit}"]
     cells += [_number(figures.median(name)) for name in report.systems]
-    for name in report.systems:
-        if name != OURS:
-            ratio = figures.ratio(name)
-            cells.append("" if ratio is None else f"{_number(ratio)}×")
+    for name in _peers(report):
+        ratio = figures.ratio(name)
+        cells.append("" if ratio is None else f"{_number(ratio)}×")
     return [*cells, figures.row.aim]
 
 
@@ -195,15 +214,7 @@ def _markdown(report: Report) -> str:
     facts = report.facts
     headings = ["", *report.systems, *_ratio_headings(report), "aim", "met"]
     lines = [
-        f"# {report.theme}, {facts['cpu']} ({facts['cores']} cores), {facts['date'][:10]}",
-        "",
-        f"    {facts['command']}",
-        "",
-        f"Commit {facts['commit']}; {facts['system']}, {facts['memory_gib']} GiB; load average {facts['load_before']} "
-        f"before and {facts['load_after']} after; {facts['seconds']:.0f} s in all.  ",
-        "Versions: " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items()) + ".  ",
-        "Sizes: " + ", ".join(f"{name} {size}" for name, size in report.sizes.items()) + ".",
-        "",
+        *heading(f"{report.theme}, {facts['cpu']} ({facts['cores']} cores)", facts, report.sizes),
         "| " + " | ".join(headings) + " |",
         "|---" + "|---:" * (len(headings) - 3) + "|---|---|",
     ]

@@ -22,6 +22,7 @@ from rich.console import Console
 # so it goes in without dependencies beside the MLflow of today.
 MLFLOW = "mlflow==3.17.2"
 FASTTRACKML = "fasttrackml==0.6.0"
+CLIENTS = ("trackio==0.43.0", "swanlab==0.10.3", "wandb==0.31.0")
 PATIENCE = 120.0  # seconds for a server's first answer: MLflow migrates its database first
 
 
@@ -31,17 +32,28 @@ class ServerFailed(RuntimeError):
 
 def peers_environment(folder: Path, console: Console) -> Path:
     """The `bin` folder of a virtual environment that holds both peers, made on first use."""
-    wanted = f"{MLFLOW} {FASTTRACKML} {sys.version.split()[0]}"
+    return _environment(folder, [[MLFLOW], ["--no-deps", FASTTRACKML]], console)
+
+
+def clients_environment(folder: Path, console: Console) -> Path:
+    """The `bin` folder of a virtual environment that holds the trackers without a server, made on first use."""
+    return _environment(folder, [list(CLIENTS)], console)
+
+
+def _environment(folder: Path, steps: list[list[str]], console: Console) -> Path:
+    """Each step is what one pip call installs."""
+    packages = [part for step in steps for part in step if not part.startswith("-")]
+    wanted = " ".join([*packages, sys.version.split()[0]])
     marker = folder / "installed"
     if marker.is_file() and marker.read_text() == wanted:
         return folder / "bin"
-    console.print(f"Installing {MLFLOW} and {FASTTRACKML} into {folder} (once; about 1 GB) ...")
+    console.print(f"Installing {', '.join(packages)} into {folder} (once; up to 1 GB) ...")
     if folder.exists():
         shutil.rmtree(folder)
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     install = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, MLFLOW], check=True)
-    subprocess.run([*install, "--no-deps", FASTTRACKML], check=True)
+    for step in steps:
+        subprocess.run([*install, *step], check=True)
     marker.write_text(wanted)
     return folder / "bin"
 

@@ -34,7 +34,7 @@ class ModelConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True)
     tokenizer: str | None = None
     """A folder or hub id; default: the model's own. Needed with `config`."""
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
-    """The type the weights are held in; `auto`: as they were saved."""
+    """The type the weights are held in; `auto`: as they were saved, or as `config` says."""
 
 
 class DataConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -85,6 +85,10 @@ class TrainingConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     label_smoothing: Share = 0.0
     clip: Rate = 1.0
     """The gradient's largest norm."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"
+    """`8bit`: a quarter of the memory for its states; `paged`: they move to the CPU's memory when the GPU's is full."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, a third more time."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """`bf16`: mixed precision; `auto`: bf16 where it is fast, on newer GPUs and on CPUs with AVX512-BF16 or AMX."""
     group_by_length: bool = True

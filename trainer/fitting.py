@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from trainer.batches import BatchOrder, Collator
 from trainer.config import TrainingConfig
 from trainer.heads import in_head
 from trainer.material import Examples
+from trainer.models import device_for
 
 SCHEDULES = {"constant": "constant_with_warmup"}
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw": "paged_adamw_32bit"}
 STAGING = ".partial"
 
 
@@ -63,6 +66,8 @@ class Fitter(Trainer):  # type: ignore[misc]
             head = self.settings.head_learning_rate or body
             optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, chosen)
             options.pop("lr")
+            if options.get("optim_bits") == 8:
+                keep_embeddings_whole(chosen)
             self.optimizer = optimizer(
                 [
                     {
@@ -139,11 +144,27 @@ def fit(
         outcome = trainer.train(resume_from_checkpoint=last)
     finally:
         config.use_cache = use_cache
+    # From here on the model answers in its own precision, as it will when it is loaded again, not in mixed.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    # A Trainer that is done holds its optimizer in a cycle: what follows needs the room.
+    del trainer
+    gc.collect()
     return Fit(outcome.global_step, outcome.training_loss, outcome.metrics["train_runtime"])
 
 
+def keep_embeddings_whole(model: PreTrainedModel) -> None:
+    """Their optimizer states stay in 32 bits, as the authors of 8-bit AdamW advise (arXiv:2110.02861)."""
+    import bitsandbytes  # takes a second, and few ask for it
+
+    overrides = bitsandbytes.optim.GlobalOptimManager.get_instance()
+    overrides.pid2config.clear()  # by identity: those of an earlier fit must not meet another parameter
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            overrides.override_config(module.weight, "optim_bits", 32)
+
+
 def arguments(settings: TrainingConfig, folder: Path, *, validate: bool) -> TrainingArguments:
-    on_cpu = settings.device == "cpu" or not torch.cuda.is_available()
+    on_cpu = device_for(settings.device).type == "cpu"
     return TrainingArguments(
         output_dir=str(folder),
         learning_rate=settings.learning_rate,
@@ -158,6 +179,9 @@ def arguments(settings: TrainingConfig, folder: Path, *, validate: bool) -> Trai
         weight_decay=settings.weight_decay,
         label_smoothing_factor=settings.label_smoothing,
         max_grad_norm=settings.clip,
+        optim=OPTIMIZERS.get(settings.optimizer, settings.optimizer),
+        activation_checkpointing=settings.gradient_checkpointing,
+        include_num_input_tokens_seen="non_padding",
         bf16=settings.precision == "bf16" or (settings.precision == "auto" and bf16_is_fast(on_cpu)),
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,

@@ -19,7 +19,7 @@ from trainer.fitting import fit
 from trainer.material import Material, domain_answers, encode, gather
 from trainer.memory import MemoryPeak
 from trainer.methods import Method, choose
-from trainer.models import Card, count_parameters, load_base, save
+from trainer.models import Card, count_parameters, device_for, load_base, save
 from trainer.probe import ForgettingProbe
 from tunescope.transformers import TunescopeCallback
 
@@ -84,8 +84,11 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     run = start_run(config, material, method, client, mode, resume, tags)
     with run:
+        device = device_for(config.train.device)
+        if any(wanted.before for wanted in config.evaluate):
+            model.to(device)
         before = ask(config, material.suites, model, tokenizer, say, base=True)
-        model = method.prepare(model, task=config.task, seed=config.train.seed)
+        model = method.prepare(model, task=config.task, seed=config.train.seed, device=device)
         trainable, total = count_parameters(model)
         probe = make_probe(config, material, tokenizer, run)
         watchers = [TunescopeCallback(run=run), *([probe] if probe else []), *callbacks]

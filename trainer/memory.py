@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -28,8 +27,6 @@ class MemoryPeak:
         self._thread = threading.Thread(target=self._sample, name="memory-peak", daemon=True)
 
     def __enter__(self) -> Self:
-        # A Trainer that is done holds its model in a cycle: it must not be counted against the next one.
-        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         self._thread.start()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import torch
@@ -30,6 +30,7 @@ from trainer.heads import head_names
 
 CARD = "tunescope.json"
 CLASSES = {"classification": AutoModelForSequenceClassification, "causal_lm": AutoModelForCausalLM}
+CPU = torch.device("cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": "auto"}
 
 
@@ -66,7 +67,9 @@ def load_base(config: ModelConfig, task: str, labels: list[str] | None, seed: in
         if config.config is not None:
             settings = dict(config.config)
             settings.setdefault("vocab_size", len(tokenizer))
-            model = CLASSES[task].from_config(AutoConfig.for_model(**settings, **options))
+            shape = AutoConfig.for_model(**settings, **options)
+            dtype = (shape.dtype or torch.float32) if config.dtype == "auto" else DTYPES[config.dtype]
+            model = CLASSES[task].from_config(shape, dtype=dtype)
         else:
             model = CLASSES[task].from_pretrained(source, dtype=DTYPES[config.dtype], **options)
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -77,6 +80,13 @@ def load_base(config: ModelConfig, task: str, labels: list[str] | None, seed: in
         # A classifier finds the end of a row by its padding.
         model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
+
+
+def device_for(wanted: Literal["auto", "cpu"]) -> torch.device:
+    """Where a model is trained and asked: this process's GPU, if there is one and it is not declined."""
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return CPU
+    return torch.device("cuda", torch.distributed.get_node_local_rank(fallback_rank=0))
 
 
 def find(config: ModelConfig) -> str | None:
@@ -112,8 +122,8 @@ def save(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, card: Card)
     staging.rename(folder)
 
 
-def load(folder: Path) -> Checkpoint:
-    """A model saved by `save`, or any causal LM's folder, ready to answer.
+def load(folder: Path, device: torch.device = CPU) -> Checkpoint:
+    """A model saved by `save`, or any causal LM's folder, on `device` and ready to answer.
 
     Raises `ModelError` if there is none.
     """
@@ -124,9 +134,10 @@ def load(folder: Path) -> Checkpoint:
     if adapter:
         if card.method["name"] == "qlora":
             chosen = methods.choose(card.method)
-            chosen.module.quantise(model, chosen.options, skip=head_names(model) if card.labels else [])
+            skip = head_names(model) if card.labels else []
+            chosen.module.quantise(model, chosen.options, skip=skip, device=device)
         model = attach(model, folder)
-    return Checkpoint(model.eval(), tokenizer, card)
+    return Checkpoint(model.to(device).eval(), tokenizer, card)
 
 
 def read_card(folder: Path) -> Card:

@@ -16,12 +16,13 @@ import tunescope
 from trainer import report
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
+from trainer.estimate import estimate
 from trainer.fitting import fit
 from trainer.loop import TrainResult, finished, train
 from trainer.material import Examples, encode, gather
 from trainer.memory import MemoryPeak
 from trainer.methods import choose
-from trainer.models import count_parameters, load_base
+from trainer.models import count_parameters, device_for, load_base
 from trainer.predict import predict
 from trainer.progress import ProgressBar, quiet
 
@@ -103,11 +104,13 @@ def memory_advice(config: TrainConfig) -> Iterator[None]:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         size = config.train.batch_size
-        advice = f"halve train.batch_size ({size}) and double train.accumulation" if size > 1 else "use method: qlora"
-        raise OutOfMemory(
-            f"out of memory: {advice}, or lower data.max_length ({config.data.max_length}); "
-            "--check shows what a config needs."
-        ) from error
+        advice = [] if config.train.gradient_checkpointing else ["set train.gradient_checkpointing"]
+        if size > 1:
+            advice.append(f"halve train.batch_size ({size}) and double train.accumulation")
+        elif config.method["name"] != "qlora":
+            advice.append("use method: qlora")
+        advice.append(f"lower data.max_length ({config.data.max_length})")
+        raise OutOfMemory(f"out of memory: {', or '.join(advice)}; --check shows what a config needs.") from error
 
 
 def check(configs: Sequence[TrainConfig]) -> None:
@@ -123,9 +126,12 @@ def check(configs: Sequence[TrainConfig]) -> None:
         with console.status(f"{config.name or config.project}: a few steps"), memory_advice(config):
             model, tokenizer = load_base(config.model, config.task, material.labels, config.train.seed)
             examples = encode(material, config, tokenizer)
-            model = method.prepare(model, task=config.task, seed=config.train.seed)
+            device = device_for(config.train.device)
+            model = method.prepare(model, task=config.task, seed=config.train.seed, device=device)
             size = config.train.batch_size * config.train.accumulation
             longest = sorted(examples.train, key=lambda example: len(example["input_ids"]))[-size:]
+            lengths = [len(example["input_ids"]) for example in longest[-config.train.batch_size :]]
+            needed = estimate(model, config.train, lengths)
             with tempfile.TemporaryDirectory() as folder:
                 pad = tokenizer.pad_token_id or 0
                 one_step = msgspec.structs.replace(config.train, max_steps=1, save_every=None)
@@ -140,3 +146,5 @@ def check(configs: Sequence[TrainConfig]) -> None:
         steps = config.train.max_steps or math.ceil(len(examples.train) / size * config.train.epochs)
         trainable, total = count_parameters(model)
         report.print_check(console, config, len(examples.train), steps, done.seconds / 3, peak.bytes, trainable, total)
+        if needed is not None:
+            report.print_needed(console, needed)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.config import TrainConfig
+from trainer.estimate import Estimate
 from trainer.exam import Scored
 from trainer.loop import TrainResult
 from tunescope import Client
@@ -108,6 +109,15 @@ def print_check(
         f"[bold]{config.name or config.project}[/]: {rows:,} rows, {steps:,} steps of {step_seconds:.2f} s, about "
         f"{duration(steps * step_seconds)} of training; {count(trainable)} of {count(total)} parameters trained; "
         f"peak memory {peak_bytes / 1e6:,.0f} MB"
+    )
+
+
+def print_needed(console: Console, needed: Estimate) -> None:
+    parts = ("weights", "gradients", "optimizer", "activations", "logits")
+    shares = ", ".join(f"{part} {getattr(needed, part) / 1e9:,.2f}" for part in parts)
+    console.print(
+        f"  on a GPU about {needed.peak / 1e9:,.2f} GB at most, and 1 GB for CUDA ({shares}; gradients come as "
+        "activations and logits go)"
     )
 
 

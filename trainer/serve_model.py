@@ -25,7 +25,7 @@ from trainer.data import prompt_ids
 from trainer.engine import Engine, Job, Piece, TooBusy, prompt_generator
 from trainer.errors import ConfigError, ModelError
 from trainer.generate import Prompt
-from trainer.models import Checkpoint, load
+from trainer.models import Checkpoint, device_for, load
 from trainer.progress import quiet
 
 DEFAULT_LIMIT = 256
@@ -96,14 +96,12 @@ def model_names(folders: Sequence[Path], names: Sequence[str]) -> list[str]:
 
 def load_to_serve(folder: Path) -> Checkpoint:
     """A causal LM, on the GPU if there is one, a LoRA adapter merged into its base."""
-    checkpoint = load(folder)
+    checkpoint = load(folder, device_for("auto"))
     if checkpoint.card.task != "causal_lm":
         raise ModelError(f"{folder}: a {checkpoint.card.task} model answers no chat.")
     model = checkpoint.model
     if checkpoint.card.method["name"] == "lora" and hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    if torch.cuda.is_available():
-        model = model.to("cuda")
     return checkpoint._replace(model=model.eval())
 
 

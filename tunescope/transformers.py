@@ -88,6 +88,9 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # Only the steps are timed: an evaluation between two logs says nothing about throughput.
+        if control.should_log or control.should_evaluate or control.should_save:
+            # What comes next waits for the GPU anyway, and what the GPU still has to do belongs to these steps.
+            wait_for_gpu()
         self._busy += time.perf_counter() - self._began
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
@@ -100,6 +103,8 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
             return
         values = renamed(logs)
         if self._training and "loss" in logs:
+            # The Trainer's own count of tokens a second includes evaluations and saving.
+            values.pop("train/train_tokens_per_second", None)
             values |= self._throughput(args, state) | peak_memory()
             if state.max_steps > 0:
                 values["train/progress"] = state.global_step / state.max_steps
@@ -216,6 +221,12 @@ def peak_memory() -> dict[str, float]:
     if torch is not None and torch.cuda.is_available():
         values["train/peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated() / (1 << 20)
     return values
+
+
+def wait_for_gpu() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def inventory(folder: Path) -> dict[str, Any]:

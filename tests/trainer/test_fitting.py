@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,60 @@ def test_resumed_is_as_if_never_interrupted(method: str, tokenizer: PreTrainedTo
     assert cut == {step: whole[step] for step in range(1, 8)}
     rest = losses(tokenizer, tmp_path / "cut", saving, method, resume=True)
     assert rest == {step: whole[step] for step in range(7, 11)}
+
+
+class Optimizers(TrainerCallback):  # type: ignore[misc]
+    """The first moment of each parameter, by its name, and the optimizer, as long as it is there."""
+
+    def __init__(self) -> None:
+        self.moments: dict[str, torch.Tensor] = {}
+        self.optimizer: Callable[[], Any] = lambda: None
+
+    def on_train_end(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
+    ) -> None:
+        states = optimizer.optimizer.state
+        self.moments = {
+            name: states[one].get("exp_avg", states[one].get("state1")) for name, one in model.named_parameters()
+        }
+        self.optimizer = weakref.ref(optimizer.optimizer)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "of_matrices", "of_embeddings"),
+    [
+        ("adamw", torch.float32, torch.float32),
+        ("paged_adamw", torch.float32, torch.float32),
+        ("adamw_8bit", torch.uint8, torch.float32),
+        ("paged_adamw_8bit", torch.uint8, torch.float32),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
+def test_optimizers_learn_and_keep_what_they_say(
+    optimizer: Any,
+    of_matrices: torch.dtype,
+    of_embeddings: torch.dtype,
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+) -> None:
+    watcher, seen = Losses(), Optimizers()
+    settings = msgspec.structs.replace(STEPS, optimizer=optimizer)
+    fit(llama(), Examples(sums(tokenizer)), settings, folder=tmp_path, pad_id=0, callbacks=[watcher, seen])
+    assert watcher.values[10] < 0.75 * watcher.values[1]
+    assert seen.moments["model.layers.0.mlp.up_proj.weight"].dtype == of_matrices
+    assert seen.moments["lm_head.weight"].dtype == of_matrices
+    assert seen.moments["model.embed_tokens.weight"].dtype == of_embeddings
+    # Its memory is free for what comes next.
+    assert seen.optimizer() is None
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_gradient_checkpointing_changes_no_loss(
+    method: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    recomputed = msgspec.structs.replace(STEPS, gradient_checkpointing=True)
+    kept = losses(tokenizer, tmp_path / "kept", method=method)
+    assert losses(tokenizer, tmp_path / "again", recomputed, method) == pytest.approx(kept, rel=1e-5)
 
 
 def test_resume_without_a_checkpoint_starts_over(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from trainer.fitting import fit
 from trainer.material import Examples
 from trainer.methods import choose, names
 from trainer.methods.qlora import Options, quantise
-from trainer.models import count_parameters
+from trainer.models import CPU, count_parameters
 
 
 def sums(tokenizer: PreTrainedTokenizerFast) -> list[Example]:
@@ -133,7 +133,7 @@ def gradients(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 def test_gradients_pass_through_four_bits_before_and_after_an_evaluation() -> None:
     """On processors with AVX512-BF16 an evaluation re-packs 4-bit weights and cuts the gradient, unless told."""
     model = llama()
-    quantise(model, Options(compute="fp32"), skip=[])
+    quantise(model, Options(compute="fp32"), skip=[], device=CPU)
     reference = dequantised(model)
     torch.manual_seed(1)
     ids = torch.randint(2, 258, (4, 16))
@@ -155,8 +155,8 @@ def test_output_layer_and_head_stay_out_of_four_bits() -> None:
         return {name for name, layer in model.named_modules() if isinstance(layer, bitsandbytes.nn.Linear4bit)}
 
     causal, encoder = llama(), bert()
-    quantise(causal, Options(), skip=[])
-    quantise(encoder, Options(), skip=["classifier", "pooler"])
+    quantise(causal, Options(), skip=[], device=CPU)
+    quantise(encoder, Options(), skip=["classifier", "pooler"], device=CPU)
     assert len(four_bit(causal)) == 2 * 7
     assert not any("lm_head" in name for name in four_bit(causal))
     assert len(four_bit(encoder)) == 2 * 6
@@ -169,6 +169,6 @@ def test_gpt2_whose_layers_are_transposed_is_quantised_too() -> None:
     ids = torch.randint(2, 258, (2, 8))
     with torch.no_grad():
         before = model(ids).logits
-        quantise(model, Options(compute="fp32"), skip=[])
+        quantise(model, Options(compute="fp32"), skip=[], device=CPU)
         after = model(ids).logits
     assert 0 < float((after - before).norm() / before.norm()) < 0.2

@@ -50,6 +50,22 @@ def test_an_adapter_on_a_base_built_in_memory_can_be_loaded(
     assert torch.equal(logits(loaded.model, loaded.tokenizer), logits(trained.model, trained.tokenizer))
 
 
+def test_mixed_precision_ends_with_the_training(sums_config: dict[str, Any]) -> None:
+    config = built(sums_config, train={**sums_config["train"], "precision": "bf16"})
+    trained = train(config)
+    loaded = load(Path(trained.result.model_folder))
+    assert torch.equal(logits(loaded.model, loaded.tokenizer), logits(trained.model, trained.tokenizer))
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("bfloat16", torch.bfloat16), ("auto", torch.float16)])
+def test_random_weights_are_held_in_the_type_asked_for(
+    dtype: Any, expected: torch.dtype, tokenizer_folder: Path
+) -> None:
+    config = ModelConfig(config={**LLAMA, "dtype": "float16"}, tokenizer=str(tokenizer_folder), dtype=dtype)
+    model, _ = load_base(config, "causal_lm", None, 0)
+    assert {parameter.dtype for parameter in model.parameters()} == {expected}
+
+
 def test_random_layers_start_from_the_seed(encoder_folder: Path, tokenizer_folder: Path) -> None:
     def head(seed: int) -> torch.Tensor:
         labels = ["a", "b", "c", "d"]

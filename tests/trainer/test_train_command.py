@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner, Result
 
-from tests.trainer.conftest import SUMS, TICKETS, write_jsonl
+from tests.trainer.conftest import SUMS, TICKETS, built, write_jsonl
 from trainer.probe import ForgettingProbe
+from trainer.program import OutOfMemory, memory_advice
 from tunescope import Client
 from tunescope.cli import app
 
@@ -113,6 +115,12 @@ def test_a_check_keeps_nothing(tickets_config: dict[str, Any], tmp_path: Path) -
     assert not (tmp_path / "journal").exists()
 
 
+def test_a_check_tells_what_a_gpu_would_need(sums_config: dict[str, Any], tmp_path: Path) -> None:
+    result = command(tmp_path, sums_config, "--check")
+    assert result.exit_code == 0, result.output
+    assert "on a GPU about 0.00 GB at most, and 1 GB for CUDA (weights 0.00, gradients 0.00" in result.stdout
+
+
 def test_offline_on_a_jsonl_of_ones_own(tickets_config: dict[str, Any], tmp_path: Path) -> None:
     own = [{"sentence": one["text"], "topic": one["label"]} for one in TICKETS]
     write_jsonl(tmp_path / "own.jsonl", own)
@@ -148,6 +156,8 @@ def test_two_variants_are_tracked_scored_and_compared(
     assert much["data_hash"] == much["config"]["data"]["hash"]
     assert much["metrics"]["tickets/accuracy"]["last"] > 0.9
     assert much["metrics"]["train/loss"]["count"] == 60
+    assert much["metrics"]["train/tokens_per_second"]["min"] > 0
+    assert "train/train_tokens_per_second" not in much["metrics"]
     assert much["metrics"]["eval/accuracy"]["count"] == 30
     links = client.run_links(much["id"])
     assert [version["name"] for version in links["model_versions"]] == ["tickets"]
@@ -200,3 +210,23 @@ def test_help_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "set train.gradient_checkpointing, or halve train.batch_size (8) and double train.accumulation, or lower"),
+        (
+            {"train": {"gradient_checkpointing": True, "batch_size": 1}},
+            "out of memory: use method: qlora, or lower data.max_length (32)",
+        ),
+        (
+            {"train": {"gradient_checkpointing": True, "batch_size": 1}, "method": {"name": "qlora"}},
+            "out of memory: lower data.max_length (32); --check",
+        ),
+    ],
+)
+def test_out_of_memory_says_what_to_change(changes: dict[str, Any], sentence: str, sums_config: dict[str, Any]) -> None:
+    with pytest.raises(OutOfMemory) as caught, memory_advice(built(sums_config, **changes)):
+        torch.empty(1 << 60)
+    assert sentence in str(caught.value)

@@ -1,8 +1,8 @@
 """Ways to fit a model to data: a file each, found by its name.
 
 A method is a module with `Options`, a msgspec struct of what can be set under `method:`, and
-`prepare(model, options, *, task, seed)`, which returns the model to train with `requires_grad` on what may move.
-Adding a method is adding a file.
+`prepare(model, options, *, task, seed, device)`, which returns the model to train with `requires_grad` on what may
+move. Adding a method is adding a file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import torch
 from transformers import PreTrainedModel
 
 from trainer.errors import ConfigError
@@ -27,8 +28,12 @@ class Method:
     options: msgspec.Struct
     module: Any
 
-    def prepare(self, model: PreTrainedModel, *, task: str, seed: int) -> PreTrainedModel:
-        return self.module.prepare(model, self.options, task=task, seed=seed)
+    def prepare(
+        self, model: PreTrainedModel, *, task: str, seed: int, device: torch.device | None = None
+    ) -> PreTrainedModel:
+        """The model to train. `device` is where that will be (default: where it is): a base that is quantised goes
+        there a layer at a time, so that it never needs room there in full."""
+        return self.module.prepare(model, self.options, task=task, seed=seed, device=device or model.device)
 
     def settings(self) -> dict[str, Any]:
         """The name and every option, defaults included: what a run's config records."""

@@ -34,7 +34,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     """Learn each column's magnitude apart from its direction."""
 
 
-def prepare(model: PreTrainedModel, options: Options, *, task: str, seed: int) -> PreTrainedModel:
+def prepare(model: PreTrainedModel, options: Options, *, task: str, seed: int, device: torch.device) -> PreTrainedModel:
     """Wraps `model` (in place) with adapters initialised from `seed` alone."""
     heads = head_names(model) if task == "classification" else []
     settings = LoraConfig(

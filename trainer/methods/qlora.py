@@ -24,14 +24,15 @@ class Options(lora.Options, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     double_quantisation: bool = True
 
 
-def prepare(model: PreTrainedModel, options: Options, *, task: str, seed: int) -> PreTrainedModel:
+def prepare(model: PreTrainedModel, options: Options, *, task: str, seed: int, device: torch.device) -> PreTrainedModel:
     """Quantises `model` (in place), then adapts it as LoRA does. Raises `ModelError` if no layer can be quantised."""
-    quantise(model, options, skip=head_names(model) if task == "classification" else [])
-    return lora.prepare(model, options, task=task, seed=seed)
+    quantise(model, options, skip=head_names(model) if task == "classification" else [], device=device)
+    return lora.prepare(model, options, task=task, seed=seed, device=device)
 
 
-def quantise(model: PreTrainedModel, options: Options, *, skip: list[str]) -> None:
-    """Swaps every linear layer but the output layer and those under a name in `skip` for a 4-bit one."""
+def quantise(model: PreTrainedModel, options: Options, *, skip: list[str], device: torch.device) -> None:
+    """Swaps every linear layer but the output layer and those under a name in `skip` for a 4-bit one on `device`,
+    where the rest of the model follows."""
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     chosen = [
         name
@@ -42,14 +43,14 @@ def quantise(model: PreTrainedModel, options: Options, *, skip: list[str]) -> No
         raise ModelError(f"{type(model).__name__} has no linear layer to quantise.")
     for name in chosen:
         parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, four_bit(model.get_submodule(name), options))
-    model.requires_grad_(False)
+        setattr(model.get_submodule(parent), last, four_bit(model.get_submodule(name), options, device))
+    model.to(device).requires_grad_(False)
     # What PEFT asks to tell a 4-bit base from a plain one.
     marked: Any = model
     marked.is_loaded_in_4bit = True
 
 
-def four_bit(layer: nn.Linear | Conv1D, options: Options) -> Any:
+def four_bit(layer: nn.Linear | Conv1D, options: Options, device: torch.device) -> Any:
     # GPT-2's Conv1D is a linear layer with its matrix transposed.
     weight = layer.weight.data.T if isinstance(layer, Conv1D) else layer.weight.data
     outputs, inputs = weight.shape
@@ -73,4 +74,4 @@ def four_bit(layer: nn.Linear | Conv1D, options: Options) -> Any:
     # With AVX512-BF16 the first evaluation re-packs the weights for speed, and from then on no gradient passes
     # through them: training goes on with a right loss and a wrong gradient.
     swapped.support_avx512bf16_for_cpu = False
-    return swapped.to(layer.weight.device)  # quantises
+    return swapped.to(device)  # quantises
