@@ -24,6 +24,7 @@ from service.store.migrate import prepare
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
 JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
+JOURNAL_BYTES = 64 * 2**20  # what stays of SQLite's journal after it has grown
 _JSON: dict[str, Any] = {
     "json_serializer": lambda value: orjson.dumps(value, option=JSON_OPTIONS).decode(),
     "json_deserializer": orjson.loads,
@@ -100,6 +101,12 @@ class Database:
             if session.info.pop("first", False):
                 self._write_lock.release()
 
+    def checkpoint(self) -> None:
+        """Bring what SQLite's journal holds into the file, beside writers: none of them has to do it then."""
+        if self.is_sqlite:
+            with self.engine.connect() as connection:
+                connection.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def ready(self) -> bool:
         try:
             with self.engine.connect() as connection:
@@ -123,7 +130,10 @@ def _sqlite_engine(url: str) -> Engine:
         # Transactions are ours to begin: the driver's implicit BEGIN would take its lock too late.
         connection.isolation_level = None
         for pragma in (
+            # A new file can shrink when runs are purged. It counts only before anything is written.
+            "auto_vacuum=INCREMENTAL",
             "journal_mode=WAL",
+            f"journal_size_limit={JOURNAL_BYTES}",
             "synchronous=NORMAL",
             "foreign_keys=ON",
             "busy_timeout=30000",

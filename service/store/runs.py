@@ -60,8 +60,12 @@ class Place:
 
 
 def project_id(session: Session, name: str) -> int:
-    """The id of the project of this name, made when it is new."""
+    """The id of the project of this name: made when it is new, and taken out of the bin (its runs are not)."""
     found = session.exec(select(Project).where(Project.name == name)).first()
+    if found is not None and found.deleted_at is not None:
+        session.refresh(found, with_for_update=True)
+        found.deleted_at = None
+        session.flush()
     if found is None:
         now = time.time()
         found = Project(name=name, created_at=now, updated_at=now)

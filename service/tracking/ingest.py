@@ -21,10 +21,11 @@ import numpy as np
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlmodel import Session
 
-from service.errors import Conflict, Invalid, NotFound, ServiceError, Unavailable
+from service.errors import Conflict, Invalid, ServiceError, Unavailable
 from service.store import batches, series
 from service.store.database import Database
 from service.store.points import Points
+from service.tracking import runs
 from service.tracking.schemas import BatchReceipt
 
 log = logging.getLogger(__name__)
@@ -42,10 +43,6 @@ class BatchGap(Conflict):
     """A batch before this one is missing: send that first."""
 
     code = "batch_gap"
-
-
-class RunUnknown(NotFound):
-    code = "run_not_found"
 
 
 class StorageUnavailable(Unavailable):
@@ -188,7 +185,7 @@ class Ingest:
         """Wait until the batch is committed (or was before).
 
         Raises:
-            RunUnknown, BatchGap, StorageUnavailable
+            RunNotFound, RunInBin, BatchGap, StorageUnavailable
         """
         return await self.write(lambda session: self.apply(session, run_id, batch, columns))
 
@@ -296,7 +293,7 @@ class Ingest:
         """Store a batch, unless it has been stored."""
         tally = batches.locked(session, run_id)
         if tally is None:
-            raise RunUnknown(f"There is no run '{run_id}'.")
+            raise runs.missing(session, run_id)
         held = batches.last_batch(session, run_id, batch.writer)
         last = held or 0
         if batch.batch > last + 1:
