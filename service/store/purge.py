@@ -126,10 +126,12 @@ def forget_orphans(session: Session, hashes: Sequence[str]) -> None:
     session.connection().execute(sql.delete(OrphanBlob).where(col(OrphanBlob.sha256).in_(hashes)))
 
 
-def give_back(session: Session, pages: int) -> bool:
-    """Shrink a SQLite file by up to so many unused pages; False: there are none, or this file cannot shrink."""
+def give_back(session: Session, until: float) -> bool:
+    """Shrink a SQLite file, page by page, until that moment; False: nothing is unused, or this file cannot shrink."""
     run = session.connection().exec_driver_sql
     if run("PRAGMA auto_vacuum").scalar() != 2 or not run("PRAGMA freelist_count").scalar():
         return False
-    run(f"PRAGMA incremental_vacuum({pages:d})").all()
+    while run("PRAGMA freelist_count").scalar() and time.monotonic() < until:
+        # Of a number of pages, Python's driver would free the first: it steps once through what answers no columns.
+        run("PRAGMA incremental_vacuum(1)")
     return True

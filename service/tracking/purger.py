@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 DAY = 86_400.0
 STEP_SECONDS = 0.01  # a step goes on for about so long; a writer waits for one at most
 REST = 2.0  # seconds of rest for each second of a step
-PAGES = 64  # of a SQLite file, given back in one step
 SWEEP_SECONDS = 600.0
 RETRY_SECONDS = 30.0
 # Uploads write a file first and its row later. No upload takes so long between the two.
@@ -85,7 +84,7 @@ class Purger:
         self._steps(lambda session: bool(bin_store.put_stragglers(session)))
         condemn(self._database, time.time() - self._keep)
         if self._steps(lambda session: store.some(session, time.monotonic() + STEP_SECONDS)):
-            self._steps(lambda session: store.give_back(session, PAGES))
+            self._steps(lambda session: store.give_back(session, time.monotonic() + STEP_SECONDS))
         while not self._stopping and self._remove_files():
             pass
 

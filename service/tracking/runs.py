@@ -32,7 +32,7 @@ class RunExists(Conflict):
     code = "run_exists"
 
 
-class RunInBin(Conflict):
+class RunInBin(NotFound):
     """The run is deleted, and can be restored."""
 
     code = "run_in_bin"
@@ -48,7 +48,7 @@ def create(session: Session, given: RunCreate) -> Run:
     if held is not None:
         return _resume(session, held, given)
     if given.id and store.exists(session, given.id):
-        raise missing(session, given.id)
+        raise RunExists(f"The run '{given.id}' is in the bin. Restore it, or choose another id.")
     if given.resume == "must":
         raise RunNotFound(f"There is no run '{given.id}' to resume. Leave `resume` out to start a new one.")
     now = time.time()

@@ -87,7 +87,7 @@ def test_a_run_goes_into_the_bin_and_comes_back_whole(client: TestClient, full_r
         assert client.delete(f"{API}/runs/{full_run}").status_code == 204
     assert listed(client) == []
     refused = client.get(f"{API}/runs/{full_run}")
-    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "run_in_bin")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "run_in_bin")
     (item,) = bin_of(client)["items"]
     assert (item["id"], item["points"], item["kept"]) == (full_run, 900, None)
     assert item["bytes"] == 900 * 8 + len(b"content")
@@ -119,13 +119,14 @@ def test_logging_to_a_run_in_the_bin_is_refused_with_what_to_do(client: TestClie
     for answer in (
         client.post(f"{API}/runs/{full_run}/batches", json=body),
         client.patch(f"{API}/runs/{full_run}", json={"notes": "x"}),
-        client.post(f"{API}/runs", json={"project": "p", "id": full_run, "resume": "allow"}),
         client.put(f"{API}/runs/{full_run}/artifacts/new", content=b"x"),
     ):
-        assert answer.status_code == 409, answer.text
+        assert answer.status_code == 404, answer.text
         error = answer.json()["error"]
         assert error["code"] == "run_in_bin"
         assert f"tunescope runs restore {full_run}" in error["message"]
+    again = client.post(f"{API}/runs", json={"project": "p", "id": full_run, "resume": "allow"})
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "run_exists")
 
 
 def test_many_runs_by_query_by_id_and_never_by_accident(client: TestClient) -> None:
