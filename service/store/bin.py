@@ -154,7 +154,7 @@ def runs(session: Session, project: str | None, after: tuple[float, str] | None,
     rows: Sequence[Any] = session.connection().execute(query).all()
     sizes = sql.select(col(Artifact.run_id), func.sum(col(Artifact.size))).group_by(col(Artifact.run_id))
     own = sizes.where(col(Artifact.run_id).in_([row[0] for row in rows]))
-    files = {run_id: size for run_id, size in session.connection().execute(own)}
+    files: dict[str, int] = dict(iter(session.connection().execute(own)))
     return [
         BinnedRun(run_id, name, owner, at, points, points * POINT_BYTES + int(files.get(run_id, 0)))
         for run_id, name, owner, at, points in rows

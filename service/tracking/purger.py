@@ -23,7 +23,7 @@ from service.tracking.alerts import DATABASE_AWAY
 logger = logging.getLogger(__name__)
 
 DAY = 86_400.0
-STEP_SECONDS = 0.01  # a step goes on for about so long; a writer waits for one at most
+STEP_SECONDS = 0.005  # a step goes on for about so long; a writer waits for one at most
 REST = 2.0  # seconds of rest for each second of a step
 SWEEP_SECONDS = 600.0
 RETRY_SECONDS = 30.0
