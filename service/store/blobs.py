@@ -36,9 +36,13 @@ class BlobStore:
         # What was stored long ago is stored anew: `discard` goes by the age of a file.
         if age is None or age > FRESH_SECONDS:
             temporary = self._temporary()
-            with self._files.open(temporary, "wb") as handle:
-                handle.write(data)
-                self._sync(handle)
+            try:
+                with self._files.open(temporary, "wb") as handle:
+                    handle.write(data)
+                    self._sync(handle)
+            except BaseException:
+                self._drop(temporary)
+                raise
             self._place(temporary, sha256)
         return sha256
 
@@ -57,8 +61,7 @@ class BlobStore:
                     handle.write(chunk)
                 self._sync(handle)
         except BaseException:
-            if self._files.exists(temporary):
-                self._files.rm(temporary)
+            self._drop(temporary)
             raise
         sha256 = digest.hexdigest()
         self._place(temporary, sha256)
@@ -115,6 +118,10 @@ class BlobStore:
     def _temporary(self) -> str:
         self._files.makedirs(f"{self._root}/incoming", exist_ok=True)
         return f"{self._root}/incoming/{uuid.uuid4().hex}"
+
+    def _drop(self, temporary: str) -> None:
+        if self._files.exists(temporary):
+            self._files.rm(temporary)
 
     def _place(self, temporary: str, sha256: str) -> None:
         self._files.makedirs(f"{self._root}/{sha256[:2]}", exist_ok=True)
