@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
@@ -162,6 +162,7 @@ def install(app: FastAPI, shapes: Mapping[str, Shape] | None = None) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(DataError, _impossible_value)
     app.add_exception_handler(OverflowError, _impossible_value)
-    for away in (OperationalError, InterfaceError, PoolTimeout):
+    # InternalError: what PostgreSQL says when it may only be read (a standby).
+    for away in (OperationalError, InterfaceError, InternalError, PoolTimeout):
         app.add_exception_handler(away, _storage_away)
     app.add_exception_handler(OSError, _disk_refuses)
