@@ -346,6 +346,6 @@ def test_what_is_large_and_odd_arrives(live_service: str, api: Client, tmp_path:
     assert stored["metrics"]["m11999"]["last_step"] == 2**63 - 2
     assert stored["metrics"]["low"]["min"] == -1e308
     found = {series["key"]: series["values"] for series in api.history(run.id, [*keys, "least", "m0"])}
-    assert found == {**dict.fromkeys(keys, [1e308]), "least": [5e-324], "m0": [0.0]}
+    assert found == {**{key: [1e308] for key in keys}, "least": [5e-324], "m0": [0.0]}
     page = api.list_runs(query="params.`many.key 7` is not null", metrics=["low"])
     assert [one["id"] for one in page["items"]] == [run.id]
