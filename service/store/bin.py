@@ -105,18 +105,17 @@ def project_is_purging(session: Session, project_id: int) -> bool:
     return session.get(Purge, ("project", str(project_id))) is not None
 
 
-def put_stragglers(session: Session) -> int:
-    """Move the next runs of projects that are in the bin after them; how many."""
+def stragglers(session: Session, after: tuple[int, str]) -> list[tuple[int, str, float]]:
+    """The next runs that are not in the bin though their project is: project, run, and when the project went there."""
     of_binned = (
-        select(Run.id, Project.deleted_at)
+        sql.select(col(Run.project_id), col(Run.id), col(Project.deleted_at))
         .join(Project, col(Project.id) == col(Run.project_id))
         .where(col(Project.deleted_at).is_not(None), col(Run.deleted_at).is_(None))
+        .where(sql.tuple_(col(Run.project_id), col(Run.id)) > sql.tuple_(*map(sql.literal, after)))
+        .order_by(col(Run.project_id), col(Run.id))
         .limit(STEP)
     )
-    found = session.exec(of_binned).all()
-    return sum(
-        put_runs(session, [i for i, at in found if at == when], when) for when in {at for _, at in found} if when
-    )
+    return [(owner, run_id, at or 0.0) for owner, run_id, at in session.connection().execute(of_binned)]
 
 
 def restore_companions(session: Session, project_id: int, deleted_at: float) -> int:

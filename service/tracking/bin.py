@@ -26,7 +26,7 @@ from service.tracking.bin_schemas import (
     PurgeStarted,
     RunsToDelete,
 )
-from service.tracking.purger import DAY, condemn
+from service.tracking.purger import DAY, condemn, follow_projects
 from service.tracking.search import parse
 
 KEPT_SHOWN = 100
@@ -119,13 +119,7 @@ def delete_project(database: Database, name: str) -> int:
         # The project first: nothing is logged to it by its name any more, and what is left follows at the next start.
         project.deleted_at = project.deleted_at or time.time()
         project.updated_at = time.time()
-    moved = 0
-    while True:
-        with database.write() as session:
-            some = store.put_stragglers(session)
-        if not some:
-            return moved
-        moved += some
+    return follow_projects(database)
 
 
 def restore_project(database: Database, name: str) -> int:

@@ -81,7 +81,7 @@ class Purger:
 
     def _work(self) -> None:
         """All there is to do now."""
-        self._steps(lambda session: bool(bin_store.put_stragglers(session)))
+        follow_projects(self._database)
         condemn(self._database, time.time() - self._keep)
         if self._steps(lambda session: store.some(session, time.monotonic() + STEP_SECONDS)):
             self._steps(lambda session: store.give_back(session, time.monotonic() + STEP_SECONDS))
@@ -131,3 +131,17 @@ def condemn(database: Database, before: float, project_id: int | None = None) ->
                 return going, kept
         going, after = going + len(found) - len(reasons), found[-1]
         kept.update(reasons)
+
+
+def follow_projects(database: Database) -> int:
+    """Move the runs of projects that are in the bin after them; how many had not been moved yet."""
+    moved, after = 0, (-1, "")
+    while True:
+        with database.read() as session:
+            found = bin_store.stragglers(session, after)
+        if not found:
+            return moved
+        with database.write() as session:
+            for when in {at for _, _, at in found}:
+                moved += bin_store.put_runs(session, [run_id for _, run_id, at in found if at == when], when)
+        after = found[-1][:2]
