@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
@@ -139,6 +139,14 @@ def _impossible_value(request: Request, error: Exception) -> JSONResponse:
     return error_response(request, 400, "impossible_value", message)
 
 
+def _statement_error(request: Request, error: Exception) -> JSONResponse:
+    """A value that SQLAlchemy could not bind: it wraps what went wrong."""
+    assert isinstance(error, StatementError)
+    if isinstance(error.orig, OverflowError):
+        return _impossible_value(request, error)
+    raise error
+
+
 def _storage_away(request: Request, error: Exception) -> JSONResponse:
     """The database does not answer or does not write: away, locked, read-only, its disk full."""
     cause = str(getattr(error, "orig", None) or error).splitlines()[0]
@@ -162,6 +170,7 @@ def install(app: FastAPI, shapes: Mapping[str, Shape] | None = None) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(DataError, _impossible_value)
     app.add_exception_handler(OverflowError, _impossible_value)
+    app.add_exception_handler(StatementError, _statement_error)
     # InternalError: what PostgreSQL says when it may only be read (a standby).
     for away in (OperationalError, InterfaceError, InternalError, PoolTimeout):
         app.add_exception_handler(away, _storage_away)

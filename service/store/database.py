@@ -24,11 +24,25 @@ from service.store import views
 from service.store.migrate import prepare
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
-JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
+_JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
 JOURNAL_BYTES = 64 * 2**20  # what stays of SQLite's journal after it has grown
 UNCERTAIN_SECONDS = 30.0  # a server that does not come back in that time has taken the answer with it
+
+
+def dump_json(value: Any) -> str:
+    """A value as a JSON column holds it.
+
+    Raises:
+        OverflowError: an integer has more than 64 bits.
+    """
+    try:
+        return orjson.dumps(value, option=_JSON_OPTIONS).decode()
+    except TypeError as error:
+        raise OverflowError(str(error)) from None
+
+
 _JSON: dict[str, Any] = {
-    "json_serializer": lambda value: orjson.dumps(value, option=JSON_OPTIONS).decode(),
+    "json_serializer": dump_json,
     "json_deserializer": orjson.loads,
 }
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import orjson
 import sqlalchemy as sql
 from sqlalchemy import Table, Text, and_, func, or_
 from sqlmodel import Session, col, select
 
 from service.store.cursor import Cursor, Statement, among
-from service.store.database import JSON_OPTIONS
+from service.store.database import dump_json
 from service.store.filters import Condition, Order, attribute, order_column, order_source, where
 from service.store.tables import Param, Project, Run, Tag
 
@@ -100,7 +99,7 @@ def get(session: Session, run_id: str) -> Run | None:
 def add(session: Session, run: Run) -> None:
     """Store a new run. `run` itself does not join the session: it is written once, as fast as can be."""
     values = {column.name: getattr(run, column.name) for column in _RUN.c}
-    values |= {name: orjson.dumps(values[name], option=JSON_OPTIONS).decode() for name in ("config", "environment")}
+    values |= {name: dump_json(values[name]) for name in ("config", "environment")}
     Cursor.of(session).run(_ADD, values)
 
 

@@ -263,7 +263,7 @@ class Ingest:
             return self._transaction([job])[0]
         except DATABASE_ERRORS as error:
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-            if isinstance(error, DataError | OverflowError):
+            if isinstance(error, DataError | OverflowError) or isinstance(getattr(error, "orig", None), OverflowError):
                 return ImpossibleValue(f"A value cannot be stored: {cause}.")
             log.exception("metrics could not be stored")
             return StorageUnavailable(f"The database did not take the batch: {cause}")

@@ -304,7 +304,8 @@ def test_a_hundred_kills_of_trainers(script: Script, live_service: str, api: Cli
         for trainer in trainers:
             trainer.kill()
             trainer.communicate()
-    assert {done.outcome for done in ship(journals, api)} == {"sent"}
+    # One that was killed before it logged anything has nothing new.
+    assert {done.outcome for done in ship(journals, api)} <= {"sent", "nothing new"}
     for run in runs:
         found, stored = values(api, run, "step"), api.get_run(run)
         assert found == journalled(journals / run) == [float(n) for n in range(len(found))]

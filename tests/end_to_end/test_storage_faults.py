@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -211,9 +211,11 @@ class OwnPostgres:
         head = int((self.folder / "postmaster.pid").read_text().splitlines()[0])
         import psutil
 
-        family = [*psutil.Process(head).children(recursive=True), psutil.Process(head)]
+        # The postmaster first: it would start again what is killed.
+        family = [psutil.Process(head), *psutil.Process(head).children(recursive=True)]
         for process in family:
-            process.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
         psutil.wait_procs(family, 10)
 
     def start(self) -> None:
@@ -294,11 +296,13 @@ def test_postgresql_is_killed_under_load(postgres_url: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_postgresql_is_killed_again_and_again(postgres_url: str, tmp_path: Path) -> None:
     kill_postgres(15, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_hundred_kills_of_the_service_under_load(live: LiveService) -> None:
     chance = random.Random(1)
 
