@@ -71,6 +71,32 @@ def runs(
     )
 
 
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def bin_page(project: str | None = None, cursor: str | None = None) -> Json:
+    return client().bin(project=project, cursor=cursor)
+
+
+def delete_runs(ids: Sequence[str]) -> None:
+    client().delete_runs(ids)
+    forget()
+
+
+def restore_runs(ids: Sequence[str]) -> None:
+    client().restore_runs(ids)
+    forget()
+
+
+def restore_project(name: str) -> None:
+    client().restore_project(name)
+    forget()
+
+
+def purge_bin(ids: Sequence[str] | None) -> None:
+    """These runs, or all that is in the bin."""
+    client().purge_bin(ids)
+    forget()
+
+
 @st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
 def filters(project: str) -> list[Json]:
     """The saved filters of a project."""

@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.store.blobs import BlobStore
 from service.store.database import Database
 from service.tracking import alert_routes as tracking_alerts
+from service.tracking import bin_routes as tracking_bin
 from service.tracking import compare_routes as tracking_compare
 from service.tracking import filter_routes as tracking_filters
 from service.tracking import media_routes as tracking_media
@@ -29,6 +30,7 @@ from service.tracking import routes as tracking
 from service.tracking.alerts import AlertWorker
 from service.tracking.ingest import Ingest
 from service.tracking.mlflow import face as mlflow
+from service.tracking.purger import Purger
 from service.tracking.webhooks import Deliveries
 
 DESCRIPTION = """Experiment tracking and evaluation for fine-tuned language models:
@@ -55,12 +57,15 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         app.state.alerts.start()
         app.state.ingest = Ingest(app.state.database, app.state.alerts.notice)
         app.state.ingest.start()
+        app.state.purger = Purger(app.state.database, app.state.blobs, settings.bin_days)
+        app.state.purger.start()
         app.state.traffic = Traffic(settings, app.state.database)
         await app.state.traffic.start()
         try:
             yield
         finally:
             await app.state.traffic.stop()
+            app.state.purger.stop()
             app.state.ingest.stop()
             app.state.alerts.stop()
             await app.state.deliveries.stop()
@@ -78,6 +83,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         health,
         gateway.router,
         tracking.router,
+        tracking_bin.router,
         tracking_alerts.router,
         tracking_registry.router,
         tracking_compare.router,

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 import uvicorn
 from rich.console import Console
+from sqlalchemy.exc import OperationalError
 
 from service.app import create_app, create_judge
 from service.auth import SCOPES, Scope, create_key
@@ -89,6 +90,10 @@ def serve(
         )
     except (DatabaseBusy, DatabaseTooNew) as error:
         console.print(f"[red]{error}[/]")
+        raise typer.Exit(1) from None
+    except (OSError, OperationalError) as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        console.print(f"[red]Cannot open {_shown_place(settings)}: {cause}[/]", soft_wrap=True)
         raise typer.Exit(1) from None
     finally:
         judge.close()

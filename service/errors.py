@@ -17,15 +17,19 @@ Faces that speak another protocol answer in its shape: `install` takes theirs by
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+# What a full or read-only disk says.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 # Status, code, message and details to the body of an answer.
 Shape = Callable[[int, str, str, dict[str, Any] | None], dict[str, Any]]
 
@@ -135,6 +139,29 @@ def _impossible_value(request: Request, error: Exception) -> JSONResponse:
     return error_response(request, 400, "impossible_value", message)
 
 
+def _statement_error(request: Request, error: Exception) -> JSONResponse:
+    """A value that SQLAlchemy could not bind: it wraps what went wrong."""
+    assert isinstance(error, StatementError)
+    if isinstance(error.orig, OverflowError):
+        return _impossible_value(request, error)
+    raise error
+
+
+def _storage_away(request: Request, error: Exception) -> JSONResponse:
+    """The database does not answer or does not write: away, locked, read-only, its disk full."""
+    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    message = f"The database did not take this: {cause}. Nothing of it is stored; send it again later."
+    return error_response(request, 503, "storage_unavailable", message)
+
+
+def _disk_refuses(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OSError)
+    if error.errno not in _DISK:
+        raise error
+    message = f"The artifact store cannot write: {error.strerror}. Nothing of it is stored; send it again later."
+    return error_response(request, 503, "storage_unavailable", message)
+
+
 def install(app: FastAPI, shapes: Mapping[str, Shape] | None = None) -> None:
     """Answer errors in the one shape, and below the path prefixes of `shapes` in theirs."""
     app.state.error_shapes = shapes or {}
@@ -143,3 +170,8 @@ def install(app: FastAPI, shapes: Mapping[str, Shape] | None = None) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(DataError, _impossible_value)
     app.add_exception_handler(OverflowError, _impossible_value)
+    app.add_exception_handler(StatementError, _statement_error)
+    # InternalError: what PostgreSQL says when it may only be read (a standby).
+    for away in (OperationalError, InterfaceError, InternalError, PoolTimeout):
+        app.add_exception_handler(away, _storage_away)
+    app.add_exception_handler(OSError, _disk_refuses)

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     silent_after_seconds: float = Field(
         60.0, gt=0, description="A running run without a heartbeat for this long is shown as silent."
     )
+    bin_days: float = Field(
+        30.0, ge=0, description="Days that deleted runs and projects can be restored; then they are purged."
+    )
     judge_idle_seconds: float = Field(
         300.0, gt=0, description="The process that scores and compares ends after so long without a request."
     )

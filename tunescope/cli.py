@@ -35,7 +35,10 @@ def found() -> dict[str, EntryPoint]:
 
 
 def command(entry: EntryPoint) -> Any:
-    """The sub-command of an entry point: a plain function; or, if its package is not installed, one that says so."""
+    """The sub-command of an entry point: a plain function, or a Typer app of several.
+
+    If its package is not installed, one that says so.
+    """
     single = typer.Typer(add_completion=False)
     try:
         gc.disable()  # an import makes many objects and no garbage: looking for some would take a sixth of its time
@@ -49,6 +52,8 @@ def command(entry: EntryPoint) -> Any:
         options = {"ignore_unknown_options": True, "allow_extra_args": True}
         single.command(entry.name, help=escape(needs), context_settings=options, add_help_option=False)(_refusal(needs))
     else:
+        if isinstance(function, typer.Typer):
+            return typer.main.get_command(function)
         single.command(entry.name)(function)
     return typer.main.get_command(single)
 

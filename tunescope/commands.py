@@ -43,7 +43,7 @@ def sync(
     console = Console(stderr=False, highlight=False)
     place = directory if directory is not None else _settings.directory()
     points = left = failed = 0
-    with _explained(console), Client(url, api_key) as client:
+    with explained(console), Client(url, api_key) as client:
         for done in sync_journals(place, client, clean=clean):
             points, left = points + done.points, left + done.left
             failed += done.outcome == "failed"
@@ -79,14 +79,14 @@ def compare(
     Example: tunescope compare 0198f0c2a7 0198f0c3b1 --suite intents --metric accuracy --margin 0.01
     """
     console = Console(highlight=False)
-    with _explained(console), Client(url, api_key) as client:
+    with explained(console), Client(url, api_key) as client:
         first, second = _shared_evaluations(client, baseline, candidate, suite)
         card = client.compare(first["id"], second["id"], metric=metric, margin=margin)
         names = [client.get_run(run_id)["name"] for run_id in (baseline, candidate)]
     console.print(_card(card, *names))
 
 
-class _explained:  # noqa: N801  (reads as a word at its call)
+class explained:  # noqa: N801  (reads as a word at its call)
     """Ends the command with one sentence instead of a traceback."""
 
     def __init__(self, console: Console) -> None:

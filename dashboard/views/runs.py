@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import alert_parts, components, data, formats, navigate, readings, saved_runs
+from dashboard import alert_parts, bin_parts, components, data, formats, navigate, readings, saved_runs
 from tunescope import ApiError
 
 Json = dict[str, Any]
@@ -21,6 +21,9 @@ CURSORS, QUESTION = "_runs_cursors", "_runs_question"
 
 def render() -> None:
     components.header("Runs", "Find runs by what they are and what they reached, and pick some to compare.")
+    if bin_parts.shown():
+        bin_parts.view(st.query_params.get("project"))
+        return
     projects = [project["name"] for project in data.projects()]
     if not projects:
         components.empty(
@@ -30,6 +33,7 @@ def render() -> None:
             icon="timeline",
             code="python",
         )
+        bin_parts.entrance()
         return
     project, state, query = filters(projects)
     table(project, combine(query, state))
@@ -85,6 +89,7 @@ def table(project: str | None, query: str | None) -> None:
         components.empty(
             "No run matches", "Nothing in this project is like that. Take a filter away.", icon="search_off"
         )
+        bin_parts.entrance()
         return
     if group_by:
         group_table(runs, group_by, metrics, bar, project, query, more=page["next_cursor"] is not None)
@@ -180,7 +185,7 @@ def run_table(runs: list[Json], shown: list[str], settings: list[str], *, every_
         rows = rows.drop(columns="Tags")
     return components.link_table(
         rows,
-        key="runs",
+        key=bin_parts.table_key(),
         column="Run",
         page="run",
         targets=[{"id": run["id"]} for run in runs],
@@ -214,12 +219,15 @@ def actions(chosen: list[str], by: str | None = None) -> None:
             navigate.go_to("compare", ids=",".join(chosen), baseline=chosen[-1], **averaged)
         if len(chosen) == 1 and st.button("Open", icon=":material/open_in_full:"):
             navigate.go_to("run", id=chosen[0])
+        if by is None and st.button("Delete", icon=":material/delete:"):
+            bin_parts.confirm_delete(chosen)
 
 
 def pager(cursor: str | None, following: str | None, n: int) -> None:
     """Pages forward by the service's cursor, and back along the cursors this session came by."""
     trail: list[str | None] = st.session_state.setdefault(CURSORS, [])
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right"):
+        bin_parts.entrance()
         st.caption(f"{formats.plural(n, 'run')} on this page", width="content")
         if cursor is not None and st.button("Back", icon=":material/chevron_left:"):
             before = trail.pop() if trail else None

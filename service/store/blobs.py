@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from service.errors import NotFound, TooLarge
+
+FRESH_SECONDS = 600.0
 
 
 class BlobNotFound(NotFound):
@@ -29,11 +32,17 @@ class BlobStore:
     def put(self, data: bytes) -> str:
         """Store `data`, return its SHA-256 in hex."""
         sha256 = hashlib.sha256(data).hexdigest()
-        if not self._files.exists(self._path(sha256)):
+        age = self._age(self._path(sha256))
+        # What was stored long ago is stored anew: `discard` goes by the age of a file.
+        if age is None or age > FRESH_SECONDS:
             temporary = self._temporary()
-            with self._files.open(temporary, "wb") as handle:
-                handle.write(data)
-                self._sync(handle)
+            try:
+                with self._files.open(temporary, "wb") as handle:
+                    handle.write(data)
+                    self._sync(handle)
+            except BaseException:
+                self._drop(temporary)
+                raise
             self._place(temporary, sha256)
         return sha256
 
@@ -55,8 +64,7 @@ class BlobStore:
                     handle.write(chunk)
                 self._sync(handle)
         except BaseException:
-            if self._files.exists(temporary):
-                self._files.rm(temporary)
+            self._drop(temporary)
             raise
         sha256 = digest.hexdigest()
         self._place(temporary, sha256)
@@ -72,9 +80,40 @@ class BlobStore:
         except FileNotFoundError:
             raise BlobNotFound(f"The file with SHA-256 {sha256} is missing from the artifact store.") from None
 
+    def discard(self, sha256: str, unused_seconds: float) -> bool:
+        """Remove a blob that nothing names. False: it was stored within `unused_seconds`, and stays.
+
+        Whoever uploads the same bytes meanwhile keeps them: in a folder, the file is first moved aside, and moved back
+        if it turns out to be new. An object store cannot move: there, an upload between two requests may be lost.
+        """
+        path = self._path(sha256)
+        age = self._age(path)
+        if age is None:
+            return True
+        if age < unused_seconds:
+            return False
+        if not isinstance(self._files, LocalFileSystem):
+            self._files.rm(path)
+            return True
+        aside = self._temporary()
+        Path(path).rename(aside)
+        if (self._age(aside) or 0.0) < unused_seconds:
+            Path(aside).rename(path)
+            return False
+        Path(aside).unlink()
+        return True
+
     def local_path(self, sha256: str) -> Path | None:
         """The blob as a file of this machine, or None when the store is elsewhere."""
         return Path(self._path(sha256)) if isinstance(self._files, LocalFileSystem) else None
+
+    def _age(self, path: str) -> float | None:
+        """Seconds since the file was written; None: there is none."""
+        try:
+            written = self._files.modified(path)
+        except FileNotFoundError:
+            return None
+        return time.time() - float(written.timestamp())
 
     def _path(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}"
@@ -82,6 +121,10 @@ class BlobStore:
     def _temporary(self) -> str:
         self._files.makedirs(f"{self._root}/incoming", exist_ok=True)
         return f"{self._root}/incoming/{uuid.uuid4().hex}"
+
+    def _drop(self, temporary: str) -> None:
+        if self._files.exists(temporary):
+            self._files.rm(temporary)
 
     def _place(self, temporary: str, sha256: str) -> None:
         self._files.makedirs(f"{self._root}/{sha256[:2]}", exist_ok=True)

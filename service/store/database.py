@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import IO, Any
 
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import SessionTransaction
 from sqlmodel import Session
 
@@ -23,9 +24,25 @@ from service.store import views
 from service.store.migrate import prepare
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
-JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
+_JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
+JOURNAL_BYTES = 64 * 2**20  # what stays of SQLite's journal after it has grown
+UNCERTAIN_SECONDS = 30.0  # a server that does not come back in that time has taken the answer with it
+
+
+def dump_json(value: Any) -> str:
+    """A value as a JSON column holds it.
+
+    Raises:
+        OverflowError: an integer has more than 64 bits.
+    """
+    try:
+        return orjson.dumps(value, option=_JSON_OPTIONS).decode()
+    except TypeError as error:
+        raise OverflowError(str(error)) from None
+
+
 _JSON: dict[str, Any] = {
-    "json_serializer": lambda value: orjson.dumps(value, option=JSON_OPTIONS).decode(),
+    "json_serializer": dump_json,
     "json_deserializer": orjson.loads,
 }
 
@@ -94,11 +111,45 @@ class Database:
         session = WriteSession(self._writing, info={"queue": self._write_lock if self.is_sqlite else None})
         try:
             yield session
-            session.commit()
+            self._commit(session)
         finally:
             session.close()
             if session.info.pop("first", False):
                 self._write_lock.release()
+
+    def _commit(self, session: Session) -> None:
+        """Commit. A connection that is lost just then says nothing: PostgreSQL is asked whether it has committed."""
+        if self.is_sqlite or not session.in_transaction():
+            session.commit()
+            return
+        session.flush()
+        transaction = session.connection().exec_driver_sql("SELECT pg_current_xact_id_if_assigned()::text").scalar()
+        try:
+            session.commit()
+        except DBAPIError as error:
+            if transaction is None or not error.connection_invalidated or not self._has_committed(transaction):
+                raise
+
+    def _has_committed(self, transaction: str) -> bool:
+        """Did this transaction of a lost connection commit? Waits for a server that is starting again."""
+        deadline = time.monotonic() + UNCERTAIN_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                with self.engine.connect() as connection:
+                    asked = text("SELECT pg_xact_status(CAST(:transaction AS xid8))")
+                    status = connection.execute(asked, {"transaction": transaction}).scalar()
+            except OperationalError:
+                status = "away"
+            if status not in ("away", "in progress"):
+                return status == "committed"
+            time.sleep(0.05)
+        return False
+
+    def checkpoint(self) -> None:
+        """Bring what SQLite's journal holds into the file, beside writers: none of them has to do it then."""
+        if self.is_sqlite:
+            with self.engine.connect() as connection:
+                connection.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def ready(self) -> bool:
         try:
@@ -123,7 +174,10 @@ def _sqlite_engine(url: str) -> Engine:
         # Transactions are ours to begin: the driver's implicit BEGIN would take its lock too late.
         connection.isolation_level = None
         for pragma in (
+            # A new file can shrink when runs are purged. It counts only before anything is written.
+            "auto_vacuum=INCREMENTAL",
             "journal_mode=WAL",
+            f"journal_size_limit={JOURNAL_BYTES}",
             "synchronous=NORMAL",
             "foreign_keys=ON",
             "busy_timeout=30000",

@@ -49,15 +49,15 @@ def prepare(engine: Engine) -> None:
             _create(connection)
 
 
-def upgrade(connection: Connection) -> None:
-    """Apply the migrations that are missing: all of them to an empty database."""
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Apply the migrations that are missing, up to `revision`: all of them to an empty database."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def _create(connection: Connection) -> None:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import orjson
 import sqlalchemy as sql
 from sqlalchemy import Table, Text, and_, func, not_, or_
 from sqlmodel import Session, col, select
 
 from service.store.cursor import Cursor, Statement, among
-from service.store.database import JSON_OPTIONS
+from service.store.database import dump_json
 from service.store.filters import Condition, Order, attribute, in_scope, order_column, order_index, order_source, where
 from service.store.tables import Param, Project, Run, Tag
 
@@ -33,7 +32,9 @@ _SHOWN = Statement(
     .join(Project, col(Project.id) == col(Run.project_id))
     .where(among(_RUN.c.id, "ids"))
 )
-_FIND_PROJECT = Statement(sql.select(col(Project.id)).where(col(Project.name) == sql.bindparam("name")))
+_FIND_PROJECT = Statement(
+    sql.select(col(Project.id), col(Project.deleted_at)).where(col(Project.name) == sql.bindparam("name"))
+)
 # What a run is that nothing is said about; its id, project and times always are.
 _BLANK = {column.name: None for column in _RUN.c} | {
     "status": "running",
@@ -68,13 +69,17 @@ class Place:
 
 
 def project_id(session: Session, name: str) -> int:
-    """The id of the project of this name, made when it is new."""
+    """The id of the project of this name: made when it is new, and taken out of the bin (its runs are not)."""
     found = Cursor.of(session).rows(_FIND_PROJECT, {"name": name})
-    if found:
+    if found and found[0][1] is None:
         return int(found[0][0])
-    now = time.time()
-    project = Project(name=name, created_at=now, updated_at=now)
-    session.add(project)
+    if found:
+        project = session.get_one(Project, found[0][0], with_for_update=True)
+        project.deleted_at = None
+    else:
+        now = time.time()
+        project = Project(name=name, created_at=now, updated_at=now)
+        session.add(project)
     session.flush()
     assert project.id is not None
     return project.id
@@ -105,7 +110,7 @@ def get(session: Session, run_id: str) -> Run | None:
 def add(session: Session, **columns: Any) -> SimpleNamespace:
     """Store a new run of these columns, and give it with all of them: written once, as fast as can be."""
     values = _BLANK | columns
-    texts = {name: orjson.dumps(values[name], option=JSON_OPTIONS).decode() for name in ("config", "environment")}
+    texts = {name: dump_json(values[name]) for name in ("config", "environment")}
     Cursor.of(session).run(_ADD, values | texts)
     return SimpleNamespace(**values)
 

@@ -21,11 +21,12 @@ import numpy as np
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlmodel import Session
 
-from service.errors import Conflict, Invalid, NotFound, ServiceError, Unavailable
+from service.errors import Conflict, Invalid, ServiceError, Unavailable
 from service.store import batches, console, series
 from service.store.console import Line
 from service.store.database import Database
 from service.store.points import Points
+from service.tracking import runs
 from service.tracking.schemas import BatchReceipt
 
 log = logging.getLogger(__name__)
@@ -44,10 +45,6 @@ class BatchGap(Conflict):
     """A batch before this one is missing: send that first."""
 
     code = "batch_gap"
-
-
-class RunUnknown(NotFound):
-    code = "run_not_found"
 
 
 class StorageUnavailable(Unavailable):
@@ -194,7 +191,7 @@ class Ingest:
         """Wait until the batch is committed (or was before).
 
         Raises:
-            RunUnknown, BatchGap, StorageUnavailable
+            RunNotFound, RunInBin, BatchGap, StorageUnavailable
         """
         return await self.write(lambda session: self.apply(session, run_id, batch, columns))
 
@@ -275,7 +272,7 @@ class Ingest:
             return self._transaction([job])[0]
         except DATABASE_ERRORS as error:
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-            if isinstance(error, DataError | OverflowError):
+            if isinstance(error, DataError | OverflowError) or isinstance(getattr(error, "orig", None), OverflowError):
                 return ImpossibleValue(f"A value cannot be stored: {cause}.")
             log.exception("metrics could not be stored")
             return StorageUnavailable(f"The database did not take the batch: {cause}")
@@ -305,7 +302,7 @@ class Ingest:
         """Store a batch, unless it has been stored."""
         tally = batches.locked(session, run_id)
         if tally is None:
-            raise RunUnknown(f"There is no run '{run_id}'.")
+            raise runs.missing(session, run_id)
         held = batches.last_batch(session, run_id, batch.writer)
         last = held or 0
         if batch.batch > last + 1:

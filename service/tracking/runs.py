@@ -32,6 +32,12 @@ class RunExists(Conflict):
     code = "run_exists"
 
 
+class RunInBin(NotFound):
+    """The run is deleted, and can be restored."""
+
+    code = "run_in_bin"
+
+
 class BadCursor(Invalid):
     code = "bad_cursor"
 
@@ -41,10 +47,10 @@ def create(session: Session, given: RunCreate, silent_after: float) -> dict[str,
     held = store.get(session, given.id) if given.id else None
     if held is not None:
         return show(session, [_resume(session, held, given)], silent_after)[0]
+    if given.id and store.exists(session, given.id):
+        raise RunExists(f"The run '{given.id}' is in the bin. Restore it, or choose another id.")
     if given.resume == "must":
         raise RunNotFound(f"There is no run '{given.id}' to resume. Leave `resume` out to start a new one.")
-    if given.id and store.exists(session, given.id):
-        raise RunExists(f"The run '{given.id}' is in the bin; choose another id.")
     now = time.time()
     run_id = given.id or new_id()
     run = store.add(
@@ -105,8 +111,15 @@ def _merge_config(session: Session, run: Run, changes: dict[str, Any]) -> None:
 def get(session: Session, run_id: str) -> Run:
     run = store.get(session, run_id)
     if run is None:
-        raise RunNotFound(f"There is no run '{run_id}'.")
+        raise missing(session, run_id)
     return run
+
+
+def missing(session: Session, run_id: str) -> RunNotFound | RunInBin:
+    """Why this run cannot be read or written."""
+    if store.exists(session, run_id):
+        return RunInBin(f"The run '{run_id}' is in the bin. Restore it (tunescope runs restore {run_id}) to go on.")
+    return RunNotFound(f"There is no run '{run_id}'.")
 
 
 def find(

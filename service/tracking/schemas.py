@@ -43,7 +43,7 @@ class RunCreate(Request):
 
 
 class RunUpdate(Request):
-    name: str | None = Field(None, min_length=1, max_length=250)
+    name: str = Field("", min_length=1, max_length=250, description="Absent: it keeps the one it has.")
     notes: str | None = None
     group: str | None = None
     tags: dict[str, str | None] = Field({}, description="Merged into the tags; null takes one away.")

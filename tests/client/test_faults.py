@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import shutil
 import signal
 import threading
+import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +287,66 @@ def test_a_caught_exit_is_no_crash(script: Script, live_service: str, api: Clien
     """
     out, _ = script(code, TUNESCOPE_URL=live_service).communicate(timeout=60)
     assert api.get_run(out.split()[0])["status"] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_hundred_kills_of_trainers(script: Script, live_service: str, api: Client, journals: Path) -> None:
+    """Four at a time: what is in the journals is what the service has in the end, each point once."""
+    chance = random.Random(2)
+    runs: list[str] = []
+    for _ in range(25):
+        trainers = [script(TRAINING.replace("ENDING", "pass"), TUNESCOPE_URL=live_service) for _ in range(4)]
+        for trainer in trainers:
+            assert trainer.stdout is not None
+            runs.append(trainer.stdout.readline().strip())
+        time.sleep(chance.uniform(0.0, 0.8))
+        for trainer in trainers:
+            trainer.kill()
+            trainer.communicate()
+    # One that was killed before it logged anything has nothing new.
+    assert {done.outcome for done in ship(journals, api)} <= {"sent", "nothing new"}
+    for run in runs:
+        found, stored = values(api, run, "step"), api.get_run(run)
+        assert found == journalled(journals / run) == [float(n) for n in range(len(found))]
+        assert (stored["status"], stored["points_stored"]) == ("crashed", len(found))
+
+
+def test_a_clock_that_jumps(live_service: str, api: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine's clock is set forward by a day, then back by a week: no point is lost, and the run is alive."""
+    real, shift = time.time, 0.0
+    monkeypatch.setattr("tunescope._recorder.time.time", lambda: real() + shift)
+    run = tunescope.init(url=live_service, dir=tmp_path, system_interval=None, quiet=True)
+    for step, shift in enumerate((0.0, 86_400.0, -7 * 86_400.0, 0.0)):  # noqa: B007  (read by the clock)
+        run.log({"n": float(step)}, step=step)
+        wait_until(lambda step=step: len(values(api, run.id, "n")) == step + 1)  # type: ignore[misc]
+        stored = api.get_run(run.id)
+        assert stored["status"] == "running"
+        assert stored["heartbeat_at"] <= real()
+    run.finish()
+    assert values(api, run.id, "n") == [0.0, 1.0, 2.0, 3.0]
+    assert api.get_run(run.id)["duration"] < 60
+
+
+def test_what_is_large_and_odd_arrives(live_service: str, api: Client, tmp_path: Path) -> None:
+    """12,000 metrics, 10 MB of params, a key of every class of Unicode, values and steps at their limits."""
+    odd = {chr(code) for code in range(0x21, 0x11000) if unicodedata.category(chr(code)) != "Cs"}
+    classes = {unicodedata.category(one): one for one in sorted(odd)}
+    keys = [f"metric/{name}/{one}" for name, one in classes.items()]
+    config = {"prompt": "long " * 200_000, "many": {f"key {n}": "x" * 900 for n in range(10_000)}, **classes}
+    run = tunescope.init("odd", config=config, url=live_service, dir=tmp_path, system_interval=None, quiet=True)
+    run.log({f"m{n}": float(n) for n in range(12_000)}, step=2**63 - 2)
+    run.log(dict.fromkeys(keys, 1e308) | {"low": -1e308, "least": 5e-324}, step=-(2**63))
+    report = run.finish(timeout=120)
+    assert report.left == 0
+    stored = api.get_run(run.id)
+    assert stored["points_stored"] == 12_000 + len(keys) + 2
+    assert stored["config"]["prompt"] == config["prompt"]
+    assert stored["config"]["many"] == config["many"]
+    assert {name: stored["config"][name] for name in classes} == classes
+    assert stored["metrics"]["m11999"]["last_step"] == 2**63 - 2
+    assert stored["metrics"]["low"]["min"] == -1e308
+    found = {series["key"]: series["values"] for series in api.history(run.id, [*keys, "least", "m0"])}
+    assert found == {**{key: [1e308] for key in keys}, "least": [5e-324], "m0": [0.0]}
+    page = api.list_runs(query="params.`many.key 7` is not null", metrics=["low"])
+    assert [one["id"] for one in page["items"]] == [run.id]

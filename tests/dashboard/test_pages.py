@@ -397,3 +397,20 @@ def test_the_launcher_passes_address_and_port() -> None:
     assert command[1:4] == ["-m", "streamlit", "run"]
     assert Path(command[4]) == APP
     assert {"--server.port=8600", "--server.address=0.0.0.0", "--server.headless=true"} <= set(command)
+
+
+def test_runs_are_deleted_and_come_back_from_the_bin(api: Client) -> None:
+    run = api.create_run(project="bin-page", name="thrown away")
+    api.delete_run(run["id"])
+    page = open_page("runs", view="bin", project="bin-page")
+    assert "kept for 30 days" in text(page)
+    assert list(page.dataframe[0].value["Run"]) == ["thrown away"]
+    api.restore_run(run["id"])
+    clear()
+    assert "The bin is empty" in text(open_page("runs", view="bin", project="bin-page"))
+    api.delete_project("bin-page")
+    clear()
+    page = open_page("runs", view="bin", project="bin-page")
+    assert "Project **bin-page**, 1 run" in text(page)
+    page.button(key="restore-bin-page").click().run()
+    assert [one["id"] for one in api.list_runs(project="bin-page")["items"]] == [run["id"]]

@@ -18,6 +18,7 @@ from service.settings import Settings
 from service.store import tables  # noqa: F401  (registers every table)
 from service.store.database import Database, DatabaseBusy
 from service.store.migrate import REVISIONS, DatabaseTooNew, upgrade
+from tests.conftest import wait_until
 
 
 def openapi() -> dict[str, Any]:
@@ -157,3 +158,33 @@ def test_off_loopback_keys_are_asked_for() -> None:
     assert Settings(host="0.0.0.0").auth_required
     assert not Settings(host="0.0.0.0", auth=False).auth_required
     assert not Settings().auth_required
+
+
+def test_an_older_database_is_upgraded_with_what_is_in_it(database_url: str, tmp_path: Path) -> None:
+    """A database of the first schema, with a run and its project in the bin, opens, and the bin is purged."""
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        else:
+            for kind, name in connection.execute(text("SELECT type, name FROM sqlite_master ORDER BY type DESC")).all():
+                if kind in ("view", "table") and not name.startswith("sqlite_"):
+                    connection.execute(text(f'DROP {kind} "{name}"'))
+        upgrade(connection, "0001")
+        connection.execute(text("INSERT INTO project (id, name, created_at, updated_at) VALUES (1, 'old', 0, 0)"))
+        columns = "id, project_id, name, status, created_at, heartbeat_at, deleted_at"
+        connection.execute(text(f"INSERT INTO run ({columns}) VALUES ('r', 1, 'n', 'finished', 0, 0, 1.0)"))
+        connection.execute(text("INSERT INTO param VALUES ('r', 'lr', '0.1', 0.1)"))
+    engine.dispose()
+    settings = Settings(data_dir=tmp_path / "data")
+    opened = Database(database_url)
+    with TestClient(create_app(settings, opened)) as client:
+
+        def left() -> int:
+            with opened.read() as session:
+                return int(session.connection().execute(text("SELECT count(*) FROM run")).scalar_one())
+
+        wait_until(lambda: left() == 0)  # it has been there for longer than its days
+        assert client.get("/api/v1/bin").json()["n_runs"] == 0
+    opened.close()

@@ -6,6 +6,7 @@ the artifact store, named by their SHA-256.
 """
 
 from service.store.tables.access import ApiKey
+from service.store.tables.bin import OrphanBlob, Purge
 from service.store.tables.columns import new_id
 from service.store.tables.evaluation import Evaluation, Suite
 from service.store.tables.experiments import (
@@ -64,11 +65,13 @@ __all__ = [
     "ModelAlias",
     "ModelVersion",
     "ModelVersionTag",
+    "OrphanBlob",
     "Outcome",
     "Param",
     "Policy",
     "Project",
     "ProjectTag",
+    "Purge",
     "RegisteredModel",
     "RegisteredModelTag",
     "Run",

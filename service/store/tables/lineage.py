@@ -61,7 +61,7 @@ class LoggedModelMetric(SQLModel, table=True):
     __table_args__ = (Index("ix_logged_model_metric_model_id_key", "model_id", "key"),)
     id: int | None = Field(default=None, sa_column=big_key())
     model_id: str = Field(foreign_key="logged_model.id")
-    run_id: str = Field(foreign_key="run.id")
+    run_id: str = Field(foreign_key="run.id", index=True)
     key: str
     value: float | None = None
     # NaN and infinities by name; `value` is null then.

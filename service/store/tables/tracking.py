@@ -32,8 +32,12 @@ class Run(SQLModel, table=True):
     run without a heartbeat is reported as silent when it is read; silence is not stored)."""
 
     __tablename__ = "run"
-    # Few of all runs are running: what keeps an eye on those reads no others.
-    __table_args__ = (Index("ix_run_project_id_id", "project_id", "id"), Index("ix_run_status", "status"))
+    # Few of all runs are running, and few are in the bin: what keeps an eye on those reads no others.
+    __table_args__ = (
+        Index("ix_run_project_id_id", "project_id", "id"),
+        Index("ix_run_status", "status"),
+        partial_index("ix_run_bin", "deleted_at", "id", where="deleted_at IS NOT NULL"),
+    )
     id: str = Field(default_factory=new_id, primary_key=True)
     project_id: int = Field(foreign_key="project.id")
     name: str
@@ -220,7 +224,7 @@ class Delivery(SQLModel, table=True):
     __tablename__ = "delivery"
     __table_args__ = (Index("ix_delivery_due", "done", "next_attempt_at"),)
     webhook_id: str = Field(primary_key=True, foreign_key="webhook.id")
-    alert_id: str = Field(primary_key=True, foreign_key="alert.id")
+    alert_id: str = Field(primary_key=True, foreign_key="alert.id", index=True)
     event: str = Field(primary_key=True)
     created_at: float
     attempts: int = 0

@@ -1,0 +1,147 @@
+"""What a purge costs everybody else: the latency of a writer while a large run is deleted for good.
+
+    python benchmarks/purge.py            # 10 million points, about two minutes
+    python benchmarks/purge.py --quick    # a tenth of it
+
+One writer sends small batches without a pause: first with nothing else going on, then while the run is purged.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import typer
+from report import OURS, REPOSITORY, Figures, Report, Row, machine_facts, show, write
+from rich.console import Console
+from servers import running
+
+from tunescope import Client
+
+KEYS = 10
+BATCH_POINTS = 10_000  # of each metric
+AT_MOST = 50.0
+
+
+class PurgeIncomplete(RuntimeError):
+    """Something of the run is left, or the file did not shrink."""
+
+
+def packed(writer: str, number: int, points: int, keys: int = KEYS) -> bytes:
+    steps = np.arange((number - 1) * points, number * points, dtype="<i8")
+    values = np.random.default_rng(number).normal(size=points).astype("<f8").tobytes()
+    times = (1.7e9 + steps / 10).astype("<f8").tobytes()
+    columns = [{"key": f"m{n}", "step": steps.tobytes(), "time": times, "value": values} for n in range(keys)]
+    return msgspec.msgpack.encode({"writer": writer, "batch": number, "metrics": columns})
+
+
+def fill(client: Client, points: int) -> str:
+    run_id = str(client.create_run(project="purge")["id"])
+    for number in range(1, points // (BATCH_POINTS * KEYS) + 1):
+        client.send_batch(run_id, packed("filler", number, BATCH_POINTS))
+    client.update_run(run_id, status="finished")
+    return run_id
+
+
+def latencies(client: Client, run_id: str, numbers: Iterator[int], go_on: Callable[[], bool]) -> list[float]:
+    """Milliseconds of each of the batches that one writer sends, of 10 points each."""
+    found = []
+    while go_on():
+        body = packed("writer", next(numbers), 1)
+        begun = time.perf_counter()
+        client.send_batch(run_id, body)
+        found.append(1000 * (time.perf_counter() - begun))
+    return found
+
+
+def lasting(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() < end
+
+
+def measure(url: str, database: Path, points: int, quiet_seconds: float) -> list[Figures]:
+    numbers = iter(range(1, 1 << 40))
+    with Client(url) as client, Client(url) as watcher:
+        big = fill(client, points)
+        writer = str(client.create_run(project="purge")["id"])
+        latencies(client, writer, numbers, lasting(2 * quiet_seconds))  # what is left to be joined is joined meanwhile
+        quiet = latencies(client, writer, numbers, lasting(quiet_seconds))
+        full = database.stat().st_size
+        watcher.delete_run(big)
+        watcher.purge_bin([big])
+        state = {"asked": 0.0, "left": 1}
+
+        def purging() -> bool:
+            if time.monotonic() > state["asked"] + 0.5:
+                state.update(asked=time.monotonic(), left=watcher.bin()["n_purging"])
+            return bool(state["left"])
+
+        begun = time.monotonic()
+        busy = latencies(client, writer, numbers, purging)
+        seconds = time.monotonic() - begun
+        busy += latencies(client, writer, numbers, lasting(2 * quiet_seconds))  # the file shrinks
+        small = database.stat().st_size
+    if small > full / 2:
+        raise PurgeIncomplete(f"{database} had {full:,} bytes and has {small:,}")
+    return [
+        *summary("quiet", "a batch of 10 points, nothing else going on", quiet),
+        *summary("purging", "the same while the run is purged", busy, AT_MOST),
+        figures("seconds", "until the run is gone", "s", seconds),
+        figures("before", "database file before", "MiB", full / 2**20),
+        figures("after", "database file after", "MiB", small / 2**20),
+    ]
+
+
+def summary(key: str, title: str, found: list[float], at_most: float | None = None) -> list[Figures]:
+    cuts = statistics.quantiles(found, n=100)
+    return [
+        figures(f"{key}-p50", f"{title}, p50", "ms", cuts[49]),
+        figures(f"{key}-p99", f"{title}, p99", "ms", cuts[98]),
+        figures(f"{key}-max", f"{title}, longest", "ms", max(found), at_most),
+    ]
+
+
+def figures(key: str, title: str, unit: str, value: float, at_most: float | None = None) -> Figures:
+    return Figures(Row(key, title, unit, at_most=at_most), {OURS: [value]})
+
+
+def main(
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the points.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the JSON and Markdown files; default: results/, for whole runs only.")
+    ] = None,
+    command: Annotated[
+        str, typer.Option("--tunescope", help="How Tunescope is started.")
+    ] = f"{shlex.quote(sys.executable)} -m tunescope serve",
+) -> None:
+    """Measure what writers notice of a purge."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    points = 1_000_000 if quick else 10_000_000
+    facts = machine_facts("tunescope", "fastapi", "sqlmodel", "sqlalchemy", "uvicorn", "msgspec", "httpx2")
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tunescope-purge-") as name, console.status("measuring"):
+        folder = Path(name)
+        full = [*shlex.split(command), "--port", "{port}", "--data-dir", str(folder / "data")]
+        with running(OURS, full, folder, "/healthz", PYTHONPATH=str(REPOSITORY)) as server:
+            database = folder / "data/tunescope.db"
+            found = measure(f"http://127.0.0.1:{server.port}", database, points, 2.0 if quick else 10.0)
+    facts |= {"load_after": round(os.getloadavg()[0], 2), "seconds": time.monotonic() - begun}
+    notes = ["The writer shares the two cores with the service: its own pauses for breath are in its latencies."]
+    report = Report("purge", [OURS], found, {"points of the purged run": points, "metrics": KEYS}, notes, facts)
+    show(report, console)
+    results = out or (None if quick else REPOSITORY / "benchmarks/results")
+    for path in write(report, results) if results else ():
+        console.print(f"  wrote {path}", style="dim")
+
+
+if __name__ == "__main__":
+    typer.run(main)

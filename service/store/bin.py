@@ -1,0 +1,246 @@
+"""The bin: what is deleted waits there, is listed, and comes back, until it is purged (`purge.py`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from service.store.tables import (
+    Artifact,
+    Audit,
+    Evaluation,
+    LoggedModel,
+    ModelVersion,
+    Project,
+    Purge,
+    Run,
+    RunModel,
+)
+from service.store.upserts import upsert
+
+STEP = 500  # runs that move in one transaction
+POINT_BYTES = 8  # about what a point takes on disk once chunks are joined
+
+_BINNED = col(Run.deleted_at).is_not(None)
+_PURGING = sql.exists().where(col(Purge.kind) == "run", col(Purge.id) == col(Run.id))
+_PROJECT_PURGING = sql.exists().where(
+    col(Purge.kind) == "project", col(Purge.id) == sql.cast(col(Project.id), sql.String)
+)
+
+
+@dataclass(frozen=True)
+class BinnedRun:
+    """A run in the bin. `bytes` is an estimate: its points once packed, and its artifacts."""
+
+    id: str
+    name: str
+    project: str
+    deleted_at: float
+    points: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class BinnedProject:
+    name: str
+    deleted_at: float
+    n_runs: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the bin holds, and how many runs are on their way out of it for good."""
+
+    n_runs: int
+    bytes: int
+    n_purging: int
+
+
+# --- in, and out again ---
+
+
+def put_runs(session: Session, ids: Sequence[str], at: float) -> int:
+    """Move these runs into the bin; how many were not there yet. Give `STEP` ids at most."""
+    move = sql.update(Run).where(col(Run.id).in_(ids), col(Run.deleted_at).is_(None))
+    return session.connection().execute(move.values(deleted_at=at)).rowcount
+
+
+def restore_runs(session: Session, ids: Sequence[str]) -> int:
+    """Take these runs out, and their projects if those are in the bin too; what is being purged stays.
+
+    A project comes back without its other runs.
+    """
+    back = sql.update(Run).where(col(Run.id).in_(ids), _BINNED, ~_PURGING)
+    moved = session.connection().execute(back.values(deleted_at=None).returning(col(Run.project_id))).scalars().all()
+    owners = sql.update(Project).where(col(Project.id).in_(set(moved)), col(Project.deleted_at).is_not(None))
+    session.connection().execute(owners.values(deleted_at=None))
+    return len(moved)
+
+
+def known(session: Session, ids: Sequence[str]) -> set[str]:
+    """Those of these runs that there are, in the bin or not."""
+    return set(session.exec(select(Run.id).where(col(Run.id).in_(ids))).all())
+
+
+def is_binned(session: Session, run_id: str) -> bool:
+    return session.exec(select(Run.id).where(Run.id == run_id, _BINNED)).first() is not None
+
+
+def is_purging(session: Session, run_id: str) -> bool:
+    return session.get(Purge, ("run", run_id)) is not None
+
+
+def project(session: Session, name: str) -> Project | None:
+    """The project of this name, in the bin or not, for a change that no other writer may come between."""
+    return session.exec(select(Project).where(Project.name == name).with_for_update()).first()
+
+
+def project_is_purging(session: Session, project_id: int) -> bool:
+    return session.get(Purge, ("project", str(project_id))) is not None
+
+
+def stragglers(session: Session, after: tuple[int, str]) -> list[tuple[int, str, float]]:
+    """The next runs that are not in the bin though their project is: project, run, and when the project went there."""
+    of_binned = (
+        sql.select(col(Run.project_id), col(Run.id), col(Project.deleted_at))
+        .join(Project, col(Project.id) == col(Run.project_id))
+        .where(col(Project.deleted_at).is_not(None), col(Run.deleted_at).is_(None))
+        .where(sql.tuple_(col(Run.project_id), col(Run.id)) > sql.tuple_(*map(sql.literal, after)))
+        .order_by(col(Run.project_id), col(Run.id))
+        .limit(STEP)
+    )
+    return [(owner, run_id, at or 0.0) for owner, run_id, at in session.connection().execute(of_binned)]
+
+
+def restore_companions(session: Session, project_id: int, deleted_at: float) -> int:
+    """Take out the next runs that went into the bin together with their project; how many."""
+    together = select(Run.id).where(Run.project_id == project_id, Run.deleted_at == deleted_at, ~_PURGING)
+    ids = session.exec(together.limit(STEP)).all()
+    return restore_runs(session, ids) if ids else 0
+
+
+# --- what is there ---
+
+
+def totals(session: Session) -> Totals:
+    counted = sql.select(func.count(), func.coalesce(func.sum(col(Run.points_stored)), 0)).where(_BINNED, ~_PURGING)
+    n_runs, points = session.connection().execute(counted).one()
+    files = sql.select(func.coalesce(func.sum(col(Artifact.size)), 0)).join(Run, col(Run.id) == col(Artifact.run_id))
+    size = session.connection().execute(files.where(_BINNED, ~_PURGING)).scalar_one()
+    purging = session.exec(select(func.count()).where(Purge.kind == "run")).one()
+    return Totals(n_runs, int(points) * POINT_BYTES + int(size), purging)
+
+
+def runs(session: Session, project: str | None, after: tuple[float, str] | None, limit: int) -> list[BinnedRun]:
+    """Runs in the bin, those deleted last first. `after`: time of deletion and id of the last run seen."""
+    query = (
+        sql.select(col(Run.id), col(Run.name), col(Project.name), col(Run.deleted_at), col(Run.points_stored))
+        .join(Project, col(Project.id) == col(Run.project_id))
+        .where(_BINNED, ~_PURGING)
+        .order_by(col(Run.deleted_at).desc(), col(Run.id).desc())
+        .limit(limit)
+    )
+    if project is not None:
+        query = query.where(col(Project.name) == project)
+    if after is not None:
+        query = query.where(sql.tuple_(col(Run.deleted_at), col(Run.id)) < sql.tuple_(*map(sql.literal, after)))
+    rows: Sequence[Any] = session.connection().execute(query).all()
+    sizes = sql.select(col(Artifact.run_id), func.sum(col(Artifact.size))).group_by(col(Artifact.run_id))
+    own = sizes.where(col(Artifact.run_id).in_([row[0] for row in rows]))
+    files: dict[str, int] = dict(iter(session.connection().execute(own)))
+    return [
+        BinnedRun(run_id, name, owner, at, points, points * POINT_BYTES + int(files.get(run_id, 0)))
+        for run_id, name, owner, at, points in rows
+    ]
+
+
+def projects(session: Session) -> list[BinnedProject]:
+    """Projects in the bin, each with how many runs it has there."""
+    query = (
+        sql.select(col(Project.name), col(Project.deleted_at), func.count(col(Run.id)))
+        .join(Run, col(Run.project_id) == col(Project.id), isouter=True)
+        .where(col(Project.deleted_at).is_not(None), ~_PROJECT_PURGING)
+        .group_by(col(Project.id), col(Project.name), col(Project.deleted_at))
+        .order_by(col(Project.name))
+    )
+    return [BinnedProject(name, at or 0.0, n_runs) for name, at, n_runs in session.connection().execute(query)]
+
+
+def kept(session: Session, ids: Sequence[str]) -> dict[str, str]:
+    """Those of these runs that must not be purged, each with the reason: what still rests on it."""
+    reasons: dict[str, list[str]] = {}
+
+    def note(query: Any, sentence: str) -> None:
+        for run_id, *rest in session.connection().execute(query):
+            reasons.setdefault(run_id, []).append(sentence.format(*rest))
+
+    versions = sql.select(col(ModelVersion.run_id), col(ModelVersion.name), col(ModelVersion.version))
+    living = col(ModelVersion.deleted_at).is_(None)
+    note(versions.where(col(ModelVersion.run_id).in_(ids), living), "version {1} of model '{0}' comes from it")
+    logged = sql.select(col(LoggedModel.run_id), col(ModelVersion.name), col(ModelVersion.version))
+    logged = logged.join(ModelVersion, col(ModelVersion.logged_model_id) == col(LoggedModel.id))
+    elsewhere = col(ModelVersion.run_id).is_distinct_from(col(LoggedModel.run_id))
+    logged = logged.where(col(LoggedModel.run_id).in_(ids), living, elsewhere)
+    note(logged, "version {1} of model '{0}' is a model that it logged")
+    other = sql.select(col(LoggedModel.run_id), col(RunModel.run_id))
+    other = other.join(RunModel, col(RunModel.logged_model_id) == col(LoggedModel.id))
+    other = other.join(Run, col(Run.id) == col(RunModel.run_id)).where(col(Run.deleted_at).is_(None))
+    note(other.where(col(LoggedModel.run_id).in_(ids)), "the run {0} uses a model that it logged")
+    for table, what in ((Evaluation, "evaluations"), (Audit, "audits")):
+        counted = sql.select(col(table.run_id), func.count()).where(col(table.run_id).in_(ids))
+        note(counted.group_by(col(table.run_id)), f"{{0}} {what} rest on it")
+    return {run_id: "; ".join(found) for run_id, found in reasons.items()}
+
+
+# --- out for good ---
+
+
+def expired(
+    session: Session, before: float, after: tuple[float, str], project_id: int | None = None
+) -> list[tuple[float, str]]:
+    """The next runs that went into the bin before then and are not being purged, the oldest first."""
+    query = (
+        sql.select(col(Run.deleted_at), col(Run.id))
+        .where(_BINNED, ~_PURGING, col(Run.deleted_at) < before)
+        .where(sql.tuple_(col(Run.deleted_at), col(Run.id)) > sql.tuple_(*map(sql.literal, after)))
+        .order_by(col(Run.deleted_at), col(Run.id))
+        .limit(STEP)
+    )
+    if project_id is not None:
+        query = query.where(col(Run.project_id) == project_id)
+    return [(at or 0.0, run_id) for at, run_id in session.connection().execute(query)]
+
+
+def condemn(session: Session, ids: Sequence[str]) -> dict[str, str]:
+    """Let these runs be purged, as far as they are in the bin; those that are kept, with the reason."""
+    rows = select(Run.id).where(col(Run.id).in_(ids), _BINNED).with_for_update()
+    binned = session.exec(rows).all()
+    reasons = kept(session, binned)
+    going = [{"kind": "run", "id": i, "asked_at": time.time()} for i in binned if i not in reasons]
+    upsert(session, Purge, going, replace=["asked_at"])
+    return reasons
+
+
+def condemn_projects(session: Session, before: float, project_id: int | None = None) -> int:
+    """Let projects be purged that went into the bin before then and whose runs are all going; how many."""
+    staying = sql.exists().where(col(Run.project_id) == col(Project.id), ~_PURGING)
+    named = sql.exists().where(
+        col(LoggedModel.project_id) == col(Project.id),
+        col(ModelVersion.logged_model_id) == col(LoggedModel.id),
+        col(ModelVersion.deleted_at).is_(None),
+    )
+    # MLflow clients log to project 0 unasked: it is emptied, but stays.
+    query = select(Project.id).where(col(Project.deleted_at) < before, col(Project.id) != 0, ~staying, ~named)
+    if project_id is not None:
+        query = query.where(Project.id == project_id)
+    ids = session.exec(query.where(~_PROJECT_PURGING)).all()
+    upsert(
+        session, Purge, [{"kind": "project", "id": str(i), "asked_at": time.time()} for i in ids], replace=["asked_at"]
+    )
+    return len(ids)

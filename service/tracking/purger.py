@@ -1,0 +1,147 @@
+"""The thread that deletes for good what has been in the bin for long enough, or was asked to go.
+
+Each step is a short transaction of its own, and is followed by a rest: writers queue between two of them. What is
+being purged is in the database, so that the next start goes on where a kill has left off.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
+
+from service.store import bin as bin_store
+from service.store import purge as store
+from service.store.blobs import BlobStore
+from service.store.database import Database
+from service.tracking.alerts import DATABASE_AWAY
+
+logger = logging.getLogger(__name__)
+
+DAY = 86_400.0
+STEP_SECONDS = 0.005  # a step goes on for about so long; a writer waits for one at most
+REST = 2.0  # seconds of rest for each second of a step
+SWEEP_SECONDS = 600.0
+RETRY_SECONDS = 30.0
+# Uploads write a file first and its row later. No upload takes so long between the two.
+UPLOAD_SECONDS = 3600.0
+
+
+class Purger:
+    """Purges between `start` and `stop`. `keep_days`: how long the bin keeps what nobody asks to purge."""
+
+    def __init__(
+        self, database: Database, blobs: BlobStore, keep_days: float, *, upload_seconds: float = UPLOAD_SECONDS
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._keep = keep_days * DAY
+        self._upload_seconds = upload_seconds
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="purger", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step that is going on."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    def wake(self) -> None:
+        """Something is to be purged."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            done = self._guarded(self._work)
+            self._wake.wait(SWEEP_SECONDS if done else RETRY_SECONDS)
+            self._wake.clear()
+
+    def _guarded(self, action: Callable[[], object]) -> bool:
+        """Do it; a database that is away, or a fault of ours, must not end the thread."""
+        try:
+            action()
+        except DATABASE_AWAY as error:
+            logger.warning("The purge waits: the database does not answer: %s", str(error).splitlines()[0])
+            return False
+        except IntegrityError as error:
+            logger.warning("What is purged is still named, and stays: %s", str(error.orig).splitlines()[0])
+            return False
+        except Exception:
+            logger.exception("The purge failed")
+            return False
+        return True
+
+    def _work(self) -> None:
+        """All there is to do now."""
+        follow_projects(self._database)
+        condemn(self._database, time.time() - self._keep)
+        if self._steps(lambda session: store.some(session, time.monotonic() + STEP_SECONDS)):
+            self._steps(lambda session: store.give_back(session, time.monotonic() + STEP_SECONDS))
+        while not self._stopping and self._remove_files():
+            pass
+
+    def _steps(self, step: Callable[[Session], bool]) -> int:
+        """Do the step again and again, with a rest after each, until there is nothing left; how often."""
+        done = 0
+        while not self._stopping:
+            began = time.monotonic()
+            with self._database.write() as session:
+                more = step(session)
+            self._database.checkpoint()
+            if not more:
+                break
+            done += 1
+            time.sleep(REST * (time.monotonic() - began))
+        return done
+
+    def _remove_files(self) -> bool:
+        """Remove some files that rows named until they were purged. Are there more?"""
+        with self._database.read() as session:
+            waiting = store.orphans(session, time.time() - self._upload_seconds)
+            named = store.named(session, waiting) if waiting else set()
+        # A file that is younger has been uploaded anew, and its row may be on its way: next time tells.
+        young = {one for one in waiting if one not in named and not self._blobs.discard(one, self._upload_seconds)}
+        done = [one for one in waiting if one not in young]
+        if done:
+            with self._database.write() as session:
+                store.forget_orphans(session, done)
+        return bool(done)
+
+
+def condemn(database: Database, before: float, project_id: int | None = None) -> tuple[int, dict[str, str]]:
+    """Let everything be purged that went into the bin before then (of one project, or of all).
+
+    Answers how many runs are going now, and those that are kept, with the reason.
+    """
+    going, kept, after = 0, dict[str, str](), (0.0, "")
+    while True:
+        with database.write() as session:
+            found = bin_store.expired(session, before, after, project_id)
+            reasons = bin_store.condemn(session, [run_id for _, run_id in found])
+            if not found:
+                bin_store.condemn_projects(session, before, project_id)
+                return going, kept
+        going, after = going + len(found) - len(reasons), found[-1]
+        kept.update(reasons)
+
+
+def follow_projects(database: Database) -> int:
+    """Move the runs of projects that are in the bin after them; how many had not been moved yet."""
+    moved, after = 0, (-1, "")
+    while True:
+        with database.read() as session:
+            found = bin_store.stragglers(session, after)
+        if not found:
+            return moved
+        with database.write() as session:
+            for when in {at for _, _, at in found}:
+                moved += bin_store.put_runs(session, [run_id for _, run_id, at in found if at == when], when)
+        after = found[-1][:2]
