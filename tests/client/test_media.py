@@ -325,6 +325,7 @@ def test_forked_children_log_media(live_service: str, api: Client) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_service_comes_back(live: LiveService, tmp_path: Path) -> None:
     run = tunescope.init(url=live.url, dir=tmp_path / "j", system_interval=None, quiet=True)
     live.kill()

@@ -33,6 +33,8 @@ def kept(medium: Media) -> tuple[dict[str, Any], dict[str, Any]]:
 @example([0.0, 5e-324], 3)
 @example([1e17], 8)
 @example([549822922753.0], 1)
+@example([2.0**52 + 1], 1)
+@example([2.0**53], 4)
 @example([-0.1, 0.1, 0.3], 3)
 def test_a_histogram_is_numpys(values: list[float], bins: int) -> None:
     found, details = kept(Histogram(values, bins))

@@ -137,7 +137,7 @@ def _nothing_finite(n: int, nan: int) -> Counted:
 def _edges(low: float, high: float, bins: int) -> list[float]:
     """bins + 1 edges, bit for bit those of `numpy.linspace(low, high, bins + 1)`; around a single value, ±0.5."""
     if low == high:
-        half = 0.5 if abs(low) <= 2**52 else abs(low) * 2**-40  # beyond, ±0.5 would be nothing
+        half = 0.5 if low - 0.5 < high + 0.5 else abs(low) * 2**-40  # to a large number ±0.5 is nothing
         low, high = max(low - half, -sys.float_info.max), min(high + half, sys.float_info.max)
     width = high - low
     step = width / bins
