@@ -217,7 +217,8 @@ class Shipper:
         if isinstance(record, File):
             self._client.upload_artifact(run_id, record.path, file, record.kind)
         else:
-            about = msgspec.structs.asdict(record)
+            assert self.create is not None
+            about = msgspec.structs.asdict(record) | {"rank": self.create.rank}
             del about["stored"]
             self._client.upload_media(run_id, file, **about)
         return file

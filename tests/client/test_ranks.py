@@ -24,6 +24,7 @@ run = tunescope.init(project="ranks", config={"lr": 1, "of": os.environ["RANK"]}
                      system_interval=0.2, git_diff=False, quiet=True)
 for step in range(20):
     run.log({"loss": 10 * run.rank + step}, step=step)
+run.log({"said": tunescope.Text(f"by {run.rank}")}, step=0)
 print("hello from", run.rank)
 run.config["late"] = run.rank
 run.log_artifact(b"shard", f"shard-{run.rank}")
@@ -50,6 +51,8 @@ def test_two_processes_log_into_one_run(script: Script, live_service: str, api: 
     assert values(api, run_id, "loss") == {0: [float(i) for i in range(20)], 1: [float(10 + i) for i in range(20)]}
     assert set(values(api, run_id, "system/process_memory_mib")) == {0, 1}
     assert set(values(api, run_id, "system/memory_percent")) == {0}  # one process of a machine is enough for that
+    said = api.list_media(run_id, "said")["items"]
+    assert {(one["rank"], api.download_media(one["id"]).decode()) for one in said} == {(0, "by 0"), (1, "by 1")}
     printed = {(line["rank"], line["text"]) for line in api.console(run_id)["items"]}
     assert printed == {(0, "hello from 0"), (1, "hello from 1")}
     assert {item["path"] for item in api.list_artifacts(run_id)["items"]} == {"shard-0", "shard-1"}
