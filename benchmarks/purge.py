@@ -30,6 +30,7 @@ from tunescope import Client
 KEYS = 10
 BATCH_POINTS = 10_000  # of each metric
 AT_MOST = 50.0
+SHRINK_SECONDS = 120.0
 
 
 class PurgeIncomplete(RuntimeError):
@@ -88,7 +89,8 @@ def measure(url: str, database: Path, points: int, quiet_seconds: float) -> list
         begun = time.monotonic()
         busy = latencies(client, writer, numbers, purging)
         seconds = time.monotonic() - begun
-        busy += latencies(client, writer, numbers, lasting(2 * quiet_seconds))  # the file shrinks
+        in_time = lasting(SHRINK_SECONDS)
+        busy += latencies(client, writer, numbers, lambda: database.stat().st_size > full / 10 and in_time())
         small = database.stat().st_size
     if small > full / 2:
         raise PurgeIncomplete(f"{database} had {full:,} bytes and has {small:,}")

@@ -16,7 +16,7 @@ from sqlmodel import Session, SQLModel, col, select
 from service.store.tables import Audit, Chunk, Evaluation, OrphanBlob, Project, Purge, Run, Writer
 from service.store.upserts import upsert
 
-ROWS = 64  # rows a statement: of chunks, some 2 MB
+ROWS = 16  # rows a statement: of chunks, half a megabyte
 
 
 def _table(model: type[SQLModel]) -> Table:
