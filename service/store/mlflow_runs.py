@@ -11,6 +11,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from service.store.cursor import Cursor, Statement, among
 from service.store.mlflow_filters import COLUMN_TAGS, Clause, Order, run_condition, run_order
 from service.store.tables import Dataset, Param, Project, Run, RunDataset, Series, Tag, new_id
 
@@ -58,6 +59,16 @@ _INFO = (
 )
 
 
+def _of_runs(table: Any, *columns: str) -> Any:
+    named = [col(getattr(table, name)) for name in ("run_id", "key", *columns)]
+    return sql.select(*named).where(among(named[0], "ids")).order_by(*named[:2])
+
+
+_PARAMS = Statement(_of_runs(Param, "value"))
+_TAGS = Statement(_of_runs(Tag, "value"))
+_LASTS = Statement(_of_runs(Series, "last", "last_special", "last_time", "last_step").where(col(Series.rank) == 0))
+
+
 def _infos() -> Any:
     return sql.select(*_INFO).join(Project, col(Project.id) == col(Run.project_id))
 
@@ -92,19 +103,16 @@ def search(
 def data(session: Session, run_ids: Sequence[str]) -> dict[str, Data]:
     """Params, tags, last values and data sets of these runs, each by key."""
     found = {run_id: Data() for run_id in run_ids}
-    execute = session.connection().execute
+    cursor = Cursor.of(session)
+    ids = {"ids": cursor.texts(run_ids)}
+    for run_id, key, value in cursor.rows(_PARAMS, ids):
+        found[run_id].params.append((key, value))
+    for run_id, key, value in cursor.rows(_TAGS, ids):
+        found[run_id].tags.append((key, value))
+    for run_id, *last in cursor.rows(_LASTS, ids):
+        found[run_id].metrics.append(Last(*last))
+    inputs = select(RunDataset, Dataset).join(Dataset, col(Dataset.id) == col(RunDataset.dataset_id))
     for some in _pieces(run_ids):
-        params = sql.select(col(Param.run_id), col(Param.key), col(Param.value)).where(col(Param.run_id).in_(some))
-        for run_id, key, value in execute(params.order_by(col(Param.run_id), col(Param.key))):
-            found[run_id].params.append((key, value))
-        tags = sql.select(col(Tag.run_id), col(Tag.key), col(Tag.value)).where(col(Tag.run_id).in_(some))
-        for run_id, key, value in execute(tags.order_by(col(Tag.run_id), col(Tag.key))):
-            found[run_id].tags.append((key, value))
-        columns = (Series.key, Series.last, Series.last_special, Series.last_time, Series.last_step)
-        series = sql.select(col(Series.run_id), *(col(c) for c in columns)).where(col(Series.run_id).in_(some))
-        for run_id, *last in execute(series.where(col(Series.rank) == 0).order_by(col(Series.run_id), col(Series.key))):
-            found[run_id].metrics.append(Last(*last))
-        inputs = select(RunDataset, Dataset).join(Dataset, col(Dataset.id) == col(RunDataset.dataset_id))
         ordered = inputs.where(col(RunDataset.run_id).in_(some)).order_by(col(RunDataset.created_at), col(Dataset.id))
         for link, dataset in session.exec(ordered):
             found[link.run_id].datasets.append((dataset, link.tags))
