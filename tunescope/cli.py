@@ -53,7 +53,9 @@ def command(entry: EntryPoint) -> Any:
         single.command(entry.name, help=escape(needs), context_settings=options, add_help_option=False)(_refusal(needs))
     else:
         if isinstance(function, typer.Typer):
-            return typer.main.get_command(function)
+            several = typer.main.get_command(function)
+            several.name = entry.name
+            return several
         single.command(entry.name)(function)
     return typer.main.get_command(single)
 
