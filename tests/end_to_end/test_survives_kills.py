@@ -30,7 +30,9 @@ def train_through_kills(service: LiveService, folder: Path, kills: list[int]) ->
     ledger = folder / "ledger.jsonl"
     environment = {**os.environ, "TUNESCOPE_DIR": str(folder / "journal")}
     command = [sys.executable, str(SCRIPT), service.url, str(folder)]
-    training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    printed = folder / "printed"
+    with printed.open("wb") as output:  # a pipe that nobody reads would stop the training once it is full
+        training = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
 
     def reached(step: int) -> bool:
         assert training.poll() is None, "the training ended by itself"
@@ -42,11 +44,12 @@ def train_through_kills(service: LiveService, folder: Path, kills: list[int]) ->
             service.kill()
             service.start()
         (folder / "enough").touch()
-        out, err = training.communicate(timeout=120)
+        training.wait(timeout=120)
     finally:
         training.kill()
-    assert training.returncode == 0, err
-    report = json.loads(out.splitlines()[-1])
+    lines = printed.read_text().splitlines()
+    assert training.returncode == 0, lines
+    report = next(json.loads(line) for line in reversed(lines) if line.startswith('{"run_id"'))
     logged = ledger_of(ledger)
     steps = len(logged)
     assert steps >= kills[-1]
