@@ -38,6 +38,7 @@ def test_exported_names() -> None:
 def test_modules_are_private_but_for_the_faces() -> None:
     modules = {name for name, value in vars(tunescope).items() if isinstance(value, ModuleType) and name[0] != "_"}
     assert modules <= {
+        "bin_commands",
         "cli",
         "commands",
         "exports",
