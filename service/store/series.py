@@ -6,10 +6,10 @@ of `CHUNK_POINTS` later, when the writer has nothing else to do (`merge`).
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from sqlmodel import Session, col, select
 
 from service.store import overview
 from service.store.cursor import Cursor, Statement, among
-from service.store.points import CHUNK_POINTS, Points, current, decode, encode, split_segments, thin
+from service.store.points import CHUNK_POINTS, Int64s, Points, current, decode, encode, split_segments
 from service.store.tables import Chunk, Run, Series
 
+PIECE_POINTS = 64 * CHUNK_POINTS  # of a series that are read at a time
 MERGE_FROM = 32  # small chunks of a series that are worth joining
 MERGE_MOST = 256  # chunks that one step of a merge reads
 
@@ -135,6 +136,11 @@ _PAYLOADS = Statement(
     sql.select(_CHUNK.c.payload)
     .where(_CHUNK.c.series_id == sql.bindparam("series_id"))
     .where(_CHUNK.c.id.between(sql.bindparam("first"), sql.bindparam("last")))
+    .order_by(_CHUNK.c.id)
+)
+_CHUNKS = Statement(
+    sql.select(*(_CHUNK.c[name] for name in ("id", "count", "segment", "first_step", "last_step")))
+    .where(_CHUNK.c.series_id == sql.bindparam("series_id"))
     .order_by(_CHUNK.c.id)
 )
 _CHANGE_OPEN = Statement(
@@ -283,7 +289,7 @@ def merge(session: Session, series_id: int) -> bool:
 
 def _joinable(chunks: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     """Of (id, segment, count) in order of arrival: from the first small chunk that another of its segment follows."""
-    for place, ((_, segment, count), following) in enumerate(pairwise(chunks)):
+    for place, ((_, segment, count), following) in enumerate(itertools.pairwise(chunks)):
         if count < CHUNK_POINTS and segment == following[1]:
             window = chunks[place : place + MERGE_MOST]
             return window[: next((i for i, chunk in enumerate(window) if chunk[1] != segment), len(window))]
@@ -360,41 +366,70 @@ def _shown(
     }
 
 
-def read(session: Session, series: Series, *, after: int = 0, whole: bool = False) -> tuple[Points, np.ndarray]:
-    """The points of a series beyond the first `after` that arrived, with the segment of each.
+def read(session: Session, series: Series, *, after: int = 0, whole: bool = False) -> tuple[Points, Int64s]:
+    """The points of a series beyond the first `after` that arrived, with the segment of each; see `pieces`."""
+    parts = list(pieces(session, series, after=after, whole=whole))
+    segments = [segment for _, segment in parts]
+    return Points.concatenate([points for points, _ in parts]), np.concatenate(segments or [np.empty(0, np.int64)])
 
-    Points that a later segment replaces are left out unless `whole`.
+
+def pieces(session: Session, series: Series, *, after: int = 0, whole: bool = False) -> Iterator[tuple[Points, Int64s]]:
+    """The points of a series beyond the first `after` that arrived, with the segment of each: all that it had when
+    `series` was read, some `PIECE_POINTS` at a time, so that a series of any length takes little memory.
+
+    Points that a later segment replaces are left out unless `whole`. Points that came as a set come by step.
     """
-    rows = session.exec(
-        select(Chunk.id, Chunk.count, Chunk.segment).where(Chunk.series_id == series.id).order_by(col(Chunk.id))
-    ).all()
-    wanted: list[tuple[int, int, int]] = []  # chunk id, points to skip, segment
+    cursor = Cursor.of(session)
+    wanted: list[_Wanted] = []
     seen = 0
-    for chunk_id, count, segment in rows:
-        if seen + count > after and chunk_id is not None:
-            wanted.append((chunk_id, max(after - seen, 0), segment))
-        seen += count
-    chunks = _load(session, [chunk_id for chunk_id, _, _ in wanted])
-    parts = [decode(chunks[i].payload, chunks[i].count)[slice(skip, None)] for i, skip, _ in wanted]
-    points = Points.concatenate(parts)
-    segments = np.repeat(np.array([s for _, _, s in wanted], dtype=np.int64), [len(part) for part in parts])
-    if series.segment == 0 and len(points) > 1 and bool((points.steps[1:] < points.steps[:-1]).any()):
-        # Points that came as a set: charts and exports want them by step.
-        points = points[np.lexsort((points.times, points.steps))]
-    if whole or series.segment == 0:
-        return points, segments
-    keep = current(points, segments)
-    return points[keep], segments[keep]
+    for row in cursor.rows(_CHUNKS, {"series_id": series.id}):
+        chunk_id, stored, *rest = row
+        count = min(stored, series.count - seen)
+        if count > 0 and seen + count > after:
+            wanted.append(_Wanted(chunk_id, max(after - seen, 0), count, stored, *rest))
+        seen += stored
+    if not wanted:
+        return
+    replaced = series.segment > 0 and not whole
+    for some in [wanted] if replaced else _stretches(wanted, by_step=series.segment == 0):
+        ends = {"series_id": series.id, "first": some[0].chunk_id, "last": some[-1].chunk_id}
+        payloads = [row[0] for row in cursor.rows(_PAYLOADS, ends)]
+        parts = [
+            decode(payload, one.stored)[slice(one.skip, one.count)] for payload, one in zip(payloads, some, strict=True)
+        ]
+        points = Points.concatenate(parts)
+        segments = np.repeat(np.array([one.segment for one in some], dtype=np.int64), [len(part) for part in parts])
+        if series.segment == 0 and bool((points.steps[1:] < points.steps[:-1]).any()):
+            points = points[np.lexsort((points.times, points.steps))]
+        if replaced:
+            keep = current(points, segments)
+            points, segments = points[keep], segments[keep]
+        yield points, segments
 
 
-def _load(session: Session, ids: list[int]) -> dict[int, Chunk]:
-    found: dict[int, Chunk] = {}
-    for start in range(0, len(ids), 500):
-        rows = session.exec(select(Chunk).where(col(Chunk.id).in_(ids[start : start + 500]))).all()
-        found.update({row.id: row for row in rows if row.id is not None})
-    return found
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A chunk to read, from its `skip`th point up to its `count`th."""
+
+    chunk_id: int
+    skip: int
+    count: int
+    stored: int
+    segment: int
+    first_step: int
+    last_step: int
 
 
-def chart(points: Points, max_points: int | None) -> Points:
-    """The points a chart of `max_points` pixels needs."""
-    return points if max_points is None else thin(points, max_points)
+def _stretches(wanted: Sequence[_Wanted], *, by_step: bool) -> Iterator[Sequence[_Wanted]]:
+    """The chunks, some at a time; if their points are wanted by step, cut only where all steps before are smaller."""
+    least_after = list(itertools.accumulate((one.first_step for one in reversed(wanted)), min))[::-1]
+    start, size, greatest = 0, 0, -(2**63)
+    for place, one in enumerate(wanted):
+        size += one.count - one.skip
+        greatest = max(greatest, one.last_step)
+        following = place + 1
+        if size >= PIECE_POINTS and following < len(wanted) and (not by_step or greatest <= least_after[following]):
+            yield wanted[start:following]
+            start, size = following, 0
+    if start < len(wanted):
+        yield wanted[start:]

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import io
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
+import orjson
 from sqlmodel import Session
 
 from service.errors import Invalid
 from service.store import series as store
-from service.store.points import Points
+from service.store.database import Database
+from service.store.points import Int64s, Points, thin
 from service.store.tables import Series
-from service.tracking.schemas import History, SeriesOut, SpecialFloat
 
 MAX_SERIES = 2000
+FIRST_THINNED = 8  # times the pixels are kept of each piece of a long series
+BATCH_POINTS = 65_536  # of an Arrow batch, at least
+SENT_AT_ONCE = 1 << 20  # bytes
 
 
 class TooManySeries(Invalid):
@@ -30,14 +36,38 @@ class BadHistoryCursor(Invalid):
 
 
 @dataclass(frozen=True)
-class Curve:
-    series: Series
-    points: Points
-    segments: np.ndarray
-    sampled: bool
+class Asked:
+    """What a reader wants: these series, beyond the points it has `seen` of each, thinned to so many pixels."""
+
+    series: list[Series]
+    seen: dict[int, int]
+    max_points: int | None
+    whole: bool
+
+    @property
+    def points(self) -> int:
+        """How many points have to be read, about."""
+        return sum(max(row.count - self.seen.get(row.id or 0, 0), 0) for row in self.series)
+
+    @property
+    def cursor(self) -> str:
+        """Where this reader goes on from next time."""
+        held = self.seen | {row.id or 0: row.count for row in self.series}
+        return base64.urlsafe_b64encode(msgspec.msgpack.encode(held)).decode()
+
+    def pieces(self, session: Session, row: Series) -> Iterator[tuple[Points, Int64s]]:
+        """The points of a series with the segment of each, some at a time; those of a chart all at once."""
+        if self.max_points is not None:
+            return iter([self.chart(session, row, self.max_points)[:2]])
+        return store.pieces(session, row, after=self.seen.get(row.id or 0, 0), whole=self.whole)
+
+    def chart(self, session: Session, row: Series, pixels: int) -> tuple[Points, Int64s, bool]:
+        """What a chart needs of a series, and whether that is less than all."""
+        pieces = store.pieces(session, row, after=self.seen.get(row.id or 0, 0), whole=self.whole)
+        return _thinned(pieces, pixels, row.segment)
 
 
-def read(
+def ask(
     session: Session,
     run_ids: Sequence[str],
     keys: Sequence[str] | None,
@@ -45,8 +75,8 @@ def read(
     after: str | None,
     whole: bool = False,
     rank: int | None = 0,
-) -> tuple[list[Curve], str]:
-    """The curves of these runs and keys (absent: all keys), thinned to `max_points` pixels each, and a cursor.
+) -> Asked:
+    """The series of these runs and keys (absent: all keys), each to be thinned to `max_points` pixels.
 
     With `after`, only points that arrived since that cursor was given. With `whole`, also the points that a resumed
     run replaced. Of every rank if `rank` is None.
@@ -56,16 +86,23 @@ def read(
         raise TooManySeries(
             f"{len(found):,} series are asked for, at most {MAX_SERIES:,} a call: name fewer runs or keys."
         )
-    seen = _seen(after) if after else {}
-    curves = []
-    for row in found:
-        points, segments = store.read(session, row, after=seen.get(row.id or 0, 0), whole=whole)
-        shown = store.chart(points, max_points)
-        sampled = len(shown) < len(points)
-        segments = np.full(len(shown), row.segment) if sampled else segments
-        curves.append(Curve(row, shown, segments, sampled))
-    cursor = {row.id or 0: row.count for row in found}
-    return curves, base64.urlsafe_b64encode(msgspec.msgpack.encode({**seen, **cursor})).decode()
+    return Asked(found, _seen(after) if after else {}, max_points, whole)
+
+
+def _thinned(pieces: Iterator[tuple[Points, Int64s]], pixels: int, segment: int) -> tuple[Points, Int64s, bool]:
+    """What a chart needs of the pieces, and whether that is less than all.
+
+    A long series is thinned piece by piece first, and no extreme is lost.
+    """
+    parts, segments, n = [], [np.empty(0, np.int64)], 0
+    for points, own in pieces:
+        n += len(points)
+        parts.append(thin(points, FIRST_THINNED * pixels))
+        segments = [*segments, own] if n <= 2 * pixels else []
+    points = thin(Points.concatenate(parts), pixels)
+    if len(points) < n:
+        return points, np.full(len(points), segment), True
+    return points, np.concatenate(segments), False
 
 
 def _seen(cursor: str) -> dict[int, int]:
@@ -75,57 +112,103 @@ def _seen(cursor: str) -> dict[int, int]:
         raise BadHistoryCursor("The cursor is not one this service gave. Read again without `after`.") from None
 
 
-def as_json(curves: Sequence[Curve], cursor: str) -> History:
-    return History(
-        series=[
-            SeriesOut.model_construct(
-                run_id=curve.series.run_id,
-                key=curve.series.key,
-                rank=curve.series.rank,
-                count=curve.series.count,
-                sampled=curve.sampled,
-                steps=curve.points.steps.tolist(),
-                times=curve.points.times.tolist(),
-                values=_named(curve.points.values),
-            )
-            for curve in curves
-        ],
-        cursor=cursor,
-    )
+def as_json(session: Session, asked: Asked) -> Iterator[bytes]:
+    """In the shape of `History`."""
+    before = b'{"series":['
+    for row in asked.series:
+        about = {"run_id": row.run_id, "key": row.key, "rank": row.rank, "count": row.count}
+        if asked.max_points is None:
+            held, sampled = list(itertools.islice(asked.pieces(session, row), 2)), False
+        else:
+            thinned, segments, sampled = asked.chart(session, row, asked.max_points)
+            held = [(thinned, segments)]
+        yield before + orjson.dumps(about | {"sampled": sampled})[:-1]
+        for name in ("steps", "times", "values"):
+            yield b',"%s":[' % name.encode()
+            # A column at a time: a series of more pieces is read once for each.
+            pieces = iter(held) if len(held) < 2 else asked.pieces(session, row)
+            separator = b""
+            for points, _ in pieces:
+                if len(points):
+                    yield separator + _numbers(getattr(points, name))
+                    separator = b","
+            yield b"]"
+        before = b"},"
+    yield (b"}" if asked.series else before) + b'],"cursor":"%s"}' % asked.cursor.encode()
 
 
-def _named(values: np.ndarray) -> list[float | SpecialFloat]:
-    plain: list[float | SpecialFloat] = values.tolist()
-    for index in np.flatnonzero(~np.isfinite(values)):
-        plain[index] = store.special_name(float(values[index]))  # type: ignore[call-overload]
-    return plain
+def _numbers(column: np.ndarray) -> bytes:
+    """The column as JSON, without its brackets."""
+    odd = np.flatnonzero(~np.isfinite(column))
+    if not len(odd):
+        return orjson.dumps(np.ascontiguousarray(column), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+    plain: list[float | str] = column.tolist()
+    for index in odd:
+        plain[index] = store.special_name(float(column[index]))
+    return orjson.dumps(plain)[1:-1]
 
 
-def as_arrow(curves: Sequence[Curve], cursor: str) -> bytes:
+def as_arrow(session: Session, asked: Asked) -> Iterator[bytes]:
     """One Arrow IPC stream with columns run_id, key (dictionaries), rank, segment, step, time, value."""
     import pyarrow as pa  # kept out of the service's start: only this answer needs it
 
-    lengths = [len(curve.points) for curve in curves]
-    points = Points.concatenate([curve.points for curve in curves])
+    run_ids = {name: place for place, name in enumerate(dict.fromkeys(row.run_id for row in asked.series))}
+    keys = {name: place for place, name in enumerate(dict.fromkeys(row.key for row in asked.series))}
+    names = pa.dictionary(pa.int32(), pa.string())
+    columns = {"run_id": names, "key": names, "rank": pa.int32(), "segment": pa.int64(), "step": pa.int64(),
+               "time": pa.float64(), "value": pa.float64()}  # fmt: skip
+    schema = pa.schema(list(columns.items()), metadata={"cursor": asked.cursor})
 
-    def named(values: Sequence[str]) -> Any:
-        """A dictionary column: each curve's name, repeated for its points."""
-        names = {name: position for position, name in enumerate(dict.fromkeys(values))}
-        positions = np.array([names[value] for value in values], dtype=np.int32)
-        return pa.DictionaryArray.from_arrays(np.repeat(positions, lengths), pa.array(list(names), pa.string()))
+    def batch(held: Sequence[tuple[Series, Points, Int64s]]) -> Any:
+        lengths = [len(points) for _, points, _ in held]
+        points = Points.concatenate([points for _, points, _ in held])
 
-    table = pa.table(
-        {
-            "run_id": named([curve.series.run_id for curve in curves]),
-            "key": named([curve.series.key for curve in curves]),
-            "rank": np.repeat(np.array([curve.series.rank for curve in curves], dtype=np.int32), lengths),
-            "segment": np.concatenate([curve.segments for curve in curves] or [np.empty(0, np.int64)]),
-            "step": points.steps,
-            "time": points.times,
-            "value": points.values,
-        }
-    ).replace_schema_metadata({"cursor": cursor})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
+        def repeated(values: Sequence[int]) -> np.ndarray:
+            return np.repeat(np.array(values, dtype=np.int32), lengths)
+
+        def named(values: Sequence[int], among: dict[str, int]) -> Any:
+            return pa.DictionaryArray.from_arrays(repeated(values), pa.array(list(among), pa.string()))
+
+        arrays = [
+            named([run_ids[row.run_id] for row, _, _ in held], run_ids),
+            named([keys[row.key] for row, _, _ in held], keys),
+            repeated([row.rank for row, _, _ in held]),
+            np.concatenate([segments for _, _, segments in held]),
+            points.steps,
+            points.times,
+            points.values,
+        ]
+        return pa.record_batch([pa.array(array) for array in arrays], schema=schema)
+
+    sink = io.BytesIO()
+
+    def written() -> bytes:
+        data = sink.getvalue()
+        sink.seek(0)
+        sink.truncate()
+        return data
+
+    with pa.ipc.new_stream(sink, schema) as writer:
+        held: list[tuple[Series, Points, Int64s]] = []
+        for row in asked.series:
+            for points, segments in asked.pieces(session, row):
+                held.append((row, points, segments))
+                if sum(len(points) for _, points, _ in held) >= BATCH_POINTS:
+                    writer.write_batch(batch(held))
+                    held.clear()
+                    yield written()
+        if held:
+            writer.write_batch(batch(held))
+    yield written()
+
+
+def streamed(database: Database, answer: Callable[[Session], Iterator[bytes]]) -> Iterator[bytes]:
+    """A long answer, read while it is sent."""
+    with database.read() as session:
+        buffer = bytearray()
+        for part in answer(session):
+            buffer += part
+            if len(buffer) >= SENT_AT_ONCE:
+                yield bytes(buffer)
+                buffer.clear()
+        yield bytes(buffer)

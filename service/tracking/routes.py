@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from sqlmodel import Session
 
 from service.auth import require
-from service.dependencies import ReadSession, ServiceSettings, WriteSession
+from service.dependencies import ReadSession, ServiceDatabase, ServiceSettings, WriteSession
 from service.errors import TooLarge
 from service.store import console
 from service.store import runs as run_store
@@ -33,6 +35,7 @@ from service.tracking.schemas import (
 router = APIRouter(prefix="/api/v1")
 READ = [Depends(require("read"))]
 WRITE = [Depends(require("write"))]
+AT_ONCE = 100_000  # points; a longer answer is sent as it is read
 ARROW = "application/vnd.apache.arrow.stream"
 
 
@@ -175,6 +178,7 @@ async def _body(request: Request, limit: int) -> bytes:
 def read_metrics(
     request: Request,
     session: ReadSession,
+    database: ServiceDatabase,
     run_id: Annotated[list[str], Query(min_length=1, max_length=1000)],
     key: Annotated[list[str] | None, Query(description="Absent: all metrics of the runs.")] = None,
     max_points: Annotated[
@@ -184,8 +188,11 @@ def read_metrics(
     whole: Annotated[bool, Query(description="Also the points that a resumed run replaced, all segments.")] = False,
     rank: Annotated[Rank, Query(description="The process of a run; `all`: a series for each.")] = 0,
 ) -> Response:
-    """Points of several runs: JSON, or an Arrow stream with `Accept: application/vnd.apache.arrow.stream`."""
-    curves, cursor = history.read(session, run_id, key, max_points, after, whole, _rank(rank))
-    if ARROW in request.headers.get("accept", ""):
-        return Response(history.as_arrow(curves, cursor), media_type=ARROW)
-    return Response(history.as_json(curves, cursor).model_dump_json(), media_type="application/json")
+    """Points of several runs, of any length: JSON, or an Arrow stream with
+    `Accept: application/vnd.apache.arrow.stream`."""
+    asked = history.ask(session, run_id, key, max_points, after, whole, _rank(rank))
+    arrow = ARROW in request.headers.get("accept", "")
+    answer, kind = (history.as_arrow, ARROW) if arrow else (history.as_json, "application/json")
+    if asked.points <= AT_ONCE:
+        return Response(b"".join(answer(session, asked)), media_type=kind)
+    return StreamingResponse(history.streamed(database, partial(answer, asked=asked)), media_type=kind)
