@@ -288,7 +288,7 @@ def server_rows(servers: Sequence[Server]) -> list[Figures]:
     """What the servers themselves cost, once all the work is done."""
     return [
         Figures(Row("start", "start to the first answer", "s"), {s.name: [s.seconds_to_answer] for s in servers}),
-        Figures(Row("memory", "resident memory at the end", "MiB"), {s.name: [s.memory() / 2**20] for s in servers}),
+        Figures(Row("memory", "memory at the end", "MiB"), {s.name: [s.memory() / 2**20] for s in servers}),
     ]
 
 

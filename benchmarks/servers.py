@@ -69,9 +69,16 @@ class Server:
     seconds_to_answer: float
 
     def memory(self) -> int:
-        """Resident bytes of the process and its children."""
+        """Bytes of memory of the process and its children; what they share counts once (the proportional set size)."""
         process = psutil.Process(self.process.pid)
-        return sum(p.memory_info().rss for p in [process, *process.children(recursive=True)])
+        return sum(_share(one) for one in [process, *process.children(recursive=True)])
+
+
+def _share(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.NoSuchProcess:  # a worker that has ended since it was listed
+        return 0
 
 
 @contextmanager

@@ -45,8 +45,8 @@ def starts(command: str, folder: Path, times: int) -> list[Figures]:
     """Seconds to the first answer, on nothing and on what the first start made, and memory before and after work."""
     fresh = Figures(Row("start-empty", "start to the first /healthz, empty folder", "s"))
     again = Figures(Row("start-again", "the same on an existing database", "s"))
-    idle = Figures(Row("memory-idle", "resident memory, idle", "MiB"))
-    worked = Figures(Row("memory-worked", "resident memory after reads and writes of every kind", "MiB"))
+    idle = Figures(Row("memory-idle", "memory, idle", "MiB"))
+    worked = Figures(Row("memory-worked", "memory after reads and writes of every kind", "MiB"))
     for number in range(times):
         with started(command, folder / str(number)) as server:
             _add(fresh, server.seconds_to_answer)
