@@ -91,8 +91,10 @@ def across(x: str, longest: float) -> tuple[str, float]:
 
 
 def as_measured(frame: pd.DataFrame, x: str) -> pd.DataFrame:
-    """A curve frame as its CSV: the x column under the name of what it is."""
-    return frame.rename(columns={"x": "seconds" if x == "time" else x})
+    """A curve frame as its CSV: the x column under the name of what it is, ranks where there are several."""
+    one_rank = "rank" in frame and not frame["rank"].any()
+    shown = frame.drop(columns="rank") if one_rank else frame
+    return shown.rename(columns={"x": "seconds" if x == "time" else x})
 
 
 def curves(

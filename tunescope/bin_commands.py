@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from tunescope._client import Client
 from tunescope._exceptions import TunescopeError
@@ -92,7 +92,8 @@ def show_bin(
     """
     with explained(console), Client(url, api_key) as client:
         page = client.bin(project=project, limit=limit)
-    table = Table("run", "name", "project", "deleted", "size", "kept because")
+    # An id is there to be copied: it is never cut.
+    table = Table(Column("run", no_wrap=True, min_width=32), "name", "project", "deleted", "size", "kept because")
     for run in page["items"]:
         deleted = datetime.fromtimestamp(run["deleted_at"]).isoformat(" ", "minutes")
         table.add_row(run["id"], run["name"], run["project"], deleted, _size(run["bytes"]), run["kept"] or "")

@@ -108,9 +108,9 @@ def test_thinned_curves_keep_their_range_behind_unless_there_are_too_many() -> N
 
 
 def test_the_csv_of_curves_names_its_x() -> None:
-    assert list(charts.as_measured(series([1]), "epoch").columns) == [
-        "run_id", "key", "rank", "epoch", "value", "min", "max",
-    ]  # fmt: skip
+    frame = series([1])
+    assert list(charts.as_measured(frame, "epoch").columns) == ["run_id", "key", "epoch", "value", "min", "max"]
+    assert "rank" in charts.as_measured(frame.assign(rank=1), "epoch").columns
     assert "seconds" in charts.as_measured(series([1]), "time").columns
 
 
