@@ -14,8 +14,11 @@ import hmac
 import logging
 import random
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx2
 from sqlmodel import Session
@@ -44,6 +47,7 @@ CONNECT_SECONDS, TOTAL_SECONDS = 3.0, 10.0
 # A claim outlives the attempt it is made for by far; after it, the delivery is anybody's again.
 LEASE_SECONDS = 3 * TOTAL_SECONDS
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, GIVE_UP_SECONDS = 2.0, 900.0, 86_400.0
+T = TypeVar("T")
 AT_ONCE = 16  # webhooks that are talked to at the same time
 EXCERPT = 200
 GONE = 410
@@ -167,6 +171,8 @@ class Deliveries:
         self._chance = random.Random()
         self._busy: dict[str, asyncio.Task[None]] = {}  # webhook → the delivery that is under way
         self._client: httpx2.AsyncClient | None = None
+        # Threads of its own for the database: `stop` waits until none of them uses it any more.
+        self._threads = ThreadPoolExecutor(AT_ONCE, "webhooks")
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -179,6 +185,7 @@ class Deliveries:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
         if self._client is not None:
             await self._client.aclose()
 
@@ -201,7 +208,7 @@ class Deliveries:
         while True:
             self._due.clear()
             try:
-                owed = await asyncio.to_thread(self._claim) if len(self._busy) < AT_ONCE else None
+                owed = await self._in_thread(self._claim) if len(self._busy) < AT_ONCE else None
             except DATABASE_AWAY as error:
                 logger.warning("Webhooks wait: the database does not answer: %s", str(error).splitlines()[0])
                 owed = None
@@ -216,6 +223,9 @@ class Deliveries:
                 async with asyncio.timeout(self._poll):
                     await self._due.wait()
 
+    async def _in_thread(self, work: Callable[..., T], *given: object) -> T:
+        return await self._loop.run_in_executor(self._threads, work, *given)
+
     def _claim(self) -> Owed | None:
         now = time.time()
         with self._database.read() as session:  # most of the time there is nothing: no need to queue for writing
@@ -228,7 +238,7 @@ class Deliveries:
     async def _deliver(self, owed: Owed) -> None:
         try:
             attempt = await self._attempt(owed)
-            await asyncio.to_thread(self._settle, owed, attempt)
+            await self._in_thread(self._settle, owed, attempt)
         except DATABASE_AWAY as error:  # it will be delivered twice: better than never
             logger.warning("A delivery could not be noted: %s", str(error).splitlines()[0])
         except Exception:
