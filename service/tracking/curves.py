@@ -17,7 +17,7 @@ from service.errors import Invalid
 from service.measure import curves as measure
 from service.measure.curves import Band, Line
 from service.measure.metric import FloatArray
-from service.store import overview
+from service.store import history, overview
 from service.store import runs as run_store
 from service.store import series as store
 from service.store.tables import Run, Series
@@ -162,7 +162,7 @@ def _axis(session: Session, runs: Sequence[Run], name: Literal["step", "time", "
         rows = store.summaries(session, [run.id for run in runs], EPOCHS)
         for row in sorted(rows, key=lambda row: EPOCHS.index(row.key)):
             if row.run_id not in epochs:
-                points, _ = store.read(session, row)
+                points, _ = history.read(session, row)
                 steps, values = measure.ordered(points.steps.astype(np.float64), points.values)
                 finite = np.isfinite(values)
                 if finite.any():
@@ -187,7 +187,7 @@ def _curves(
         made[row.id] = Curve(row, _smooth(line, asked, reach), True, row.count - row.finite_count)
     for row in rows:
         if row.id not in made:
-            points, _ = store.read(session, row)
+            points, _ = history.read(session, row)
             x, values = measure.ordered(axis.of(row, points.steps.astype(np.float64), points.times), points.values)
             line = measure.reduce(x, values, asked.max_points, *_pixels(x, reach))
             made[row.id] = Curve(row, _smooth(line, asked, reach), len(line) < len(x), len(x) - int(line.n.sum()))

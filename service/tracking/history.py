@@ -16,6 +16,7 @@ import orjson
 from sqlmodel import Session
 
 from service.errors import Invalid
+from service.store import history as reader
 from service.store import series as store
 from service.store.database import Database
 from service.store.points import Int64s, Points, thin
@@ -59,11 +60,11 @@ class Asked:
         """The points of a series with the segment of each, some at a time; those of a chart all at once."""
         if self.max_points is not None:
             return iter([self.chart(session, row, self.max_points)[:2]])
-        return store.pieces(session, row, after=self.seen.get(row.id or 0, 0), whole=self.whole)
+        return reader.pieces(session, row, after=self.seen.get(row.id or 0, 0), whole=self.whole)
 
     def chart(self, session: Session, row: Series, pixels: int) -> tuple[Points, Int64s, bool]:
         """What a chart needs of a series, and whether that is less than all."""
-        pieces = store.pieces(session, row, after=self.seen.get(row.id or 0, 0), whole=self.whole)
+        pieces = reader.pieces(session, row, after=self.seen.get(row.id or 0, 0), whole=self.whole)
         return _thinned(pieces, pixels, row.segment)
 
 

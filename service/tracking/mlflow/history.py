@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlmodel import Session
 
-from service.store import mlflow_runs, series
+from service.store import history, mlflow_runs, series
 from service.store.points import Points
 from service.tracking.mlflow import limits
 from service.tracking.mlflow.errors import InvalidParameterValue
@@ -107,7 +107,7 @@ def _distinct(points: Points, order: npt.NDArray[np.intp]) -> Points:
 
 def _points(session: Session, run_id: str, key: str) -> Points:
     found = mlflow_runs.known_series(session, run_id, key)
-    return Points.concatenate([]) if found is None else series.read(session, found)[0]
+    return Points.concatenate([]) if found is None else history.read(session, found)[0]
 
 
 def _shown(key: str, points: Points) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from service.store import alerts as store
+from service.store import history as reader
 from service.store import runs as run_store
 from service.store import series as series_store
 from service.store import sketch as sketch_store
@@ -265,7 +266,7 @@ def look(database: Database, run_id: str) -> Points:
 
 def whole(database: Database, run_id: str) -> Points:
     with database.read() as session:
-        return series_store.read(session, series_store.summaries(session, [run_id])[0])[0]
+        return reader.read(session, series_store.summaries(session, [run_id])[0])[0]
 
 
 def test_a_short_series_is_seen_whole(database: Database) -> None:

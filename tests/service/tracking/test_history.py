@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
-from service.store import series
+from service.store import history as reader
 from service.store.points import CHUNK_POINTS
 from service.tracking import history, routes
 
@@ -23,7 +23,7 @@ N = 9 * CHUNK_POINTS + 123
 @pytest.fixture
 def in_pieces(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Two chunks at a time, and every answer a long one."""
-    monkeypatch.setattr(series, "PIECE_POINTS", 2 * CHUNK_POINTS)
+    monkeypatch.setattr(reader, "PIECE_POINTS", 2 * CHUNK_POINTS)
     monkeypatch.setattr(history, "BATCH_POINTS", 3 * CHUNK_POINTS)
     monkeypatch.setattr(history, "SENT_AT_ONCE", 10_000)
     monkeypatch.setattr(routes, "AT_ONCE", 0)

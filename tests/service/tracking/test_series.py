@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sqlmodel import col, func, select
 from starlette.testclient import TestClient
 
+from service.store import history as reader
 from service.store import runs, series
 from service.store.database import Database
 from service.store.points import Points
@@ -45,7 +46,7 @@ def points(steps: Any, values: Any = None) -> Points:
 def stored(database: Database, run_id: str) -> Points:
     with database.read() as session:
         (one,) = series.summaries(session, [run_id])
-        return series.read(session, one, whole=True)[0]
+        return reader.read(session, one, whole=True)[0]
 
 
 def chunks(database: Database) -> list[int]:
@@ -113,7 +114,7 @@ def test_a_set_of_points_may_come_in_any_order(database: Database, run_id: str) 
     with database.read() as session:
         (one,) = series.summaries(session, [run_id])
         assert (one.count, one.segment, one.first_step, one.last_step, one.last) == (20, 0, 0, 19, 190.0)
-        assert series.read(session, one)[0].steps.tolist() == list(range(20))
+        assert reader.read(session, one)[0].steps.tolist() == list(range(20))
 
 
 def test_the_greatest_step_then_time_then_value_is_last(database: Database, run_id: str) -> None:
