@@ -92,11 +92,14 @@ class BlobStore:
             return True
         if age < unused_seconds:
             return False
-        if not isinstance(self._files, LocalFileSystem):
-            self._files.rm(path)
+        try:
+            if not isinstance(self._files, LocalFileSystem):
+                self._files.rm(path)
+                return True
+            aside = self._temporary()
+            Path(path).rename(aside)
+        except FileNotFoundError:  # another replica was faster
             return True
-        aside = self._temporary()
-        Path(path).rename(aside)
         if (self._age(aside) or 0.0) < unused_seconds:
             Path(aside).rename(path)
             return False

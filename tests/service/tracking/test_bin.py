@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,15 @@ def impatient(database: Database, blobs: BlobStore) -> Callable[[], None]:
         purger._work()
 
     return once
+
+
+def test_replicas_that_remove_one_file_at_once_do_not_trip(blobs: BlobStore) -> None:
+    for number in range(30):
+        sha256 = blobs.put(b"%d" % number)
+        file = age(blobs, sha256, 3600)
+        with ThreadPoolExecutor(8) as replicas:
+            assert all(replicas.map(lambda _, name=sha256: blobs.discard(name, 60), range(8)))
+        assert not file.exists()
 
 
 def test_files_go_when_the_last_run_that_names_them_is_purged(
