@@ -324,7 +324,10 @@ def test_a_running_run_moves_by_itself(visitor: Visitor, record: Seed, live_serv
         visitor.settled()
 
 
-@pytest.mark.parametrize(("suffix", "width", "scheme"), [("-phone", 390, "light"), ("-dark", 1280, "dark")])
+@pytest.mark.parametrize(
+    ("suffix", "width", "scheme"),
+    [("-phone", 390, "light"), pytest.param("-dark", 1280, "dark", marks=pytest.mark.slow)],
+)
 def test_every_page_on_a_phone_and_in_the_dark(
     browser: Browser, dashboard_url: str, record: Seed, suffix: str, width: int, scheme: str
 ) -> None:

@@ -63,7 +63,10 @@ def losses(
     return watcher.values
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize("method", ["full", pytest.param("lora", marks=slow), pytest.param("qlora", marks=slow)])
 def test_same_seed_same_loss(method: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     first = losses(tokenizer, tmp_path / "a", method=method)
     torch.rand(5)
@@ -73,7 +76,7 @@ def test_same_seed_same_loss(method: str, tokenizer: PreTrainedTokenizerFast, tm
     assert first != losses(tokenizer, tmp_path / "c", other, method=method)
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", [pytest.param("full", marks=slow), "lora"])
 def test_resumed_is_as_if_never_interrupted(method: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     saving = msgspec.structs.replace(STEPS, save_every=3)
     whole = losses(tokenizer, tmp_path / "whole", saving, method)
@@ -129,7 +132,7 @@ def test_optimizers_learn_and_keep_what_they_say(
     assert seen.optimizer() is None
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("method", [pytest.param("full", marks=slow), pytest.param("lora", marks=slow), "qlora"])
 def test_gradient_checkpointing_changes_no_loss(
     method: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:

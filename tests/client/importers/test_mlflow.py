@@ -143,6 +143,7 @@ def test_experiments_are_projects(api: Client, place: Path) -> None:
     assert {"sweep", "failed", "killed", "running"} <= set(runs_of(api, "intents"))
 
 
+@pytest.mark.slow
 def test_many_runs_are_read_page_by_page(api: Client, tmp_path: Path, record: Record) -> None:
     uri = f"sqlite:///{tmp_path / 'many.db'}"
     record(
