@@ -49,6 +49,12 @@ class Entries:
 
 def encode(points: Points) -> bytes | None:
     """The entries of a full chunk, packed; None where steps go back, so that neighbours are far from one another."""
+    columns = _grouped(points)
+    return None if columns is None else pack([column.view("<i8") for column in columns])
+
+
+def _grouped(points: Points) -> np.ndarray | None:
+    """A row for each column of `Entries`; None where steps go back."""
     if bool((points.steps[1:] < points.steps[:-1]).any()):
         return None
     values = points.values.reshape(-1, GROUP)
@@ -63,7 +69,7 @@ def encode(points: Points) -> bytes | None:
     for column in (mean, low, high):
         column[n == 0] = np.nan
     steps, times = (column.reshape(-1, GROUP).mean(axis=1) for column in (points.steps, points.times))
-    return pack([column.view("<i8") for column in (steps, times, mean, low, high, n)])
+    return np.stack([steps, times, mean, low, high, n])
 
 
 def is_long(series: Series, pixels: int) -> bool:
@@ -93,7 +99,10 @@ def _entries(chunks: Sequence[tuple[int, bytes | None, bytes | None]]) -> Entrie
             parts.append(_unpacked(raw))
         else:
             for count, _, payload in some:
-                parts.append(_of_points(decode(payload or b"", count)))
+                points = decode(payload or b"", count)
+                # A full chunk from before there were overviews: grouped now, so that memory stays as small.
+                grouped = _grouped(points) if count == CHUNK_POINTS else None
+                parts.append(_of_points(points) if grouped is None else grouped)
     return Entries(*np.concatenate(parts, axis=1))
 
 

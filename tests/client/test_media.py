@@ -256,7 +256,7 @@ def test_odd_names_and_captions(run: tunescope.Run, api: Client) -> None:
 
 
 def test_offline_then_sync_stores_each_once(api: Client, tmp_path: Path) -> None:
-    run = tunescope.init(project="media", mode="offline", dir=tmp_path, system_interval=None, quiet=True)
+    run = tunescope.init("media", mode="offline", dir=tmp_path, system_interval=None, git_diff=False, quiet=True)
     for step in range(3):
         run.log({"x": [tunescope.Text(f"{step}.{place}") for place in range(2)], "loss": step}, step=step)
     folder = run.finish().journal
@@ -272,7 +272,7 @@ def test_offline_then_sync_stores_each_once(api: Client, tmp_path: Path) -> None
 
 
 def test_a_sender_killed_after_the_answer_sends_again_without_harm(api: Client, tmp_path: Path) -> None:
-    run = tunescope.init(project="media", mode="offline", dir=tmp_path, system_interval=None, quiet=True)
+    run = tunescope.init("media", mode="offline", dir=tmp_path, system_interval=None, git_diff=False, quiet=True)
     run.log({"x": tunescope.Text("one")}, step=1)
     run.log({"x": tunescope.Text("two")}, step=2)
     folder = run.finish().journal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ class Gallery:
         return sum(item.size for item in self.items)
 
 
-class Media:
+class Media(ABC):
     """A value that is not a number. It is read when it is logged, not when it is made."""
 
     kind: ClassVar[str]
@@ -78,9 +79,9 @@ class Media:
     def __init__(self, caption: str | None = None) -> None:
         self.caption = caption
 
+    @abstractmethod
     def freeze(self) -> Frozen:
         """Take what is there now, as cheaply as that can be done. Raises `MediaProblem`, or whatever the value does."""
-        raise NotImplementedError
 
 
 def ready(medium: Media, content: bytes, content_type: str, details: dict[str, Any]) -> Frozen:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 from sqlmodel import select
 from starlette.testclient import TestClient
 
@@ -83,6 +84,16 @@ def test_chunks_joined_later_have_an_overview_too(database: Database) -> None:
     found = columns(held(database, run_id))
     assert found.shape[1] == CHUNK_POINTS // GROUP + 500
     np.testing.assert_allclose(found[:, : CHUNK_POINTS // GROUP], grouped(points[slice(0, CHUNK_POINTS)]), rtol=1e-12)
+
+
+def test_chunks_from_before_overviews_are_grouped_when_read(database: Database) -> None:
+    run_id = new_run(database)
+    with database.write() as session:
+        series.append(session, run_id, {"m": walk(2 * CHUNK_POINTS + 100)})
+    now = columns(held(database, run_id))
+    with database.write() as session:
+        session.connection().execute(update(Chunk).values(overview=None))
+    np.testing.assert_array_equal(columns(held(database, run_id)), now)
 
 
 def test_points_that_are_a_set_have_none(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Full chunks carry an overview of their points, for charts. Chunks from before are read whole."""
+"""Full chunks carry an overview of their points, for charts. Those from before are unpacked for a chart."""
 
 from __future__ import annotations
 
