@@ -55,7 +55,7 @@ def test_methods_of_a_run() -> None:
 
 
 def test_every_client_method_is_typed() -> None:
-    methods = [f for name, f in vars(Client).items() if inspect.isfunction(f) and not name.startswith("_")]
+    methods = [f for name, f in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")]
     assert len(methods) > 50
     assert [f.__name__ for f in methods if inspect.signature(f).return_annotation is inspect.Signature.empty] == []
 

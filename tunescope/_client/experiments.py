@@ -1,0 +1,60 @@
+"""A/B tests: upstreams, lifecycle, events, readout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tunescope._client.calls import API, Calls, Json
+
+
+class Experiments(Calls):
+    def create_upstream(self, **body: Any) -> Json:
+        """Allow the gateway a model endpoint: `name`, `base_url`, `model`, `api_key_ref`, prices."""
+        return self._post("upstreams", body=body)
+
+    def list_upstreams(self) -> Json:
+        return self._get("upstreams")
+
+    def create_experiment(self, **body: Any) -> Json:
+        """Plan an A/B test: `key`, `name`, `variants` (the first is the control), `metrics`, …."""
+        return self._post("experiments", body=body)
+
+    def list_experiments(self, **params: Any) -> Json:
+        return self._get("experiments", **params)
+
+    def get_experiment(self, key: str) -> Json:
+        return self._get("experiments", key)
+
+    def start_experiment(self, key: str) -> Json:
+        return self._post("experiments", key, "start")
+
+    def pause_experiment(self, key: str) -> Json:
+        return self._post("experiments", key, "pause")
+
+    def stop_experiment(self, key: str) -> Json:
+        return self._post("experiments", key, "stop")
+
+    def decide_experiment(self, key: str, winner: str, reason: str) -> Json:
+        return self._post("experiments", key, "decide", body={"winner": winner, "reason": reason})
+
+    def experiment_changes(self, key: str) -> Json:
+        """Who did what to an experiment, when."""
+        return self._get("experiments", key, "changes")
+
+    def readout(self, key: str) -> Json:
+        """What an experiment says so far: verdict, split check, arms, effects, timeline."""
+        return self._get("experiments", key, "readout")
+
+    def send_events(self, events: Iterable[Mapping[str, Any]]) -> Json:
+        """Report exposures and outcomes. A repeated event is counted once."""
+        return self._post("events", body={"events": list(events)})
+
+    def experiment_snapshot(self, etag: str | None = None) -> Json | None:
+        """All experiments as an `Assigner` needs them; `None` when they still are what `etag` names."""
+        headers = {} if etag is None else {"If-None-Match": etag}
+        response = self._transport.send("GET", f"{API}/experiments/snapshot", headers=headers)
+        if response.status_code == 304:
+            return None
+        snapshot: Json = response.json()
+        return {**snapshot, "etag": response.headers.get("etag", snapshot.get("etag"))}
