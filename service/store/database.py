@@ -21,6 +21,7 @@ from sqlalchemy.orm import SessionTransaction
 from sqlmodel import Session
 
 from service.store import views
+from service.store.checkpoints import Checkpointer
 from service.store.migrate import prepare
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
@@ -83,10 +84,16 @@ class Database:
         self._file_lock: IO[bytes] | None = None
         if self.is_sqlite and not attached:
             self._file_lock = _lock_file(Path(self.url.database or "tunescope.db"))
-        self.engine = (
-            _sqlite_engine(url) if self.is_sqlite else create_engine(url, pool_size=10, pool_pre_ping=True, **_JSON)
-        )
-        self._writing = self.engine.execution_options(write=True)
+        if self.is_sqlite:
+            self.engine = _sqlite_engine(url, pool_size=20)
+            # One connection for all writers, who come one after another: what it has read of the file stays valid.
+            self._writer = _sqlite_engine(url, pool_size=1, max_overflow=0, pool_timeout=None)
+        else:
+            self.engine = self._writer = create_engine(url, pool_size=10, pool_pre_ping=True, **_JSON)
+        self._writing = self._writer.execution_options(write=True)
+        file = Path(self.url.database or "tunescope.db")
+        # A process that has it open besides leaves the log to the one whose lock it is.
+        self._checkpoints = Checkpointer(self.engine, file, self._write_lock) if self._file_lock is not None else None
         # A reader sees one state from its first statement on, as it does on SQLite: chunks may be joined meanwhile.
         self._reading = (
             self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
@@ -116,6 +123,8 @@ class Database:
             session.close()
             if session.info.pop("first", False):
                 self._write_lock.release()
+        if self._checkpoints is not None:
+            self._checkpoints.wake()
 
     def _commit(self, session: Session) -> None:
         """Commit. A connection that is lost just then says nothing: PostgreSQL is asked whether it has committed."""
@@ -146,10 +155,9 @@ class Database:
         return False
 
     def checkpoint(self) -> None:
-        """Bring what SQLite's journal holds into the file, beside writers: none of them has to do it then."""
-        if self.is_sqlite:
-            with self.engine.connect() as connection:
-                connection.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        """Bring what SQLite's log holds into the file, beside writers."""
+        if self._checkpoints is not None:
+            self._checkpoints.copy()
 
     def ready(self) -> bool:
         try:
@@ -160,14 +168,17 @@ class Database:
         return True
 
     def close(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.stop()
+        self._writer.dispose()
         self.engine.dispose()
         if self._file_lock is not None:
             self._file_lock.close()
             self._file_lock = None
 
 
-def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, pool_size=20, **_JSON)
+def _sqlite_engine(url: str, **pool: Any) -> Engine:
+    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, **pool, **_JSON)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
@@ -177,6 +188,7 @@ def _sqlite_engine(url: str) -> Engine:
             # A new file can shrink when runs are purged. It counts only before anything is written.
             "auto_vacuum=INCREMENTAL",
             "journal_mode=WAL",
+            "wal_autocheckpoint=0",
             f"journal_size_limit={JOURNAL_BYTES}",
             "synchronous=NORMAL",
             "foreign_keys=ON",

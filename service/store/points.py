@@ -7,6 +7,7 @@ compressed by Zstandard: steps then cost almost nothing, and times and values ke
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from tsdownsample import MinMaxDownsampler
 
 RAW, PACKED = 0, 1
 CHUNK_POINTS = 4096
+_ONE = struct.Struct("<Bqdd")
 
 Int64s = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]
@@ -56,6 +58,11 @@ def encode(points: Points, *, packed: bool) -> bytes:
     if not packed:
         return bytes([RAW]) + b"".join(column.tobytes() for column in columns)
     return bytes([PACKED]) + pack([column.view("<i8") for column in columns])
+
+
+def encode_one(step: int, time: float, value: float) -> bytes:
+    """What `encode` makes of a single point."""
+    return _ONE.pack(RAW, step, time, value)
 
 
 def pack(columns: Sequence[Int64s]) -> bytes:

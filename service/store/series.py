@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from sqlmodel import Session, col, select
 
 from service.store import overview
 from service.store.cursor import Cursor, Statement, among
-from service.store.points import CHUNK_POINTS, Points, decode, encode, split_segments
+from service.store.points import CHUNK_POINTS, Points, decode, encode, encode_one, split_segments
 from service.store.tables import Chunk, Run, Series
 
 MERGE_FROM = 32  # small chunks of a series that are worth joining
@@ -53,21 +54,20 @@ class Summary:
         ends = (first_step, first_step, first_time, 0.0)
         return Summary(None, key, 0, 0, *ends, None, None, None, 0.0, None, None, None, 0, 0)
 
+    def add_one(self, step: int, time: float, value: float, ordered: bool) -> None:
+        """Take in a point: most calls log one of each metric."""
+        self._end_with(step, time, value, ordered)
+        self.count += 1
+        self.first_step, self.first_time = min(self.first_step, step), min(self.first_time, time)
+        if math.isfinite(value):
+            self.finite_count += 1
+            self._extend(value, value, step, step, value)
+
     def add(self, points: Points, ordered: bool) -> None:
         """Take in points; extremes and sum are over finite values."""
-        place = -1 if ordered or len(points) == 1 else int(np.lexsort((points.values, points.times, points.steps))[-1])
-        step, time, last = int(points.steps[place]), float(points.times[place]), float(points.values[place])
-        finite = math.isfinite(last)
-        if ordered or self.count == 0 or (step, time, last) > (self.last_step, self.last_time, self._last()):
-            self.last_step, self.last_time = step, time
-            self.last, self.last_special = (last, None) if finite else (None, special_name(last))
+        place = -1 if ordered else int(np.lexsort((points.values, points.times, points.steps))[-1])
+        self._end_with(int(points.steps[place]), float(points.times[place]), float(points.values[place]), ordered)
         self.count += len(points)
-        if len(points) == 1:
-            self.first_step, self.first_time = min(self.first_step, step), min(self.first_time, time)
-            if finite:
-                self.finite_count += 1
-                self._extend(last, last, step, step, last)
-            return
         self.first_step = min(self.first_step, int(points.steps.min()))
         self.first_time = min(self.first_time, float(points.times.min()))
         kept = np.isfinite(points.values)
@@ -86,8 +86,11 @@ class Summary:
                 total = float((values / len(values)).sum()) * len(values)
             self._extend(float(values[low]), float(values[high]), int(steps[low]), int(steps[high]), total)
 
-    def _last(self) -> float:
-        return self.last if self.last is not None else float(self.last_special or "nan")
+    def _end_with(self, step: int, time: float, value: float, ordered: bool) -> None:
+        held = self.last if self.last is not None else float(self.last_special or "nan")
+        if ordered or self.count == 0 or (step, time, value) > (self.last_step, self.last_time, held):
+            self.last_step, self.last_time = step, time
+            self.last, self.last_special = (value, None) if math.isfinite(value) else (None, special_name(value))
 
     def _extend(self, low: float, high: float, low_step: int, high_step: int, total: float) -> None:
         total += self.sum
@@ -102,6 +105,11 @@ _SERIES: Table = Series.__table__  # type: ignore[attr-defined]
 _CHUNK: Table = Chunk.__table__  # type: ignore[attr-defined]
 _FIELDS = [field.name for field in fields(Summary)]
 _CHANGING = [name for name in _FIELDS if name not in ("id", "key")]
+# A row's parameters of `_ADD` and `_CHANGE`, from a summary: they are made for each metric of each batch.
+_ADDED = ["key", *_CHANGING]
+_added = attrgetter(*_ADDED)
+_CHANGED = ["own", *(f"new_{name}" for name in _CHANGING)]
+_changed = attrgetter("id", *_CHANGING)
 _PIECE = ["series_id", "segment", "count", "first_step", "last_step", "overview", "payload"]
 _OF_CHUNK = _CHUNK.c.id == sql.bindparam("own")
 
@@ -183,18 +191,12 @@ def append(
         if summary is None:
             summary = known[key] = Summary.new(key, int(points.steps[0]), float(points.times[0]))
             fresh.append(summary)
-        pieces[key] = _cut(summary, points, ordered)
-    cursor.many(
-        _CHANGE,
-        [
-            {"own": one.id, **{f"new_{name}": getattr(one, name) for name in _CHANGING}}
-            for one in known.values()
-            if one.id is not None
-        ],
-    )
+        pieces[key] = _cut(summary, points, ordered) if len(points) > 1 else [_one(summary, points, ordered)]
+    held = (one for one in known.values() if one.id is not None)
+    cursor.many(_CHANGE, [dict(zip(_CHANGED, _changed(one), strict=True)) for one in held])
     if fresh:
         owner = {"run_id": run_id, "rank": rank}
-        cursor.many(_ADD, [owner | {name: getattr(one, name) for name in _FIELDS[1:]} for one in fresh])
+        cursor.many(_ADD, [owner | dict(zip(_ADDED, _added(one), strict=True)) for one in fresh])
         ids = {key: one.id for key, one in _find(cursor, run_id, rank, [one.key for one in fresh]).items()}
         for one in fresh:
             one.id = ids[one.key]
@@ -213,7 +215,7 @@ def _cut(summary: Summary, points: Points, ordered: bool) -> list[dict[str, Any]
     rows: list[dict[str, Any]] = []
     if ordered and summary.count and int(points.steps[0]) < summary.last_step:
         summary.segment += 1
-    parts = split_segments(points.steps) if ordered and len(points) > 1 else [slice(0, len(points))]
+    parts = split_segments(points.steps) if ordered else [slice(0, len(points))]
     for position, part in enumerate(parts):
         summary.segment += 1 if position else 0
         for start in range(part.start, part.stop, CHUNK_POINTS):
@@ -223,6 +225,23 @@ def _cut(summary: Summary, points: Points, ordered: bool) -> list[dict[str, Any]
             rows.append(_row(piece, summary.segment, packed=full))
     summary.add(points, ordered)
     return rows
+
+
+def _one(summary: Summary, points: Points, ordered: bool) -> dict[str, Any]:
+    """The same for a single point."""
+    step, time, value = points.steps.item(), points.times.item(), points.values.item()
+    if ordered and summary.count and step < summary.last_step:
+        summary.segment += 1
+    summary.open_chunks += 1
+    summary.add_one(step, time, value, ordered)
+    return {
+        "segment": summary.segment,
+        "count": 1,
+        "first_step": step,
+        "last_step": step,
+        "overview": None,
+        "payload": encode_one(step, time, value),
+    }
 
 
 def _row(points: Points, segment: int, *, packed: bool) -> dict[str, Any]:

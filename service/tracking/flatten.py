@@ -29,7 +29,9 @@ def _leaf(value: Any) -> tuple[str, float | None]:
     if isinstance(value, bool) or value is None:
         return json.dumps(value), None
     if isinstance(value, int | float):
-        return json.dumps(value), float(value) if abs(value) < 1e308 and not math.isnan(value) else None
+        if not abs(value) < 1e308:  # too large to compare as a number, infinite, or NaN
+            return json.dumps(value), None
+        return repr(value), float(value)
     return json.dumps(value, ensure_ascii=False, default=str), None
 
 
