@@ -27,6 +27,8 @@ from service.store.migrate import prepare
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
 JOURNAL_BYTES = 64 * 2**20  # what stays of SQLite's journal after it has grown
+# Of the file, that readers map: they jump about in it, and what they keep is void after each write.
+MAPPED_BYTES = 128 * 2**20
 UNCERTAIN_SECONDS = 30.0  # a server that does not come back in that time has taken the answer with it
 
 
@@ -85,7 +87,7 @@ class Database:
         if self.is_sqlite and not attached:
             self._file_lock = _lock_file(Path(self.url.database or "tunescope.db"))
         if self.is_sqlite:
-            self.engine = _sqlite_engine(url, pool_size=20)
+            self.engine = _sqlite_engine(url, pool_size=20, mapped=MAPPED_BYTES)
             # One connection for all writers, who come one after another: what it has read of the file stays valid.
             self._writer = _sqlite_engine(url, pool_size=1, max_overflow=0, pool_timeout=None)
         else:
@@ -177,7 +179,7 @@ class Database:
             self._file_lock = None
 
 
-def _sqlite_engine(url: str, **pool: Any) -> Engine:
+def _sqlite_engine(url: str, *, mapped: int = 0, **pool: Any) -> Engine:
     engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, **pool, **_JSON)
 
     @event.listens_for(engine, "connect")
@@ -194,6 +196,7 @@ def _sqlite_engine(url: str, **pool: Any) -> Engine:
             "foreign_keys=ON",
             "busy_timeout=30000",
             "case_sensitive_like=ON",
+            f"mmap_size={mapped}",
         ):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, literal_column, not_, or_, select
+from sqlalchemy import ColumnElement, Float, Text, and_, bindparam, case, func, literal_column, not_, or_, select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
@@ -32,10 +31,22 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """The place of a value in a statement that serves many: a number, or a text, `short` if an index holds it."""
+
+    name: str
+    is_number: bool = False
+    short: bool = False
+
+
+Value = str | float | Slot
+
+
+@dataclass(frozen=True)
 class Predicate:
     field: Field
     operator: str
-    value: str | float | tuple[str | float, ...] | None
+    value: Value | tuple[Value, ...] | None
 
 
 @dataclass(frozen=True)
@@ -63,23 +74,50 @@ class Order:
     descending: bool
 
 
-def where(condition: Condition, silent_after: float, of: Any = None) -> ColumnElement[bool]:
-    """The condition as SQL over `Run`. A run that lacks the field fails every test but `is null`.
+def name_values(condition: Condition | None) -> tuple[Condition | None, dict[str, Any]]:
+    """The condition with slots instead of values, and the values by slot: questions of one shape differ in those."""
+    values: dict[str, Any] = {}
+
+    def slot(field: Field, value: Any) -> Slot:
+        if field.kind == "tag" and isinstance(value, float):
+            value = f"{value:g}"
+        name = f"v{len(values)}"
+        values[name] = value
+        return Slot(name, isinstance(value, float), isinstance(value, str) and len(value) <= INDEXED_TEXT)
+
+    def named(part: Condition) -> Condition:
+        match part:
+            case And(parts):
+                return And(tuple(named(one) for one in parts))
+            case Or(parts):
+                return Or(tuple(named(one) for one in parts))
+            case Not(inner):
+                return Not(named(inner))
+            case Predicate(field, operator, tuple() as several):
+                return Predicate(field, operator, tuple(slot(field, one) for one in several))
+            case Predicate(field, operator, value):
+                return part if value is None else Predicate(field, operator, slot(field, value))
+
+    return (None if condition is None else named(condition)), values
+
+
+def where(condition: Condition, of: Any = None) -> ColumnElement[bool]:
+    """The condition, of slots, as SQL over `Run`. A run that lacks the field fails every test but `is null`.
 
     With `of`, a column that holds ids of runs, it is about the run of that id, which is looked up: for queries that
     come by few runs. Else the database may as well walk the index of a key, and hold all runs it finds there.
     """
     match condition:
         case And(parts):
-            return and_(*(where(part, silent_after, of) for part in parts))
+            return and_(*(where(part, of) for part in parts))
         case Or(parts):
-            return or_(*(where(part, silent_after, of) for part in parts))
+            return or_(*(where(part, of) for part in parts))
         case Not(inner):
-            return not_(where(inner, silent_after, of))
+            return not_(where(inner, of))
         case Predicate(Field("attribute", name), operator, value):
-            column = attribute(name, silent_after)
+            column = attribute(name)
             if of is not None:
-                its = attribute(name, silent_after, _LOOKED_UP)
+                its = attribute(name, _LOOKED_UP)
                 column = select(its).where(col(_LOOKED_UP.id) == of).scalar_subquery()
             return _apply(column, operator, value)
         case Predicate(field, operator, value):
@@ -95,21 +133,14 @@ def _having(field: Field, operator: str, value: Any) -> Any:
     if operator in ("is null", "is not null"):
         return having
     column = order_column(field)
+    slots: Sequence[Slot] = value if isinstance(value, tuple) else (value,)
     if field.kind == "param":
         # A number compares as a number where the param is one; text compares as text.
-        numeric = isinstance(value, float) or (isinstance(value, tuple) and all(isinstance(v, float) for v in value))
-        column = col(Param.number) if numeric else col(Param.value)
-    if field.kind == "tag" and isinstance(value, float):
-        value = f"{value:g}"
+        column = col(Param.number) if all(slot.is_number for slot in slots) else col(Param.value)
     having = having.where(_apply(column, operator, value))
-    if operator in ("=", "in") and _is_short_text(value):
+    if operator in ("=", "in") and all(slot.short for slot in slots):
         having = having.where(literal_column(SHORT_VALUE))
     return having
-
-
-def _is_short_text(value: Any) -> bool:
-    values = value if isinstance(value, tuple) else (value,)
-    return all(isinstance(one, str) and len(one) <= INDEXED_TEXT for one in values)
 
 
 def _table(field: Field) -> Any:
@@ -131,9 +162,10 @@ def order_column(field: Field) -> Any:
     return {"last": col(Series.last), "min": col(Series.min), "max": col(Series.max)}[field.aggregate]
 
 
-def attribute(name: str, silent_after: float, run: Any = Run) -> Any:
+def attribute(name: str, run: Any = Run) -> Any:
+    """The column; `silent_before` is a parameter of a query that asks for the status."""
     if name == "status":
-        silent = and_(col(run.status) == "running", col(run.heartbeat_at) < time.time() - silent_after)
+        silent = and_(col(run.status) == "running", col(run.heartbeat_at) < bindparam("silent_before", type_=Float()))
         return case((silent, "silent"), else_=col(run.status))
     columns: dict[str, Any] = {
         "id": run.id,
@@ -162,7 +194,12 @@ _OPERATORS: dict[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]] 
 
 
 def _apply(column: ColumnElement[Any], operator: str, value: Any) -> ColumnElement[bool]:
-    return _OPERATORS[operator](column, value)
+    bound = [_bound(slot) for slot in value] if isinstance(value, tuple) else value and _bound(value)
+    return _OPERATORS[operator](column, bound)
+
+
+def _bound(slot: Slot) -> Any:
+    return bindparam(slot.name, type_=Float() if slot.is_number else Text())
 
 
 def order_source(field: Field) -> tuple[Any, ColumnElement[bool]]:
@@ -171,11 +208,11 @@ def order_source(field: Field) -> tuple[Any, ColumnElement[bool]]:
     return table, and_(table.run_id == Run.id, *_holds(table, field))
 
 
-def order_index(order: Order | None, project: str | None) -> tuple[Any, Any, Any, list[ColumnElement[bool]]] | None:
+def order_index(order: Order | None, in_project: bool) -> tuple[Any, Any, Any, list[ColumnElement[bool]]] | None:
     """An index that has this order: its table, columns of the order and of the run's id, and which of its rows; None
     if there is none. The newest first come by project; the others hold all projects' runs."""
     if order is None:
-        return Run, col(Run.id), col(Run.id), [] if project is None else [_of_project(Run, project)]
+        return Run, col(Run.id), col(Run.id), [_of_project(Run)] if in_project else []
     field = order.field
     if field.kind == "param" or (field.kind == "metric" and field.aggregate == "last"):
         table: Any = aliased(_table(field))
@@ -184,15 +221,16 @@ def order_index(order: Order | None, project: str | None) -> tuple[Any, Any, Any
     return None
 
 
-def in_scope(project: str | None, of: Any = None) -> ColumnElement[bool]:
-    """The run is of this project, if one is given, and not in the bin; `of` as for `where`."""
+def in_scope(in_project: bool, of: Any = None) -> ColumnElement[bool]:
+    """The run is not in the bin and, if asked, of the project that the parameter `project` names; `of` as for
+    `where`."""
     run: Any = Run if of is None else _LOOKED_UP
     tests: list[ColumnElement[bool]] = [col(run.deleted_at).is_(None)]
-    if project is not None:
-        tests.append(_of_project(run, project))
+    if in_project:
+        tests.append(_of_project(run))
     return and_(*tests) if of is None else select(col(run.id)).where(run.id == of, *tests).exists()
 
 
-def _of_project(run: Any, name: str) -> ColumnElement[bool]:
-    project_id = select(col(Project.id)).where(col(Project.name) == name).scalar_subquery()
+def _of_project(run: Any) -> ColumnElement[bool]:
+    project_id = select(col(Project.id)).where(col(Project.name) == bindparam("project")).scalar_subquery()
     return col(run.project_id) == project_id

@@ -9,12 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy import Table, Text, and_, func, not_, or_
+from sqlalchemy import Table, Text, and_, func, or_
 from sqlmodel import Session, col, select
 
 from service.store.cursor import Cursor, Statement, among
 from service.store.database import dump_json
-from service.store.filters import Condition, Order, attribute, in_scope, order_column, order_index, order_source, where
 from service.store.tables import Param, Project, Run, Tag
 
 _RUN: Table = Run.__table__  # type: ignore[attr-defined]
@@ -58,14 +57,6 @@ class ProjectSummary:
     name: str
     n_runs: int
     last_activity_at: float
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a page ended: the order value of its last run (None: it had none) and the run's id."""
-
-    value: Any
-    run_id: str
 
 
 def project_id(session: Session, name: str) -> int:
@@ -125,76 +116,6 @@ def exists(session: Session, run_id: str) -> bool:
     return session.get(Run, run_id) is not None
 
 
-def find(
-    session: Session,
-    *,
-    project: str | None,
-    condition: Condition | None,
-    order: Order | None,
-    after: Place | None,
-    limit: int,
-    silent_after: float,
-) -> list[Place]:
-    """Ids of runs with the value they are ordered by (newest first when no order is given), `limit` at most.
-
-    Runs without the value come last in both directions; ties go newest first when the order descends, else oldest.
-    """
-    if condition is not None or order is not None:
-        near = _walk(session, project, condition, order, after, limit, silent_after)
-        if near is not None:
-            return near
-    key = col(Run.id) if order is None else _order_key(order, silent_after)
-    query: Any = sql.select(col(Run.id), key).where(in_scope(project))
-    if condition is not None:
-        query = query.where(where(condition, silent_after))
-    if order is None:
-        query = query.order_by(col(Run.id).desc())
-        if after is not None:
-            query = query.where(col(Run.id) < after.run_id)
-    else:
-        if order.field.kind != "attribute":
-            query = query.join(*order_source(order.field), isouter=True)
-        query = query.order_by(key.is_(None), *_directed(order, key, col(Run.id)))
-        if after is not None:
-            query = query.where(_beyond(key, order, after))
-    return _places(session, query.limit(limit))
-
-
-def _places(session: Session, query: Any) -> list[Place]:
-    return [Place(value, run_id) for run_id, value in session.connection().execute(query)]
-
-
-WALK = 2_000  # runs to look at in an index before all that match are sought instead
-
-
-def _walk(
-    session: Session,
-    project: str | None,
-    condition: Condition | None,
-    order: Order | None,
-    after: Place | None,
-    limit: int,
-    silent_after: float,
-) -> list[Place] | None:
-    """The page, if it is found near the start of the index that has the order: that costs what the page costs, and not
-    what all the runs cost that match. None where no index has the order, or the page is not there."""
-    index = order_index(order, project)
-    if index is None or (after is not None and after.value is None):
-        return None
-    table, key, run_id, rows = index
-    if after is not None:
-        rows.append(_beyond_value(key, run_id, order, after))
-    ahead: Any = sql.select(run_id, key).select_from(table).where(*rows).order_by(*_directed(order, key, run_id))
-    end = _places(session, ahead.offset(WALK).limit(1))
-    if end:
-        ahead = ahead.where(not_(_beyond_value(key, run_id, order, end[0])))
-    if condition is not None:
-        ahead = ahead.where(where(condition, silent_after, run_id))
-    found = _places(session, ahead.where(in_scope(project, run_id)).limit(limit))
-    # At the end of the index come the runs without the value, which are not in it.
-    return found if len(found) == limit or (order is None and not end) else None
-
-
 def rows(session: Session, ids: Sequence[str]) -> dict[str, SimpleNamespace]:
     """Runs by id, without their environment; `project` is its name, `config` the JSON text as it is stored.
 
@@ -208,29 +129,6 @@ def rows(session: Session, ids: Sequence[str]) -> dict[str, SimpleNamespace]:
 
 def _among_ids(cursor: Cursor, statement: Statement, ids: Sequence[str]) -> list[Any]:
     return cursor.rows(statement, {"ids": cursor.texts(ids)})
-
-
-def _order_key(order: Order, silent_after: float) -> Any:
-    if order.field.kind == "attribute":
-        return attribute(order.field.name, silent_after)
-    return order_column(order.field)
-
-
-def _directed(order: Order | None, *columns: Any) -> list[Any]:
-    return [column.desc() if order is None or order.descending else column.asc() for column in columns]
-
-
-def _beyond(key: Any, order: Order, after: Place) -> Any:
-    run_id = col(Run.id)
-    if after.value is None:
-        return and_(key.is_(None), run_id < after.run_id if order.descending else run_id > after.run_id)
-    return or_(key.is_(None), _beyond_value(key, run_id, order, after))
-
-
-def _beyond_value(key: Any, run_id: Any, order: Order | None, after: Place) -> Any:
-    if order is None or order.descending:
-        return or_(key < after.value, and_(key == after.value, run_id < after.run_id))
-    return or_(key > after.value, and_(key == after.value, run_id > after.run_id))
 
 
 def tags(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, str]]:

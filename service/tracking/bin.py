@@ -13,7 +13,7 @@ from sqlmodel import Session
 from service.errors import Conflict, Invalid, NotFound
 from service.settings import Settings
 from service.store import bin as store
-from service.store import runs as run_store
+from service.store import search
 from service.store.database import Database
 from service.store.tables import Project
 from service.tracking import runs
@@ -93,7 +93,7 @@ def _found(database: Database, given: RunsToDelete, silent_after: float) -> Iter
     after = None
     while True:
         with database.read() as session:
-            page = run_store.find(
+            page = search.find(
                 session, project=given.project, condition=condition, order=None, after=after, limit=store.STEP,
                 silent_after=silent_after,
             )  # fmt: skip

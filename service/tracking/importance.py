@@ -12,7 +12,7 @@ from service.errors import Invalid
 from service.measure import importance as measure
 from service.measure.direction import Direction, guess
 from service.measure.importance import MIN_RUNS, Explanation, Setting, Share
-from service.store import runs as store
+from service.store import search
 from service.store import series as series_store
 from service.store.tables import Run
 from service.tracking.compare import chosen
@@ -72,7 +72,7 @@ def _runs(session: Session, asked: ImportanceRequest, silent_after: float) -> tu
     if asked.run_ids is not None:
         return chosen(session, asked.run_ids), False
     condition, order = parse(asked.query)
-    rows = store.find(
+    rows = search.find(
         session,
         project=asked.project,
         condition=condition,

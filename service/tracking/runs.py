@@ -15,8 +15,9 @@ from sqlmodel import Session
 
 from service.errors import Conflict, Invalid, NotFound
 from service.store import runs as store
+from service.store import search as search_store
 from service.store import series as series_store
-from service.store.runs import Place
+from service.store.search import Place
 from service.store.tables import Run, new_id
 from service.tracking.flatten import flatten, merge
 from service.tracking.names import invent_name
@@ -140,7 +141,7 @@ def find(
     condition, order = parse(query)
     if order_by:
         order = parse(f"order by {order_by}")[1]
-    found = store.find(
+    found = search_store.find(
         session,
         project=project,
         condition=condition,

@@ -10,11 +10,13 @@ import msgspec
 import pyarrow as pa
 import pytest
 from sqlalchemy import text
+from sqlmodel import select
 from starlette.testclient import TestClient
 
 from service.store import filters
 from service.store.database import Database
-from service.store.runs import find
+from service.store.search import find
+from service.store.tables import Run
 from tests.service.tracking.test_metrics import column, history, make_run
 
 
@@ -118,17 +120,22 @@ def test_search_reads_the_index_alone(client: TestClient, database: Database, ru
     with database.read() as session:
         found = find(session, project=None, condition=condition, order=None, after=None, limit=10, silent_after=60.0)
         assert [place.run_id for place in found] == [run_id]
-        where = filters.where(condition, 60.0).compile(
-            dialect=session.connection().dialect, compile_kwargs={"literal_binds": True}
+        named, values = filters.name_values(condition)
+        assert named is not None
+        query = (
+            select(Run.id)
+            .where(filters.where(named))
+            .params(values)
+            .compile(dialect=session.connection().dialect, compile_kwargs={"literal_binds": True})
         )
         connection = session.connection()
         if connection.dialect.name == "sqlite":
-            plan = connection.execute(text(f"EXPLAIN QUERY PLAN SELECT run.id FROM run WHERE {where}"))
+            plan = connection.execute(text(f"EXPLAIN QUERY PLAN {query}"))
             steps = [row[-1] for row in plan]
             expected = "USING COVERING INDEX ix_series_key_last (key=? AND rank=? AND last<?)"
         else:
             connection.execute(text("SET LOCAL enable_seqscan = off"))
             connection.execute(text("SET LOCAL enable_bitmapscan = off"))
-            steps = [row[0] for row in connection.execute(text(f"EXPLAIN SELECT run.id FROM run WHERE {where}"))]
+            steps = [row[0] for row in connection.execute(text(f"EXPLAIN {query}"))]
             expected = "Index Only Scan using ix_series_key_last"
     assert any(expected in step for step in steps), steps

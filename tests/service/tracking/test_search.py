@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from service.store import runs
+from service.store import search
 from service.store.filters import And, Field, Not, Or, Order, Predicate
 from service.tracking.search import BadQuery, parse
 
@@ -99,7 +99,7 @@ TEAMS = ["nlp", "vision", "nlp"]
 @pytest.fixture
 def many(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     """More runs than a search looks at before it seeks all that match, with ties, gaps, and a project beside."""
-    monkeypatch.setattr(runs, "WALK", 6)
+    monkeypatch.setattr(search, "WALK", 6)
     for number, loss in enumerate(LOSSES * 2):
         project = "p" if number < len(LOSSES) else "q"
         given = {"project": project, "name": str(number), "tags": {"team": TEAMS[number % 3]}}

@@ -1,0 +1,178 @@
+"""Finding runs: a page of those for which a condition holds, in an order.
+
+The statements for one shape of question (its condition and order, without the values in them) are made once and run on
+the driver, for making them costs as much as running them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import sqlalchemy as sql
+from sqlalchemy import and_, bindparam, not_, or_
+from sqlmodel import Session, col
+
+from service.store.cursor import Cursor, Statement
+from service.store.filters import (
+    Condition,
+    Order,
+    attribute,
+    in_scope,
+    name_values,
+    order_column,
+    order_index,
+    order_source,
+    where,
+)
+from service.store.tables import Run
+
+WALK = 2_000  # runs to look at in an index before all that match are sought instead
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a page ended: the order value of its last run (None: it had none) and the run's id."""
+
+    value: Any
+    run_id: str
+
+
+# Where a page begins: at the first run, after a run with a value to be ordered by, or after one without.
+After = Literal["start", "value", "none"]
+
+
+def find(
+    session: Session,
+    *,
+    project: str | None,
+    condition: Condition | None,
+    order: Order | None,
+    after: Place | None,
+    limit: int,
+    silent_after: float,
+) -> list[Place]:
+    """Ids of runs with the value they are ordered by (newest first when no order is given), `limit` at most.
+
+    Runs without the value come last in both directions; ties go newest first when the order descends, else oldest.
+    """
+    named, values = name_values(condition)
+    values |= {"silent_before": time.time() - silent_after, "limit": limit}
+    if project is not None:
+        values["project"] = project
+    begin: After = "start"
+    if after is not None:
+        begin = "none" if after.value is None else "value"
+        values |= {"after_value": after.value, "after_id": after.run_id}
+    question = _prepared(named, order, project is not None, begin)
+    cursor = Cursor.of(session)
+    if question.walk is not None and (condition is not None or order is not None):
+        found = question.walk.page(cursor, values)
+        if found is not None:
+            return found
+    return _places(cursor, question.every, values)
+
+
+def _places(cursor: Cursor, statement: Statement, values: dict[str, Any]) -> list[Place]:
+    return [Place(value, run_id) for run_id, value in cursor.rows(statement, values)]
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Along the index that has the order. `end`: where to stop; `before_end`: what comes before that and matches;
+    `whole`: the same where the index is shorter; `complete`: all runs are in it."""
+
+    end: Statement
+    before_end: Statement
+    whole: Statement
+    complete: bool
+
+    def page(self, cursor: Cursor, values: dict[str, Any]) -> list[Place] | None:
+        """The page, if it is near the start of the index: that costs what the page costs, and not what all the runs
+        cost that match. None where it is not."""
+        end = _places(cursor, self.end, {**values, "walk": WALK})
+        if end:
+            found = _places(cursor, self.before_end, {**values, "end_value": end[0].value, "end_id": end[0].run_id})
+            return found if len(found) == values["limit"] else None
+        found = _places(cursor, self.whole, values)
+        # At the end of an index that is not complete come the runs without the value.
+        return found if self.complete or len(found) == values["limit"] else None
+
+
+@dataclass(frozen=True)
+class _Question:
+    """The statements for one shape of question: for all runs that match, and to come by few, if an index helps."""
+
+    every: Statement
+    walk: _Walk | None
+
+
+@lru_cache(maxsize=128)
+def _prepared(condition: Condition | None, order: Order | None, in_project: bool, after: After) -> _Question:
+    every = Statement(_every(condition, order, in_project, after))
+    index = order_index(order, in_project)
+    if index is None or after == "none":
+        return _Question(every, None)
+    table, key, run_id, rows = index
+    if after == "value":
+        rows.append(_beyond_value(key, run_id, order, "after"))
+    ahead: Any = sql.select(run_id, key).select_from(table).where(*rows).order_by(*_directed(order, key, run_id))
+    page = ahead if condition is None else ahead.where(where(condition, run_id))
+    page = page.where(in_scope(in_project, run_id)).limit(_count("limit"))
+    walk = _Walk(
+        end=Statement(ahead.offset(_count("walk")).limit(1)),
+        before_end=Statement(page.where(not_(_beyond_value(key, run_id, order, "end")))),
+        whole=Statement(page),
+        complete=order is None,
+    )
+    return _Question(every, walk)
+
+
+def _every(condition: Condition | None, order: Order | None, in_project: bool, after: After) -> Any:
+    """All runs that match, sorted."""
+    key = col(Run.id) if order is None else _order_key(order)
+    query: Any = sql.select(col(Run.id), key).where(in_scope(in_project))
+    if condition is not None:
+        query = query.where(where(condition))
+    if order is None:
+        query = query.order_by(col(Run.id).desc())
+        if after != "start":
+            query = query.where(col(Run.id) < bindparam("after_id"))
+    else:
+        if order.field.kind != "attribute":
+            query = query.join(*order_source(order.field), isouter=True)
+        query = query.order_by(key.is_(None), *_directed(order, key, col(Run.id)))
+        if after != "start":
+            query = query.where(_beyond(key, order, after))
+    return query.limit(_count("limit"))
+
+
+def _count(name: str) -> Any:
+    return bindparam(name, type_=sql.Integer())
+
+
+def _order_key(order: Order) -> Any:
+    return attribute(order.field.name) if order.field.kind == "attribute" else order_column(order.field)
+
+
+def _directed(order: Order | None, *columns: Any) -> list[Any]:
+    return [column.desc() if order is None or order.descending else column.asc() for column in columns]
+
+
+def _beyond(key: Any, order: Order, after: After) -> Any:
+    run_id: Any = col(Run.id)
+    last: Any = bindparam("after_id")
+    if after == "none":
+        return and_(key.is_(None), run_id < last if order.descending else run_id > last)
+    return or_(key.is_(None), _beyond_value(key, run_id, order, "after"))
+
+
+def _beyond_value(key: Any, run_id: Any, order: Order | None, place: str) -> Any:
+    """Behind the place of which the parameters `…_value` and `…_id` tell."""
+    value: Any = bindparam(f"{place}_value", type_=key.type)
+    last: Any = bindparam(f"{place}_id")
+    if order is None or order.descending:
+        return or_(key < value, and_(key == value, run_id < last))
+    return or_(key > value, and_(key == value, run_id > last))
