@@ -28,7 +28,7 @@ from service.store.migrate import prepare
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
 JOURNAL_BYTES = 64 * 2**20  # what stays of SQLite's journal after it has grown
 # Of the file, that readers map: they jump about in it, and what they keep is void after each write.
-MAPPED_BYTES = 128 * 2**20
+MAPPED_BYTES = 64 * 2**20
 UNCERTAIN_SECONDS = 30.0  # a server that does not come back in that time has taken the answer with it
 
 
