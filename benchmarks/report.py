@@ -61,9 +61,9 @@ class Figures:
 
     def ratio(self, peer: str) -> float | None:
         """How many times better Tunescope is than `peer`: the median over rounds, so that noise that hits
-        both systems of a round cancels."""
-        ours, theirs = self.samples.get(OURS), self.samples.get(peer)
-        if not ours or not theirs:
+        both systems of a round cancels. None where either is nothing at all: of that there are no multiples."""
+        ours, theirs = self.samples.get(OURS, []), self.samples.get(peer, [])
+        if not ours or not theirs or not all([*ours, *theirs]):
             return None
         pairs = [(a / b) if self.row.more_is_better else (b / a) for a, b in zip(ours, theirs, strict=True)]
         return statistics.median(pairs)
