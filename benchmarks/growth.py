@@ -46,7 +46,7 @@ class Size:
     runs: Sequence[int] = (100, 1_000, 10_000, 100_000)
     points: Sequence[int] = (10_000, 100_000, 1_000_000, 10_000_000)
     rounds: int = 5
-    block_seconds: float = 0.2
+    block_seconds: float = 0.15
     fewest: int = 3  # calls of a block
     most: int = 40
 
@@ -67,7 +67,8 @@ class Held:
     run_id: str = ""
     cursors: dict[str, str] = field(default_factory=dict)
     narrow: str = ""
-    made: int = 0
+    created: int = 0
+    logged: int = 0
 
     def timed(self, call: Call) -> tuple[float, bytes]:
         return self.native.wire.timed(call)
@@ -105,7 +106,7 @@ def measure(asked: Asked, held: Sequence[Held], size: Size) -> Grown:
 
 
 def run_questions(largest: int) -> list[Asked]:
-    """What is asked of services that hold runs. Those that write come last, so that all others read what was filled."""
+    """What is read from services that hold runs."""
 
     def listed(**query: Any) -> Callable[[Held], tuple[float, bytes]]:
         return lambda held: held.timed(held.native.find(project=PROJECT, **query))
@@ -162,9 +163,6 @@ def run_questions(largest: int) -> list[Asked]:
             found,
         ),
         Asked(Question("mlflow-list", f"MLflow runs/search, no condition, page of {PAGE}"), through_mlflow(), found),
-        Asked(Question("create", "create a run + 20 params + 20 metrics"), create_run),
-        Asked(Question("log-metric", "one log-metric call"), log_metric),
-        Asked(Question("log-batch", "log-batch, 1,000 points of 10 metrics"), log_batch),
     ]
 
 
@@ -173,19 +171,27 @@ def counting(name: str) -> Callable[[bytes], int]:
 
 
 def create_run(held: Held) -> tuple[float, bytes]:
-    held.made += 1
-    seconds, held.run_id = held.native.create_run(PROJECT, content(held.size + held.made))
+    held.created += 1
+    seconds, held.run_id = held.native.create_run(PROJECT, content(held.size + held.created))
     return seconds, b""
 
 
 def log_metric(held: Held) -> tuple[float, bytes]:
-    held.made += 1
-    return held.timed(held.native.log_one(held.run_id, "one", held.made, 1 / held.made))
+    held.logged += 1
+    return held.timed(held.native.log_one(held.run_id, "one", held.logged, 1 / held.logged))
 
 
 def log_batch(held: Held) -> tuple[float, bytes]:
-    held.made += 1
-    return held.timed(held.native.log(held.run_id, batch(100 * held.made)))
+    held.logged += 1
+    return held.timed(held.native.log(held.run_id, batch(100 * held.logged)))
+
+
+# Asked last, so that all others read what was filled, and in this order: what is logged goes into the newest run.
+WRITES = [
+    Asked(Question("create", "create a run + 20 params + 20 metrics"), create_run),
+    Asked(Question("log-metric", "one log-metric call"), log_metric),
+    Asked(Question("log-batch", "log-batch, 1,000 points of 10 metrics"), log_batch),
+]
 
 
 def hits(n_runs: int) -> list[tuple[float, float, int, str]]:
@@ -256,10 +262,19 @@ def grow_runs(command: str, folder: Path, create: Callable[[str], str], size: Si
             held.append(Held(database, n, Tunescope(database, wire), face))
             prepare(held[-1], all_hits)
         grown = []
-        for asked in run_questions(max(size.runs)):
+        for asked in [*run_questions(max(size.runs)), *WRITES]:
             say(asked.question.title)
             grown.append(measure(asked, held, size))
+        for one in held:
+            check_runs(one)
     return Growth("runs", size.runs, grown)
+
+
+def check_runs(held: Held) -> None:
+    projects = json.loads(held.timed(Call("GET", f"{Tunescope.ROOT}/projects"))[1])["items"]
+    found = {project["name"]: project["n_runs"] for project in projects}[PROJECT]
+    if found != held.size + held.created:
+        raise WrongAnswer(f"{held.database}: {held.size + held.created:,} runs were made, {found:,} are there")
 
 
 # --- points -------------------------------------------------------------------------------------------------
@@ -279,8 +294,8 @@ def point_questions() -> list[Asked]:
         return held.timed(Call("GET", f"{Tunescope.ROOT}/runs/{held.run_id}"))
 
     def append(held: Held) -> tuple[float, bytes]:
-        held.made += APPENDED
-        return held.timed(held.native.log(held.run_id, [loss(held.size + held.made, APPENDED, METRIC)]))
+        held.logged += APPENDED
+        return held.timed(held.native.log(held.run_id, [loss(held.size + held.logged, APPENDED, METRIC)]))
 
     return [
         Asked(Question("chart", f"chart of {PIXELS:,} pixels"), charted),
@@ -302,7 +317,7 @@ def fill_points(held: Held) -> None:
     cursor = json.loads(held.timed(held.native.read_metric(held.run_id, METRIC, accept="", max_points=2))[1])["cursor"]
     held.cursors = {"after": cursor}
     held.native.wire.send(held.native.log(held.run_id, [loss(held.size, 10, METRIC)]))
-    held.made = 10
+    held.logged = 10
 
 
 def grow_points(command: str, folder: Path, create: Callable[[str], str], size: Size, say: Say) -> Growth:
@@ -326,8 +341,10 @@ def grow_points(command: str, folder: Path, create: Callable[[str], str], size: 
 def check_points(held: Sequence[Held]) -> None:
     for one in held:
         run = json.loads(one.timed(Call("GET", f"{Tunescope.ROOT}/runs/{one.run_id}"))[1])
-        if run["metrics"][METRIC]["count"] != one.size + one.made:
-            raise WrongAnswer(f"{one.database}: {one.size + one.made:,} points were sent, the run has {run['metrics']}")
+        if run["metrics"][METRIC]["count"] != one.size + one.logged:
+            raise WrongAnswer(
+                f"{one.database}: {one.size + one.logged:,} points were sent, the run has {run['metrics']}"
+            )
 
 
 def main(quick: Quick = False, out: Out = None, command: Command = THIS_CHECKOUT) -> None:

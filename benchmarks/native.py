@@ -27,6 +27,7 @@ from systems import ARROW, Call, Tunescope, Wire
 from workload import ORDER, PAGE, loss
 
 CHART_RUNS, CHART_POINTS, PIXELS = 50, 100_000, 1_000
+CALLS = 10  # of what takes milliseconds
 LOSS = "train/loss"
 PATIENCE = 120.0
 
@@ -37,7 +38,7 @@ class WrongAnswer(RuntimeError):
 
 @dataclass(frozen=True)
 class Size:
-    rounds: int = 5
+    rounds: int = 3
     ingested: int = 1_000_000  # points a round
     read: int = 4_000_000
     kept: int = 2_000_000
@@ -166,7 +167,7 @@ def chart(asking: Asking, size: Size) -> list[Figures]:
             curves = pa.ipc.open_stream(asking.system.wire.send(asked)).read_all()
             if len(set(curves["run_id"].to_pylist())) != CHART_RUNS:
                 raise WrongAnswer(f"a chart of {CHART_RUNS} runs came back with {curves.num_rows} entries")
-        seconds = asking.times(asked, 2 * size.rounds)
+        seconds = asking.times(asked, CALLS)
         row = Row(key, f"{title}, {kind}, p50", "ms", at_most=aim)
         found.append(Figures(row, {OURS: [1000 * one for one in seconds]}))
     return found
@@ -185,7 +186,7 @@ def run_table(command: str, folder: Path, size: Size) -> list[Figures]:
             if len(page) != PAGE or any(len(run.metrics) != len(filler.content(0).metrics) for run in page):
                 raise WrongAnswer(f"a page of {PAGE} runs came back with {len(page)}")
             row = Row(f"table-{key}", f"run table at {size.runs:,} runs, a page, {title}, p50", "ms", at_most=50)
-            seconds = asking.times(asked, 4 * size.rounds)
+            seconds = asking.times(asked, CALLS)
             found.append(Figures(row, {OURS: [1000 * one for one in seconds]}))
     return found
 

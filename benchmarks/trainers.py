@@ -198,7 +198,7 @@ def main(
     command: Command = THIS_CHECKOUT,
 ) -> None:
     """Measure what 32 trainers and the service make of one another."""
-    seconds = 5.0 if quick else 20.0
+    seconds = 5.0 if quick else 15.0
     programs = peers_environment(environment.absolute(), Console())
 
     def measured(folder: Path, say: Say) -> Report:
