@@ -91,7 +91,7 @@ def single(
 
 def percentiles(key: str, title: str, milliseconds: Sequence[float]) -> list[Figures]:
     """p50 and p99 of latencies, a row each."""
-    cuts = statistics.quantiles(milliseconds, n=100)
+    cuts = statistics.quantiles(milliseconds, n=100, method="inclusive")
     return [
         single(f"{key}-p50", f"{title}, p50", "ms", cuts[49]),
         single(f"{key}-p99", f"{title}, p99", "ms", cuts[98]),

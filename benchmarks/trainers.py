@@ -59,7 +59,7 @@ class Outcome:
         def total(name: str) -> float:
             return sum(float(one[name]) for one in self.told)
 
-        cuts = statistics.quantiles(self.waits, n=100)
+        cuts = statistics.quantiles(self.waits, n=100, method="inclusive")
         return {
             "stored": self.found / self.seconds,
             "step": 1000 * total("loop_seconds") / total("steps"),
