@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,15 +23,26 @@ from typing import IO, Annotated, Any
 import psutil
 import typer
 from client_loop import KEYS
-from report import OURS, REPOSITORY, Figures, Report, Row, machine_facts, show, write
+from peers import mlflow
+from report import OURS, REPOSITORY, Figures, Report, Row
 from rich.console import Console
-from servers import CLIENTS, MLFLOW, clients_environment, peers_environment, running
+from script import THIS_CHECKOUT, Command, Out, Quick, Say, carry_out, service
+from servers import CLIENTS, MLFLOW, clients_environment, peers_environment
 
 from tunescope.importers import find
 from tunescope.importers._record import LeftOut
 
 OFFLINE = f"{OURS}, offline"
 MIB = 2**20
+NOTES = [
+    "One process each, alone while it runs; every call carries the same ten random scalars. The work between calls "
+    "spins: background threads must wait for the interpreter, as in training.",
+    f"{OURS} ships to a running service, which takes its share of the two cores; MLflow waits for its server and "
+    "makes a twentieth of the calls. The others, and offline, write local files.",
+    "A call is ten add_scalar for TensorBoard (torch.utils.tensorboard). Memory and CPU time: the process and its "
+    "children, not the servers. TensorBoard's includes PyTorch.",
+    "What was logged was read back and counted, except SwanLab's files, which are in a format of its own.",
+]
 MODES = {"back to back": 0, "500 µs of work between": 500}
 
 
@@ -178,13 +186,9 @@ def measure(trackers: Sequence[Tracker], rounds: int, calls: int, folder: Path) 
 def trackers(tunescope: str, clients: Path, peers: Path, folder: Path) -> Iterator[list[Tracker]]:
     """Every tracker, with the two servers that some of them log to."""
     here = Path(sys.executable)
-    native = [*shlex.split(tunescope), "--port", "{port}", "--data-dir", str(folder / "service/data")]
-    mlflow = [str(peers / "mlflow"), "server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow/mlflow.db'}"]
-    mlflow += ["--artifacts-destination", str(folder / "mlflow/artifacts"), "--workers", "1", "--port", "{port}"]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with ExitStack() as stack:
-        service = stack.enter_context(running(OURS, native, folder / "service", "/readyz", PYTHONPATH=str(REPOSITORY)))
-        other = stack.enter_context(running("MLflow", mlflow, folder / "mlflow", "/health", **quiet))
+        own = stack.enter_context(service(tunescope, folder / "service", ready="/readyz"))
+        other = stack.enter_context(mlflow(peers, folder / "mlflow"))
         address = f"http://127.0.0.1:{other.port}"
         yield [
             Tracker("TensorBoard", "tensorboard", here, "tensorboard"),
@@ -194,50 +198,38 @@ def trackers(tunescope: str, clients: Path, peers: Path, folder: Path) -> Iterat
             Tracker("MLflow", "mlflow", peers / "python", url=address, share=0.05),
             Tracker("MLflow, async", "mlflow_async", peers / "python", url=address, share=0.05),
             Tracker(OFFLINE, "tunescope_offline", here),
-            Tracker(OURS, "tunescope_online", here, url=f"http://127.0.0.1:{service.port}"),
+            Tracker(OURS, "tunescope_online", here, url=f"http://127.0.0.1:{own.port}"),
         ]
 
 
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer calls and rounds.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the JSON and Markdown files; default: results/, for whole runs only.")
-    ] = None,
+    quick: Quick = False,
+    out: Out = None,
     clients: Annotated[Path, typer.Option(help="Where the peers are installed.")] = REPOSITORY / ".venv-clients",
     peers: Annotated[Path, typer.Option(help="Where MLflow is installed.")] = REPOSITORY / ".venv-peers",
-    tunescope: Annotated[
-        str, typer.Option(help="How Tunescope is started.")
-    ] = f"{shlex.quote(sys.executable)} -m tunescope serve",
+    command: Command = THIS_CHECKOUT,
 ) -> None:
     """Measure the cost of a log call for each tracker and print the ratios."""
-    console = Console(width=None if sys.stdout.isatty() else 200)
     rounds, calls = (1, 500) if quick else (3, 3_000)
-    facts = machine_facts("tunescope", "torch", "tensorboard", "httpx2", "msgspec")
-    facts["versions"] |= dict(pinned.split("==") for pinned in (*CLIENTS, MLFLOW))
+    console = Console()
     programs = clients_environment(clients.absolute(), console), peers_environment(peers.absolute(), console)
-    begun = time.monotonic()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunescope-client-")))
-        stack.enter_context(console.status("measuring"))
-        taking_part = stack.enter_context(trackers(tunescope, *programs, folder))
-        figures = list(measure(taking_part, rounds, calls, folder / "runs"))
-    facts |= {"load_after": round(os.getloadavg()[0], 2), "seconds": time.monotonic() - begun}
-    notes = [
-        "One process each, alone while it runs; every call carries the same ten random scalars. The work between calls "
-        "spins: background threads must wait for the interpreter, as in training.",
-        f"{OURS} ships to a running service, which takes its share of the two cores; MLflow waits for its server and "
-        "makes a twentieth of the calls. The others, and offline, write local files.",
-        "A call is ten add_scalar for TensorBoard (torch.utils.tensorboard). Memory and CPU time: the process and its "
-        "children, not the servers. TensorBoard's includes PyTorch.",
-        "What was logged was read back and counted, except SwanLab's files, which are in a format of its own.",
-    ]
-    report = Report(
-        "client", [tracker.name for tracker in taking_part], figures, {"rounds": rounds, "calls": calls}, notes, facts
+
+    def measured(folder: Path, say: Say) -> Report:
+        say("measuring")
+        with trackers(command, *programs, folder) as taking_part:
+            figures = list(measure(taking_part, rounds, calls, folder / "runs"))
+        names = [tracker.name for tracker in taking_part]
+        return Report("client", names, figures, {"rounds": rounds, "calls": calls}, NOTES)
+
+    carry_out(
+        "client",
+        measured,
+        whole=not quick,
+        out=out,
+        packages=("tunescope", "torch", "tensorboard", "httpx2", "msgspec"),
+        versions=dict(pinned.split("==") for pinned in (*CLIENTS, MLFLOW)),
+        width=200,
     )
-    show(report, console)
-    kept = out or (None if quick else REPOSITORY / "benchmarks/results")
-    for path in write(report, kept) if kept else ():
-        console.print(f"  wrote {path}", style="dim")
 
 
 if __name__ == "__main__":

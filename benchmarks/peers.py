@@ -12,22 +12,18 @@ or misread anything ends the run.
 
 from __future__ import annotations
 
-import os
-import shlex
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from report import OURS, REPOSITORY, Figures, Report, Row, machine_facts, show, write
+from report import OURS, REPOSITORY, Figures, Report, Row
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from script import THIS_CHECKOUT, Command, Out, Quick, Say, carry_out, service
 from servers import FASTTRACKML, MLFLOW, Server, peers_environment, running
 from systems import Mlflow, MlflowFace, Stored, System, Tunescope, TunescopeArrow, Wire, stored
 from workload import BATCH_KEYS, BATCH_STEPS, Points, batch, expected_search, run_content
@@ -36,6 +32,11 @@ FAST = "FastTrackML"
 SLOW = "MLflow"
 FACE = f"{OURS}, MLflow calls"
 BATCH = BATCH_KEYS * BATCH_STEPS
+NOTES = [
+    "One kept-alive connection each; from the first byte sent to the last received; answers checked.",
+    "The peers through the MLflow REST protocol, Tunescope through its own and through theirs; SQLite behind each.",
+    "A – means the system is left out at this size, for filling it would take minutes.",
+]
 ROWS = ("log-batch", "log-metric", "create-run", "history", "search", "list")
 
 
@@ -64,7 +65,7 @@ QUICK = Size(
 class Bench:
     """The systems under test and the figures so far."""
 
-    def __init__(self, systems: Sequence[System], size: Size, say: Callable[[str], None]) -> None:
+    def __init__(self, systems: Sequence[System], size: Size, say: Say) -> None:
         self.systems = systems
         self.fast = [system for system in systems if system.name != SLOW]
         self.size = size
@@ -263,24 +264,31 @@ def perform(bench: Bench, rows: Sequence[str]) -> None:
         bench.search(bench.fast, held, aim=10)
 
 
+def mlflow(environment: Path, folder: Path) -> AbstractContextManager[Server]:
+    command = [
+        *(str(environment / "mlflow"), "server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
+        *("--host", "127.0.0.1", "--port", "{port}"),
+    ]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return running(SLOW, command, folder, "/health", **quiet)
+
+
+def fasttrackml(environment: Path, folder: Path) -> AbstractContextManager[Server]:
+    command = [str(environment / "fml"), "server", "--listen-address", "127.0.0.1:{port}"]
+    command += ["--database-uri", f"sqlite://{folder / 'fasttrackml.db'}"]
+    return running(FAST, command, folder, "/health", FML_LOG_LEVEL="warn")
+
+
 @contextmanager
 def peers(environment: Path, tunescope: str, folder: Path) -> Iterator[list[Server]]:
     """All three servers, each on an empty database of its own."""
     with ExitStack() as stack:
         start = stack.enter_context
-        mlflow = [
-            *(str(environment / "mlflow"), "server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow/mlflow.db'}"),
-            *("--artifacts-destination", str(folder / "mlflow/artifacts"), "--workers", "1"),
-            *("--host", "127.0.0.1", "--port", "{port}"),
-        ]
-        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        fasttrackml = [str(environment / "fml"), "server", "--listen-address", "127.0.0.1:{port}"]
-        fasttrackml += ["--database-uri", f"sqlite://{folder / 'fasttrackml/fasttrackml.db'}"]
-        native = [*shlex.split(tunescope), "--port", "{port}", "--data-dir", str(folder / "tunescope/data")]
         yield [
-            start(running(SLOW, mlflow, folder / "mlflow", "/health", **quiet)),
-            start(running(FAST, fasttrackml, folder / "fasttrackml", "/health", FML_LOG_LEVEL="warn")),
-            start(running(OURS, native, folder / "tunescope", "/readyz", PYTHONPATH=str(REPOSITORY))),
+            start(mlflow(environment, folder / "mlflow")),
+            start(fasttrackml(environment, folder / "fasttrackml")),
+            start(service(tunescope, folder / "tunescope", ready="/readyz")),
         ]
 
 
@@ -293,52 +301,39 @@ def server_rows(servers: Sequence[Server]) -> list[Figures]:
 
 
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, shorter blocks, smaller sizes.")] = False,
+    quick: Quick = False,
     rows: Annotated[list[str] | None, typer.Option(help=f"Only these, repeatable: {', '.join(ROWS)}.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Blocks per system and row.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the JSON and Markdown files; default: results/, for whole runs only.")
-    ] = None,
+    out: Out = None,
     environment: Annotated[Path, typer.Option(help="Where the peers are installed.")] = REPOSITORY / ".venv-peers",
-    tunescope: Annotated[
-        str, typer.Option(help="How Tunescope is started; another checkout's command measures that one.")
-    ] = f"{shlex.quote(sys.executable)} -m tunescope serve",
+    command: Command = THIS_CHECKOUT,
 ) -> None:
     """Measure Tunescope, MLflow and FastTrackML on the same work and print the ratios."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
     unknown = set(rows or ()) - set(ROWS)
     if unknown:
-        console.print(f"[red]Unknown row {', '.join(sorted(unknown))}: choose from {', '.join(ROWS)}.[/]")
-        raise typer.Exit(2)
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(ROWS)}.", param_hint="--rows")
     size = QUICK if quick else Size()
     size = replace(size, rounds=rounds) if rounds else size
-    programs = peers_environment(environment.absolute(), console)
-    facts = machine_facts("tunescope", "fastapi", "sqlmodel", "sqlalchemy", "uvicorn")
-    facts["versions"] |= dict(pinned.split("==") for pinned in (MLFLOW, FASTTRACKML))
-    begun = time.monotonic()
-    progress = Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console)
-    with progress, tempfile.TemporaryDirectory(prefix="tunescope-peers-") as scratch:
-        task = progress.add_task("starting the servers")
-        with peers(programs, tunescope, Path(scratch)) as servers:
+    programs = peers_environment(environment.absolute(), Console())
+
+    def measured(folder: Path, say: Say) -> Report:
+        with peers(programs, command, folder) as servers:
             kinds: list[type[System]] = [Mlflow, Mlflow, Tunescope]
             systems = [kind(server.name, Wire(server.port)) for kind, server in zip(kinds, servers, strict=True)]
             systems.append(MlflowFace(FACE, Wire(servers[-1].port)))
-            bench = Bench(systems, size, lambda text: progress.update(task, description=text))
+            bench = Bench(systems, size, say)
             perform(bench, rows or ROWS)
             figures = [*bench.figures, *server_rows(servers)]
-    facts |= {"load_after": round(os.getloadavg()[0], 2), "seconds": time.monotonic() - begun}
-    sizes = {"rounds": size.rounds, "seconds a block": size.block_seconds}
-    notes = [
-        "One kept-alive connection each; from the first byte sent to the last received; answers checked.",
-        "The peers through the MLflow REST protocol, Tunescope through its own and through theirs; SQLite behind each.",
-        "A – means the system is left out at this size, for filling it would take minutes.",
-    ]
-    report = Report("peers", [SLOW, FAST, FACE, OURS], figures, sizes, notes, facts)
-    show(report, console)
-    whole = not quick and rows is None and rounds is None
-    folder = out or (REPOSITORY / "benchmarks/results" if whole else None)
-    for path in write(report, folder) if folder else ():
-        console.print(f"  wrote {path}", style="dim")
+        sizes = {"rounds": size.rounds, "seconds a block": size.block_seconds}
+        return Report("peers", [SLOW, FAST, FACE, OURS], figures, sizes, NOTES)
+
+    carry_out(
+        "peers",
+        measured,
+        whole=not quick and rows is None and rounds is None,
+        out=out,
+        versions=dict(pinned.split("==") for pinned in (MLFLOW, FASTTRACKML)),
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,13 +26,14 @@ OURS = "Tunescope"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. The aim is a multiple of a peer, or a ceiling in the row's own unit."""
+    """One line of the table. The aim is a multiple of a peer, or a bound in the row's own unit."""
 
     key: str
     title: str
     unit: str
     times_of: tuple[float, str] | None = None
     at_most: float | None = None
+    at_least: float | None = None
 
     @property
     def more_is_better(self) -> bool:
@@ -41,6 +43,8 @@ class Row:
     def aim(self) -> str:
         if self.times_of is not None:
             return f"≥ {self.times_of[0]:g}× {self.times_of[1]}"
+        if self.at_least is not None:
+            return f"≥ {self.at_least:,.0f} {self.unit}"
         return f"≤ {self.at_most:g} {self.unit}" if self.at_most is not None else ""
 
 
@@ -57,9 +61,9 @@ class Figures:
 
     def ratio(self, peer: str) -> float | None:
         """How many times better Tunescope is than `peer`: the median over rounds, so that noise that hits
-        both systems of a round cancels."""
-        ours, theirs = self.samples.get(OURS), self.samples.get(peer)
-        if not ours or not theirs:
+        both systems of a round cancels. None where either is nothing at all: of that there are no multiples."""
+        ours, theirs = self.samples.get(OURS, []), self.samples.get(peer, [])
+        if not ours or not theirs or not all([*ours, *theirs]):
             return None
         pairs = [(a / b) if self.row.more_is_better else (b / a) for a, b in zip(ours, theirs, strict=True)]
         return statistics.median(pairs)
@@ -71,21 +75,86 @@ class Figures:
             ratio = self.ratio(self.row.times_of[1])
             return None if ratio is None else ratio >= self.row.times_of[0]
         ours = self.median(OURS)
-        if self.row.at_most is None or ours is None:
+        if ours is None or (self.row.at_most is None and self.row.at_least is None):
             return None
-        return ours <= self.row.at_most
+        if self.row.at_least is not None:
+            return ours >= self.row.at_least
+        return self.row.at_most is not None and ours <= self.row.at_most
+
+
+def single(
+    key: str, title: str, unit: str, value: float, *, at_most: float | None = None, at_least: float | None = None
+) -> Figures:
+    """A row that was measured once, on Tunescope alone."""
+    return Figures(Row(key, title, unit, at_most=at_most, at_least=at_least), {OURS: [value]})
+
+
+def percentiles(key: str, title: str, milliseconds: Sequence[float]) -> list[Figures]:
+    """p50 and p99 of latencies, a row each."""
+    cuts = statistics.quantiles(milliseconds, n=100, method="inclusive")
+    return [
+        single(f"{key}-p50", f"{title}, p50", "ms", cuts[49]),
+        single(f"{key}-p99", f"{title}, p99", "ms", cuts[98]),
+    ]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row as it is shown. `met`: whether the aim is met; None when there is none, or nothing to hold it against."""
+
+    cells: list[str]
+    aim: str
+    met: bool | None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table of a report. The first heading is that of the titles."""
+
+    headings: list[str]
+    lines: list[Line]
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything one run of a benchmark leaves behind."""
+    """Everything one run of a benchmark leaves behind. `facts` are known when it is over."""
 
     theme: str
     systems: list[str]
     figures: list[Figures]
     sizes: dict[str, Any]
     notes: list[str]
-    facts: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def sheets(self) -> list[Sheet]:
+        headings = ["", *self.systems, *(f"vs {name}" for name in self._peers())]
+        return [Sheet(headings, [self._line(figures) for figures in self.figures])]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The figures as the JSON file has them: every sample."""
+        return [
+            asdict(figures.row)
+            | {
+                "aim": figures.row.aim,
+                "met": figures.met,
+                "median": {name: figures.median(name) for name in figures.samples},
+                "ratio": {name: figures.ratio(name) for name in figures.samples if name != OURS},
+                "samples": figures.samples,
+            }
+            for figures in self.figures
+        ]
+
+    def _peers(self) -> list[str]:
+        """Those it is held against; its own other ways are columns, and no peers."""
+        return [name for name in self.systems if not name.startswith(OURS)]
+
+    def _line(self, figures: Figures) -> Line:
+        cells = [f"{figures.row.title}, {figures.row.unit}"]
+        cells += [number(figures.median(name)) for name in self.systems]
+        for name in self._peers():
+            ratio = figures.ratio(name)
+            cells.append("" if ratio is None else f"{number(ratio)}×")
+        return Line(cells, figures.row.aim, figures.met)
 
 
 def machine_facts(*packages: str) -> dict[str, Any]:
@@ -127,18 +196,17 @@ def _cpu() -> str:
 
 
 def show(report: Report, console: Console) -> None:
-    table = Table(title=f"{report.theme}: {report.facts['cpu']}, {report.facts['cores']} cores")
-    table.add_column("")
-    for name in report.systems:
-        table.add_column(name, justify="right")
-    for heading in _ratio_headings(report):
-        table.add_column(heading, justify="right")
-    table.add_column("aim")
-    for figures in report.figures:
-        mark = {True: "[green]✓[/] ", False: "[red]✗[/] ", None: ""}[figures.met]
-        title, *cells = _cells(report, figures)
-        table.add_row(title, *cells[:-1], mark + cells[-1])
-    console.print(table)
+    title: str | None = f"{report.theme}: {report.facts['cpu']}, {report.facts['cores']} cores"
+    for sheet in report.sheets():
+        table = Table(title=title)
+        for place, heading in enumerate(sheet.headings):
+            table.add_column(heading, justify="right" if place else "left")
+        table.add_column("aim")
+        for line in sheet.lines:
+            mark = {True: "[green]✓[/] ", False: "[red]✗[/] ", None: ""}[line.met]
+            table.add_row(*line.cells, mark + line.aim)
+        console.print(table)
+        title = None
     for note in report.notes:
         console.print(f"  {note}", style="dim")
 
@@ -171,54 +239,28 @@ def heading(title: str, facts: dict[str, Any], sizes: dict[str, Any]) -> list[st
     ]
 
 
-def _ratio_headings(report: Report) -> list[str]:
-    return [f"vs {name}" for name in _peers(report)]
-
-
-def _peers(report: Report) -> list[str]:
-    """Those it is held against; its own other ways are columns, and no peers."""
-    return [name for name in report.systems if not name.startswith(OURS)]
-
-
-def _cells(report: Report, figures: Figures) -> list[str]:
-    cells = [f"{figures.row.title}, {figures.row.unit}"]
-    cells += [_number(figures.median(name)) for name in report.systems]
-    for name in _peers(report):
-        ratio = figures.ratio(name)
-        cells.append("" if ratio is None else f"{_number(ratio)}×")
-    return [*cells, figures.row.aim]
-
-
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """With the digits that a measurement has."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _record(report: Report) -> dict[str, Any]:
-    rows = [
-        asdict(figures.row)
-        | {
-            "aim": figures.row.aim,
-            "met": figures.met,
-            "median": {name: figures.median(name) for name in figures.samples},
-            "ratio": {name: figures.ratio(name) for name in figures.samples if name != OURS},
-            "samples": figures.samples,
-        }
-        for figures in report.figures
-    ]
-    return {"theme": report.theme} | report.facts | {"sizes": report.sizes, "notes": report.notes, "rows": rows}
+    about = {"sizes": report.sizes, "notes": report.notes, "rows": report.rows()}
+    return {"theme": report.theme} | report.facts | about
 
 
 def _markdown(report: Report) -> str:
     facts = report.facts
-    headings = ["", *report.systems, *_ratio_headings(report), "aim", "met"]
-    lines = [
-        *heading(f"{report.theme}, {facts['cpu']} ({facts['cores']} cores)", facts, report.sizes),
-        "| " + " | ".join(headings) + " |",
-        "|---" + "|---:" * (len(headings) - 3) + "|---|---|",
-    ]
-    for figures in report.figures:
-        met = {True: "yes", False: "no", None: ""}[figures.met]
-        lines.append("| " + " | ".join([*_cells(report, figures), met]) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in report.notes), ""])
+    lines = heading(f"{report.theme}, {facts['cpu']} ({facts['cores']} cores)", facts, report.sizes)
+    for sheet in report.sheets():
+        lines += [
+            "| " + " | ".join([*sheet.headings, "aim", "met"]) + " |",
+            "|---" + "|---:" * (len(sheet.headings) - 1) + "|---|---|",
+        ]
+        for line in sheet.lines:
+            met = {True: "yes", False: "no", None: ""}[line.met]
+            lines.append("| " + " | ".join([*line.cells, line.aim, met]) + " |")
+        lines.append("")
+    return "\n".join([*lines, *(f"- {note}" for note in report.notes), ""])

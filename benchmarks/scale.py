@@ -9,24 +9,18 @@ Every trainer is a run of its own that sends ten metrics of five points every fi
 from __future__ import annotations
 
 import asyncio
-import os
-import shlex
-import statistics
-import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import httpx2
 import pyarrow as pa
 import typer
 from purge import KEYS, fill, packed
-from report import OURS, REPOSITORY, Figures, Report, Row, machine_facts, show, write
-from rich.console import Console
-from servers import Server, running
+from report import OURS, Figures, Report, percentiles, single
+from script import PACKAGES, THIS_CHECKOUT, Command, Out, Quick, Say, carry_out, service
+from servers import Server, Watch
 
 from tunescope import Client
 
@@ -75,25 +69,6 @@ class Crowd:
         if stored != batch * POINTS * KEYS:
             raise Lost(f"run {run_id} was sent {batch * POINTS * KEYS} points and holds {stored}")
         self.stored += stored
-
-
-class Watch(threading.Thread):
-    """Samples the service's memory; `peak` in MiB since it was last reset."""
-
-    def __init__(self, server: Server) -> None:
-        super().__init__(daemon=True)
-        self._server = server
-        self.peak = 0.0
-        self.ended = False
-
-    def run(self) -> None:
-        while not self.ended:
-            self.peak = max(self.peak, self._server.memory() / 2**20)
-            time.sleep(0.2)
-
-    def since(self) -> float:
-        peak, self.peak = self.peak, 0.0
-        return peak
 
 
 def read_arrow(url: str, run_id: str) -> tuple[int, float]:
@@ -167,60 +142,34 @@ def measure(server: Server, points: int, trainers: int, seconds: float) -> list[
     if stored != crowd.stored:
         raise Lost(f"the trainers were told of {crowd.stored:,} points, the service holds {stored:,}")
     return [
-        figures("fill", f"{points:,} points stored by one client", "points/s", points / filling),
-        figures("memory-fill", "peak memory meanwhile", "MiB", filled, MEMORY),
-        figures("memory-crowd", f"peak memory while {trainers:,} trainers write", "MiB", alone, MEMORY),
-        *latencies("crowd", "a trainer's batch", own_latencies),
-        figures("memory-both", "peak memory while the run is read too", "MiB", both, MEMORY),
-        *latencies("both", "a trainer's batch meanwhile", beside),
-        figures("read-arrow", "the run read whole as Arrow meanwhile", "points/s", found / took),
-        figures("read-json", "one metric of it as JSON meanwhile", "MB/s", size / took_json / 1e6),
+        single("fill", f"{points:,} points stored by one client", "points/s", points / filling),
+        single("memory-fill", "peak memory meanwhile", "MiB", filled, at_most=MEMORY),
+        single("memory-crowd", f"peak memory while {trainers:,} trainers write", "MiB", alone, at_most=MEMORY),
+        *percentiles("crowd", "a trainer's batch", own_latencies),
+        single("memory-both", "peak memory while the run is read too", "MiB", both, at_most=MEMORY),
+        *percentiles("both", "a trainer's batch meanwhile", beside),
+        single("read-arrow", "the run read whole as Arrow meanwhile", "points/s", found / took),
+        single("read-json", "one metric of it as JSON meanwhile", "MB/s", size / took_json / 1e6),
     ]
 
 
-def latencies(key: str, title: str, found: list[float]) -> list[Figures]:
-    cuts = statistics.quantiles(found, n=100)
-    return [
-        figures(f"{key}-p50", f"{title}, p50", "ms", cuts[49]),
-        figures(f"{key}-p99", f"{title}, p99", "ms", cuts[98]),
-    ]
-
-
-def figures(key: str, title: str, unit: str, value: float, at_most: float | None = None) -> Figures:
-    return Figures(Row(key, title, unit, at_most=at_most), {OURS: [value]})
-
-
-def main(
-    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the points, a fifth of the trainers.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the JSON and Markdown files; default: results/, for whole runs only.")
-    ] = None,
-    command: Annotated[
-        str, typer.Option("--tunescope", help="How Tunescope is started.")
-    ] = f"{shlex.quote(sys.executable)} -m tunescope serve",
-) -> None:
+def main(quick: Quick = False, out: Out = None, command: Command = THIS_CHECKOUT) -> None:
     """Measure memory and latency under many writers and a large read."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
     points, trainers, seconds = (10_000_000, 200, 10.0) if quick else (100_000_000, 1_000, 30.0)
-    facts = machine_facts("tunescope", "fastapi", "sqlmodel", "sqlalchemy", "uvicorn", "msgspec", "httpx2", "pyarrow")
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tunescope-scale-") as name, console.status("measuring"):
-        folder = Path(name)
-        full = [*shlex.split(command), "--port", "{port}", "--data-dir", str(folder / "data")]
-        with running(OURS, full, folder, "/healthz", PYTHONPATH=str(REPOSITORY)) as server:
+
+    def measured(folder: Path, say: Say) -> Report:
+        say("measuring")
+        with service(command, folder) as server:
             found = measure(server, points, trainers, seconds)
-    facts |= {"load_after": round(os.getloadavg()[0], 2), "seconds": time.monotonic() - begun}
-    sizes = {"points of the run": points, "metrics": KEYS, "trainers": trainers, "batch": f"{KEYS} × {POINTS} points"}
+        sizes = {"points of the run": points, "metrics": KEYS, "trainers": trainers}
+        return Report("scale", [OURS], found, sizes | {"batch": f"{KEYS} × {POINTS} points"}, notes)
+
     notes = [
         f"Each trainer sends a batch every {EVERY:g} s; they, the reader and the service share the cores.",
         "Memory is the proportional set size of the service's processes.",
         "All that trainers were told is stored was found stored; the run was read whole.",
     ]
-    report = Report("scale", [OURS], found, sizes, notes, facts)
-    show(report, console)
-    results = out or (None if quick else REPOSITORY / "benchmarks/results")
-    for path in write(report, results) if results else ():
-        console.print(f"  wrote {path}", style="dim")
+    carry_out("scale", measured, whole=not quick, out=out, packages=(*PACKAGES, "pyarrow"))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,8 +71,23 @@ class Server:
 
     def memory(self) -> int:
         """Bytes of memory of the process and its children; what they share counts once (the proportional set size)."""
+        return sum(_share(one) for one in self._family())
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the process and its children so far, in steps of 10 ms."""
+        return sum(_cpu_seconds(one) for one in self._family())
+
+    def _family(self) -> list[psutil.Process]:
         process = psutil.Process(self.process.pid)
-        return sum(_share(one) for one in [process, *process.children(recursive=True)])
+        return [process, *process.children(recursive=True)]
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _share(process: psutil.Process) -> int:
@@ -79,6 +95,25 @@ def _share(process: psutil.Process) -> int:
         return int(process.memory_full_info().pss)
     except psutil.NoSuchProcess:  # a worker that has ended since it was listed
         return 0
+
+
+class Watch(threading.Thread):
+    """Samples the service's memory; `peak` in MiB since it was last reset."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self.peak = 0.0
+        self.ended = False
+
+    def run(self) -> None:
+        while not self.ended:
+            self.peak = max(self.peak, self._server.memory() / 2**20)
+            time.sleep(0.2)
+
+    def since(self) -> float:
+        peak, self.peak = self.peak, 0.0
+        return peak
 
 
 @contextmanager

@@ -8,22 +8,16 @@ The service is started on empty folders; the client logs into a running one, and
 
 from __future__ import annotations
 
-import os
-import shlex
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
 
 import typer
-from report import OURS, REPOSITORY, Figures, Report, Row, machine_facts, show, write
-from rich.console import Console
-from servers import Server, running
+from report import OURS, REPOSITORY, Figures, Report, Row
+from script import THIS_CHECKOUT, Command, Out, Quick, Say, carry_out, service
 from systems import Tunescope, TunescopeArrow, Wire
 from workload import batch, run_content
 
@@ -36,11 +30,6 @@ class PointsLost(RuntimeError):
     """The service does not hold what the client says it logged."""
 
 
-def started(command: str, folder: Path) -> AbstractContextManager[Server]:
-    full = [*shlex.split(command), "--port", "{port}", "--data-dir", str(folder / "data")]
-    return running(OURS, full, folder, "/healthz", PYTHONPATH=str(REPOSITORY))
-
-
 def starts(command: str, folder: Path, times: int) -> list[Figures]:
     """Seconds to the first answer, on nothing and on what the first start made, and memory before and after work."""
     fresh = Figures(Row("start-empty", "start to the first /healthz, empty folder", "s", at_most=1.5))
@@ -48,13 +37,13 @@ def starts(command: str, folder: Path, times: int) -> list[Figures]:
     idle = Figures(Row("memory-idle", "memory, idle", "MiB"))
     worked = Figures(Row("memory-worked", "memory after reads and writes of every kind", "MiB", at_most=200))
     for number in range(times):
-        with started(command, folder / str(number)) as server:
+        with service(command, folder / str(number)) as server:
             _add(fresh, server.seconds_to_answer)
             _add(idle, server.memory() / 2**20)
             if number == 0:
                 smoke(Tunescope(OURS, Wire(server.port)))
                 _add(worked, server.memory() / 2**20)
-        with started(command, folder / str(number)) as server:
+        with service(command, folder / str(number)) as server:
             _add(again, server.seconds_to_answer)
     return [fresh, again, idle, worked]
 
@@ -126,36 +115,24 @@ def _add(figures: Figures, value: float) -> None:
     figures.samples.setdefault(OURS, []).append(value)
 
 
-def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the JSON and Markdown files; default: results/, for whole runs only.")
-    ] = None,
-    command: Annotated[
-        str, typer.Option("--tunescope", help="How Tunescope is started.")
-    ] = f"{shlex.quote(sys.executable)} -m tunescope serve",
-) -> None:
+def main(quick: Quick = False, out: Out = None, command: Command = THIS_CHECKOUT) -> None:
     """Measure start, memory and the cost of a log call."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
     times, rounds, calls = (2, 2, 2_000) if quick else (5, 5, 20_000)
-    facts = machine_facts("tunescope", "fastapi", "sqlmodel", "sqlalchemy", "uvicorn", "msgspec", "httpx2")
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tunescope-startup-") as name, console.status("measuring"):
-        folder = Path(name)
+
+    def measured(folder: Path, say: Say) -> Report:
+        say("starts")
         figures = [*starts(command, folder, times), imports(times)]
-        with started(command, folder / "logging") as server:
+        say("log calls")
+        with service(command, folder / "logging") as server:
             figures += logging_calls(f"http://127.0.0.1:{server.port}", folder / "journals", rounds, calls)
-    facts |= {"load_after": round(os.getloadavg()[0], 2), "seconds": time.monotonic() - begun}
-    sizes = {"starts": times, "rounds of log calls": rounds, "log calls a round": calls}
+        sizes = {"starts": times, "rounds of log calls": rounds, "log calls a round": calls}
+        return Report("startup", [OURS], figures, sizes, notes)
+
     notes = [
         "The journal and the shipping threads run beside the log calls, as they do in training.",
         "Every logged point was found in the service afterwards.",
     ]
-    report = Report("startup", [OURS], figures, sizes, notes, facts)
-    show(report, console)
-    results = out or (None if quick else REPOSITORY / "benchmarks/results")
-    for path in write(report, results) if results else ():
-        console.print(f"  wrote {path}", style="dim")
+    carry_out("startup", measured, whole=not quick, out=out)
 
 
 if __name__ == "__main__":

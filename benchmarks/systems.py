@@ -14,11 +14,13 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from workload import CONDITIONS, ORDER, PAGE, Points, RunContent
 
@@ -135,6 +137,13 @@ class Mlflow(System):
         answer = self.wire.send(self._post("experiments/create", {"name": project}))
         self._experiments[project] = json.loads(answer)["experiment_id"]
 
+    def find_project(self, project: str) -> None:
+        """Take part in a project that is there."""
+        found = self.wire.send(
+            Call("GET", f"{self.ROOT}/experiments/get-by-name?" + urlencode({"experiment_name": project}))
+        )
+        self._experiments[project] = json.loads(found)["experiment"]["experiment_id"]
+
     def _post(self, path: str, body: dict[str, Any]) -> Call:
         return Call("POST", f"{self.ROOT}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
 
@@ -180,12 +189,12 @@ class Mlflow(System):
         return Call("GET", f"{self.ROOT}/metrics/get-history?" + urlencode({"run_id": run_id, "metric_key": key}))
 
     def search(self, project: str) -> Call:
-        return self._search(project, PAGE, filter=CONDITIONS, order_by=[ORDER])
+        return self.find(project, PAGE, filter=CONDITIONS, order_by=[ORDER])
 
     def list_runs(self, project: str, limit: int) -> Call:
-        return self._search(project, limit)
+        return self.find(project, limit)
 
-    def _search(self, project: str, limit: int, **rest: Any) -> Call:
+    def find(self, project: str, limit: int, **rest: Any) -> Call:
         return self._post("runs/search", {"experiment_ids": [self._experiments[project]], "max_results": limit, **rest})
 
     def read_run_id(self, answer: bytes) -> str:
@@ -257,15 +266,20 @@ class Tunescope(System):
         return self.log(run_id, [Points(key, [step], [time.time()], [value])])
 
     def history(self, run_id: str, key: str) -> Call:
-        return Call("GET", f"{self.ROOT}/metrics?" + urlencode({"run_id": run_id, "key": key}))
+        return self.read_metric(run_id, key, accept="")
+
+    def read_metric(self, run_id: str, key: str, *, accept: str = ARROW, **query: Any) -> Call:
+        """Its points, all of them or what `query` says; JSON without `accept`."""
+        asked = urlencode({"run_id": run_id, "key": key} | query)
+        return Call("GET", f"{self.ROOT}/metrics?{asked}", headers={"Accept": accept} if accept else {})
 
     def search(self, project: str) -> Call:
-        return self._find(project=project, q=CONDITIONS, order_by=ORDER, limit=PAGE)
+        return self.find(project=project, q=CONDITIONS, order_by=ORDER, limit=PAGE)
 
     def list_runs(self, project: str, limit: int) -> Call:
-        return self._find(project=project, limit=limit)
+        return self.find(project=project, limit=limit)
 
-    def _find(self, **query: Any) -> Call:
+    def find(self, **query: Any) -> Call:
         return Call("GET", f"{self.ROOT}/runs?" + urlencode(query))
 
     def read_run_id(self, answer: bytes) -> str:
@@ -291,13 +305,15 @@ class TunescopeArrow(Tunescope):
     """The same service, asked for its histories as Arrow: what its dashboard does."""
 
     def history(self, run_id: str, key: str) -> Call:
-        return replace(super().history(run_id, key), headers={"Accept": ARROW})
+        return self.read_metric(run_id, key)
 
     def read_history(self, answer: bytes) -> Stored:
         return stored(pa.ipc.open_stream(answer).read_all()["value"].to_pylist())
 
 
-def _packed(kind: str, column: list[int] | list[float]) -> bytes:
+def _packed(kind: str, column: Sequence[float] | np.ndarray) -> bytes:
+    if isinstance(column, np.ndarray):
+        return column.astype({"q": "<i8", "d": "<f8"}[kind]).tobytes()
     numbers = array.array(kind, column)
     if sys.byteorder == "big":
         numbers.byteswap()

@@ -6,6 +6,8 @@ import random
 import zlib
 from dataclasses import dataclass
 
+import numpy as np
+
 METHODS = ("lora", "qlora", "full", "prefix")
 TEAMS = ("nlp", "vision")
 CREATED = 20  # params of a run, and metrics
@@ -57,9 +59,9 @@ class Points:
     """Equal-length columns of one metric."""
 
     key: str
-    steps: list[int]
-    times: list[float]
-    values: list[float]
+    steps: list[int] | np.ndarray
+    times: list[float] | np.ndarray
+    values: list[float] | np.ndarray
 
 
 def batch(first_step: int, keys: int = BATCH_KEYS, steps: int = BATCH_STEPS) -> list[Points]:
@@ -78,3 +80,14 @@ def batch(first_step: int, keys: int = BATCH_KEYS, steps: int = BATCH_STEPS) -> 
             )
         )
     return columns
+
+
+def loss(first_step: int, steps: int, key: str, kind: type[np.floating] = np.float64) -> Points:
+    """A metric as training logs it: a loss that falls and is noisy, four steps a second by a clock that jitters.
+
+    `kind`: what the training computes in; a float32 has fewer bits to keep."""
+    noise = np.random.default_rng([first_step, sum(key.encode())])
+    numbers = np.arange(first_step, first_step + steps)
+    values = 0.5 + 3 * (numbers + 1.0) ** -0.3 + 0.05 * noise.normal(size=steps)
+    times = 1_700_000_000.0 + numbers / 4 + 0.002 * noise.random(steps)
+    return Points(key, numbers, times, values.astype(kind))
