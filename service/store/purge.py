@@ -13,7 +13,7 @@ import sqlalchemy as sql
 from sqlalchemy import ColumnElement, Connection, Table
 from sqlmodel import Session, SQLModel, col, select
 
-from service.store.tables import Audit, Chunk, Evaluation, OrphanBlob, Project, Purge, Run, Writer
+from service.store.tables import Audit, AuditEvaluation, Chunk, OrphanBlob, Project, Purge, Run, Writer
 from service.store.upserts import upsert
 
 ROWS = 16  # rows a statement: of chunks, half a megabyte
@@ -29,8 +29,8 @@ _LOOSE: dict[str, list[Any]] = {
     "series": [_table(Chunk).c.series_id],
     "run": [_table(Writer).c.run_id],
 }
-# Written once, and never deleted: a run that one of them names is not purged (`bin.kept`).
-_FROZEN = {_table(Evaluation), _table(Audit)}
+# Written once, and never deleted: what one of them names is not purged, nor the run that owns it (`bin.kept`).
+_FROZEN = {_table(Audit), _table(AuditEvaluation)}
 
 
 def owned(table: Table) -> list[Any]:

@@ -140,7 +140,7 @@ PAYLOADS = Statement(
 _CHANGE_OPEN = Statement(
     sql.update(_SERIES)
     .where(_SERIES.c.id == sql.bindparam("own"))
-    .values(open_chunks=_SERIES.c.open_chunks - sql.bindparam("fewer", type_=sql.Integer()))
+    .values(open_chunks=_SERIES.c.open_chunks - sql.bindparam("fewer", type_=sql.Integer()), joins=_SERIES.c.joins + 1)
 )
 
 

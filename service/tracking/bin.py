@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from sqlmodel import Session
 
-from service.errors import Conflict, Invalid, NotFound
+from service.errors import Invalid, NotFound
 from service.settings import Settings
 from service.store import bin as store
 from service.store import runs as run_store
+from service.store.bin import PurgeUnderWay
 from service.store.database import Database
 from service.store.tables import Project
 from service.tracking import runs
@@ -38,12 +39,6 @@ class NothingNamed(Invalid):
 
 class ProjectUnknown(NotFound):
     code = "project_not_found"
-
-
-class PurgeUnderWay(Conflict):
-    """It is being deleted for good, and cannot come back."""
-
-    code = "purge_under_way"
 
 
 class BadBinCursor(Invalid):

@@ -75,7 +75,8 @@ def purge_bin(
 ) -> PurgeStarted:
     """Delete for good what is in the bin, in the background; without parameters, all of it. There is no way back.
 
-    A run that a model version, an evaluation or an audit rests on is kept, and the answer says why.
+    What a run owns goes with it, its evaluations too. A run that a model version comes from, or that an audit rests
+    on – on it or on one of its evaluations – is kept, and the answer says why.
     """
     started = rules.purge(database, run_id, project)
     request.app.state.purger.wake()
