@@ -26,13 +26,20 @@ from service.store.tables import (
 )
 from service.store.upserts import upsert
 
-STEP = 500  # runs that move in one transaction
+STEP = 500  # runs that are looked up at once, and that move in one step at most
 POINT_BYTES = 8  # about what a point takes on disk once chunks are joined
 
 _BINNED = col(Run.deleted_at).is_not(None)
 _PURGING = sql.exists().where(col(Purge.kind) == "run", col(Purge.id) == col(Run.id))
 _PROJECT_PURGING = sql.exists().where(
     col(Purge.kind) == "project", col(Purge.id) == sql.cast(col(Project.id), sql.String)
+)
+
+# A model that it logged is a version that lives.
+_NAMED = sql.exists().where(
+    col(LoggedModel.project_id) == col(Project.id),
+    col(ModelVersion.logged_model_id) == col(LoggedModel.id),
+    col(ModelVersion.deleted_at).is_(None),
 )
 
 
@@ -74,7 +81,7 @@ class Totals:
 
 
 def put_runs(session: Session, ids: Sequence[str], at: float) -> int:
-    """Move these runs into the bin; how many were not there yet. Give `STEP` ids at most."""
+    """Move these runs into the bin; how many were not there yet."""
     move = sql.update(Run).where(col(Run.id).in_(ids), col(Run.deleted_at).is_(None))
     return session.connection().execute(move.values(deleted_at=at)).rowcount
 
@@ -126,11 +133,10 @@ def stragglers(session: Session, after: tuple[int, str]) -> list[tuple[int, str,
     return [(owner, run_id, at or 0.0) for owner, run_id, at in session.connection().execute(of_binned)]
 
 
-def restore_companions(session: Session, project_id: int, deleted_at: float) -> int:
-    """Take out the next runs that went into the bin together with their project; how many."""
-    together = select(Run.id).where(Run.project_id == project_id, Run.deleted_at == deleted_at, ~_PURGING)
-    ids = session.exec(together.limit(STEP)).all()
-    return restore_runs(session, ids) if ids else 0
+def companions(session: Session, project_id: int, deleted_at: float, after: str) -> Sequence[str]:
+    """The next runs that went into the bin together with their project."""
+    together = select(Run.id).where(Run.project_id == project_id, Run.deleted_at == deleted_at, col(Run.id) > after)
+    return session.exec(together.order_by(col(Run.id)).limit(STEP)).all()
 
 
 # --- what is there ---
@@ -248,30 +254,29 @@ def expired(
     return [(at or 0.0, run_id) for at, run_id in session.connection().execute(query)]
 
 
-def condemn(session: Session, ids: Sequence[str]) -> dict[str, str]:
-    """Let these runs be purged, as far as they are in the bin; those that are kept, with the reason."""
+def condemn(session: Session, ids: Sequence[str]) -> tuple[int, dict[str, str]]:
+    """Let these runs be purged, as far as they are in the bin: how many go, and those kept, with the reason."""
     rows = select(Run.id).where(col(Run.id).in_(ids), _BINNED).order_by(col(Run.id)).with_for_update()
     binned = session.exec(rows).all()
     reasons = kept(session, binned)
     going = [{"kind": "run", "id": i, "asked_at": time.time()} for i in binned if i not in reasons]
     upsert(session, Purge, going, replace=["asked_at"])
-    return reasons
+    return len(going), reasons
 
 
-def condemn_projects(session: Session, before: float, project_id: int | None = None) -> int:
-    """Let projects be purged that went into the bin before then and whose runs are all going; how many."""
+def emptied_projects(session: Session, before: float, project_id: int | None = None) -> Sequence[int]:
+    """The projects that went into the bin before then, whose runs are all going."""
     staying = sql.exists().where(col(Run.project_id) == col(Project.id), ~_PURGING)
-    named = sql.exists().where(
-        col(LoggedModel.project_id) == col(Project.id),
-        col(ModelVersion.logged_model_id) == col(LoggedModel.id),
-        col(ModelVersion.deleted_at).is_(None),
-    )
     # MLflow clients log to project 0 unasked: it is emptied, but stays.
-    query = select(Project.id).where(col(Project.deleted_at) < before, col(Project.id) != 0, ~staying, ~named)
+    query = select(Project.id).where(col(Project.deleted_at) < before, col(Project.id) != 0, ~staying, ~_NAMED)
     if project_id is not None:
         query = query.where(Project.id == project_id)
-    ids = session.exec(query.where(~_PROJECT_PURGING)).all()
-    upsert(
-        session, Purge, [{"kind": "project", "id": str(i), "asked_at": time.time()} for i in ids], replace=["asked_at"]
-    )
-    return len(ids)
+    return [one for one in session.exec(query.where(~_PROJECT_PURGING)).all() if one is not None]
+
+
+def condemn_projects(session: Session, ids: Sequence[int]) -> None:
+    """Let these projects be purged, as far as they are in the bin still. One with a run is not (`purge.delete`)."""
+    binned = select(Project.id).where(col(Project.id).in_(ids), col(Project.deleted_at).is_not(None), ~_NAMED)
+    going = session.exec(binned.with_for_update()).all()
+    rows = [{"kind": "project", "id": str(one), "asked_at": time.time()} for one in going]
+    upsert(session, Purge, rows, replace=["asked_at"])

@@ -7,12 +7,12 @@ refuses a second service on the same file. PostgreSQL takes any number of replic
 from __future__ import annotations
 
 import fcntl
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
@@ -22,10 +22,13 @@ from sqlmodel import Session
 
 from service.store import views
 from service.store.migrate import prepare
+from service.store.pace import Pace, Steps
+from service.store.turns import Turns
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
 JOURNAL_BYTES = 64 * 2**20  # what stays of SQLite's journal after it has grown
+CHECKPOINT_PAGES = 1000  # SQLite's own default
 UNCERTAIN_SECONDS = 30.0  # a server that does not come back in that time has taken the answer with it
 
 
@@ -41,6 +44,8 @@ def dump_json(value: Any) -> str:
         raise OverflowError(str(error)) from None
 
 
+T = TypeVar("T")
+Item = TypeVar("Item")
 _JSON: dict[str, Any] = {
     "json_serializer": dump_json,
     "json_deserializer": orjson.loads,
@@ -63,11 +68,12 @@ class WriteSession(Session):
 def _take_turn(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     if transaction.nested:  # a savepoint of a transaction that has its turn
         return
-    queue: threading.Lock | None = session.info["queue"]
-    if queue is not None:
-        if not session.info.get("first", False):
-            queue.acquire()
-            session.info["first"] = True
+    turns: Turns | None = session.info["turns"]
+    if turns is not None and not session.info.get("first", False):
+        turns.take(patient=session.info["patient"])
+        session.info["first"] = True
+    session.info.setdefault("began", time.monotonic())
+    if turns is not None:
         # The lock at once: a transaction that reads first and writes later could be refused.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -79,7 +85,8 @@ class Database:
         """`attached`: a process of the service that has it open already; its lock and its schema hold."""
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._write_lock = threading.Lock()
+        self._turns = Turns() if self.is_sqlite else None
+        self.steps = Steps()
         self._file_lock: IO[bytes] | None = None
         if self.is_sqlite and not attached:
             self._file_lock = _lock_file(Path(self.url.database or "tunescope.db"))
@@ -87,6 +94,10 @@ class Database:
             _sqlite_engine(url) if self.is_sqlite else create_engine(url, pool_size=10, pool_pre_ping=True, **_JSON)
         )
         self._writing = self.engine.execution_options(write=True)
+        # What can wait brings its journal into the file itself, after its turn: its commit should not take so long.
+        self._patient = (
+            _sqlite_engine(url, checkpoint_pages=0).execution_options(write=True) if self.is_sqlite else self._writing
+        )
         # A reader sees one state from its first statement on, as it does on SQLite: chunks may be joined meanwhile.
         self._reading = (
             self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
@@ -108,14 +119,41 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises."""
-        session = WriteSession(self._writing, info={"queue": self._write_lock if self.is_sqlite else None})
+        with self._transaction(WriteSession(self._writing, info={"turns": self._turns, "patient": False})) as session:
+            yield session
+
+    def step(self, job: Callable[[Session], T]) -> tuple[T, float]:
+        """Do a part of what can wait, in a transaction of its own, when nobody else waits to write.
+
+        Answers with what the job did and for how many seconds it kept writers waiting, its commit included.
+        """
+        session = WriteSession(self._patient, info={"turns": self._turns, "patient": True})
+        with self._transaction(session):
+            result = job(session)
+        self.checkpoint()
+        seconds = session.info.get("held", 0.0)
+        self.steps.add(seconds)
+        return result, seconds
+
+    def in_steps(self, items: Iterable[Item], job: Callable[[Session, list[Item]], T], most: int) -> Iterator[T]:
+        """Do the job to all items, some at a time (`most` at most), each time in a step; what each of them answers."""
+        pace, rest = Pace(most), iter(items)
+        while some := list(islice(rest, pace.amount)):
+            result, seconds = self.step(lambda session, some=some: job(session, some))  # type: ignore[misc]
+            pace.took(seconds)
+            yield result
+
+    @contextmanager
+    def _transaction(self, session: Session) -> Iterator[Session]:
         try:
             yield session
             self._commit(session)
         finally:
             session.close()
-            if session.info.pop("first", False):
-                self._write_lock.release()
+            if (began := session.info.pop("began", None)) is not None:
+                session.info["held"] = time.monotonic() - began
+            if session.info.pop("first", False) and self._turns is not None:
+                self._turns.give()
 
     def _commit(self, session: Session) -> None:
         """Commit. A connection that is lost just then says nothing: PostgreSQL is asked whether it has committed."""
@@ -148,8 +186,9 @@ class Database:
     def checkpoint(self) -> None:
         """Bring what SQLite's journal holds into the file, beside writers: none of them has to do it then."""
         if self.is_sqlite:
-            with self.engine.connect() as connection:
-                connection.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            # What is stored is safe without; a disk that is full is told to the next who writes.
+            with suppress(OperationalError), self._patient.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     def ready(self) -> bool:
         try:
@@ -161,12 +200,14 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+        self._patient.dispose()
         if self._file_lock is not None:
             self._file_lock.close()
             self._file_lock = None
 
 
-def _sqlite_engine(url: str) -> Engine:
+def _sqlite_engine(url: str, checkpoint_pages: int = CHECKPOINT_PAGES) -> Engine:
+    """`checkpoint_pages`: a commit that finds so many pages in the journal brings them into the file; 0: never."""
     engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, pool_size=20, **_JSON)
 
     @event.listens_for(engine, "connect")
@@ -178,6 +219,7 @@ def _sqlite_engine(url: str) -> Engine:
             "auto_vacuum=INCREMENTAL",
             "journal_mode=WAL",
             f"journal_size_limit={JOURNAL_BYTES}",
+            f"wal_autocheckpoint={checkpoint_pages}",
             "synchronous=NORMAL",
             "foreign_keys=ON",
             "busy_timeout=30000",

@@ -57,13 +57,14 @@ def restore_project(name: str, database: ServiceDatabase) -> Restored:
 @router.get("/bin", dependencies=READ)
 def show_bin(
     session: ReadSession,
+    database: ServiceDatabase,
     settings: ServiceSettings,
     project: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
 ) -> BinPage:
     """What is in the bin, last deleted first: how much space it takes, until when it is kept, and what keeps it."""
-    return rules.page(session, settings, project, limit, cursor)
+    return rules.page(session, settings, project, limit, cursor, database.steps.held())
 
 
 @router.delete("/bin", dependencies=[Depends(require("admin"))], status_code=202)
