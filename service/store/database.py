@@ -28,6 +28,8 @@ from service.store.turns import Turns
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
 JOURNAL_BYTES = 64 * 2**20  # what stays of SQLite's journal after it has grown
+STEP_WAITS = [20, 20, 20, 40, 80, 160, 320, 640, 1280]  # milliseconds that a step waits for a row, time after time
+_HELD_ELSEWHERE = {"55P03", "40P01"}  # lock not available, deadlock detected
 CHECKPOINT_PAGES = 1000  # SQLite's own default
 UNCERTAIN_SECONDS = 30.0  # a server that does not come back in that time has taken the answer with it
 
@@ -72,10 +74,15 @@ def _take_turn(session: Session, transaction: SessionTransaction, connection: Co
     if turns is not None and not session.info.get("first", False):
         turns.take(patient=session.info["patient"])
         session.info["first"] = True
-    session.info.setdefault("began", time.monotonic())
+    session.info.setdefault("began", _clocks())
     if turns is not None:
         # The lock at once: a transaction that reads first and writes later could be refused.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds that pass, and seconds that this thread computes."""
+    return time.monotonic(), time.thread_time()
 
 
 class Database:
@@ -125,15 +132,27 @@ class Database:
     def step(self, job: Callable[[Session], T]) -> tuple[T, float]:
         """Do a part of what can wait, in a transaction of its own, when nobody else waits to write.
 
-        Answers with what the job did and for how many seconds it kept writers waiting, its commit included.
+        Answers with what the job did and for how many seconds it kept writers waiting, its commit included. On
+        PostgreSQL it does not wait long for rows that others hold, for others wait for its own: it lets go, and does
+        the job again.
         """
-        session = WriteSession(self._patient, info={"turns": self._turns, "patient": True})
-        with self._transaction(session):
-            result = job(session)
+        for wait in STEP_WAITS:
+            session = WriteSession(self._patient, info={"turns": self._turns, "patient": True})
+            try:
+                with self._transaction(session):
+                    if not self.is_sqlite:
+                        session.connection().exec_driver_sql(f"SET LOCAL lock_timeout = '{wait}ms'")
+                    result = job(session)
+                break
+            except OperationalError as error:
+                if wait == STEP_WAITS[-1] or getattr(error.orig, "sqlstate", None) not in _HELD_ELSEWHERE:
+                    raise
+            time.sleep(wait / 1000)
         self.checkpoint()
-        seconds = session.info.get("held", 0.0)
-        self.steps.add(seconds)
-        return result, seconds
+        if (held := session.info.get("held")) is None:
+            return result, 0.0  # it never came to the database
+        self.steps.add(*held)
+        return result, held[0]
 
     def in_steps(self, items: Iterable[Item], job: Callable[[Session, list[Item]], T], most: int) -> Iterator[T]:
         """Do the job to all items, some at a time (`most` at most), each time in a step; what each of them answers."""
@@ -151,7 +170,7 @@ class Database:
         finally:
             session.close()
             if (began := session.info.pop("began", None)) is not None:
-                session.info["held"] = time.monotonic() - began
+                session.info["held"] = [now - then for now, then in zip(_clocks(), began, strict=True)]
             if session.info.pop("first", False) and self._turns is not None:
                 self._turns.give()
 

@@ -14,27 +14,30 @@ STEPS_KEPT = 10_000
 
 
 class Pace:
-    """How much to do in the next step, `most` at most, by how long the last one took."""
+    """How much to do in the next step, from `least` to `most`, by how long the last one took."""
 
-    def __init__(self, most: int) -> None:
-        self.amount = min(LEAST, most)
+    def __init__(self, most: int, least: int = LEAST) -> None:
+        self.amount = self._least = min(least, most)
         self._most = most
 
     def took(self, seconds: float) -> None:
         if seconds > AIM:
-            self.amount = max(min(LEAST, self._most), int(self.amount * max(AIM / seconds, 0.25)))
+            self.amount = max(self._least, int(self.amount * max(AIM / seconds, 0.25)))
         elif seconds < AIM / 2:
             self.amount = min(2 * self.amount, self._most)
 
 
 @dataclass(frozen=True)
 class Held:
-    """For how many milliseconds each of the last `steps` kept writers waiting."""
+    """For how many milliseconds each of the last `steps` kept writers waiting, and how many of these it computed: the
+    rest is the disk's, or went to other programs."""
 
     steps: int
     p50_ms: float
     p99_ms: float
     longest_ms: float
+    cpu_p99_ms: float
+    cpu_longest_ms: float
 
 
 class Steps:
@@ -42,11 +45,11 @@ class Steps:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._seconds: deque[float] = deque(maxlen=STEPS_KEPT)
+        self._seconds: deque[tuple[float, float]] = deque(maxlen=STEPS_KEPT)
 
-    def add(self, seconds: float) -> None:
+    def add(self, seconds: float, cpu_seconds: float) -> None:
         with self._guard:
-            self._seconds.append(seconds)
+            self._seconds.append((seconds, cpu_seconds))
 
     def held(self) -> Held | None:
         """None: there was no step yet."""
@@ -54,5 +57,6 @@ class Steps:
             milliseconds = 1000 * np.array(self._seconds)
         if not len(milliseconds):
             return None
-        p50, p99 = np.quantile(milliseconds, (0.5, 0.99))
-        return Held(len(milliseconds), float(p50), float(p99), float(milliseconds.max()))
+        (p50, p99), (_, cpu_p99) = np.quantile(milliseconds, (0.5, 0.99), axis=0).T.tolist()
+        longest, cpu_longest = milliseconds.max(axis=0).tolist()
+        return Held(len(milliseconds), p50, p99, longest, cpu_p99, cpu_longest)

@@ -52,6 +52,8 @@ class StepsOut(Reply):
     p50_ms: float
     p99_ms: float
     longest_ms: float
+    cpu_p99_ms: float = Field(description="Of processor time alone: without the disk, and without other programs.")
+    cpu_longest_ms: float
 
 
 class BinPage(Reply):

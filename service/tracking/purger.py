@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 DAY = 86_400.0
 REST = 2.0  # seconds of rest for each second of a step
-PAGES = 4096  # that a step gives back at most
+LEAST_ROWS = 16  # that a step deletes, or pages that it gives back, also where it cannot be quick
+PAGES = 1024  # that a step gives back at most
 SWEEP_SECONDS = 600.0
 RETRY_SECONDS = 30.0
 # Uploads write a file first and its row later. No upload takes so long between the two.
@@ -84,8 +85,8 @@ class Purger:
         """All there is to do now."""
         follow_projects(self._database)
         condemn(self._database, time.time() - self._keep)
-        if self._steps(self._purge_some, store.ROWS):
-            self._steps(lambda pages: self._database.step(lambda session: store.give_back(session, pages)), PAGES)
+        if self._steps(self._purge_some, Pace(store.ROWS, LEAST_ROWS)):
+            self._steps(self._give_back, Pace(PAGES, LEAST_ROWS))
         while not self._stopping and self._remove_files():
             pass
 
@@ -97,10 +98,15 @@ class Purger:
         _, seconds = self._database.step(lambda session: store.delete(session, part))
         return True, seconds
 
-    def _steps(self, step: Callable[[int], tuple[bool, float]], most: int) -> int:
-        """Do the step again and again, each time by so much (`most` at most) and with a rest after, until it says that
-        there is nothing left; how often. It tells for how many seconds it kept writers waiting."""
-        done, pace = 0, Pace(most)
+    def _give_back(self, pages: int) -> tuple[bool, float]:
+        return self._database.step(lambda session: store.give_back(session, pages))
+
+    def _steps(self, step: Callable[[int], tuple[bool, float]], pace: Pace) -> int:
+        """Do the step again and again, with a rest after each, until it says that there is nothing left; how often.
+
+        A step is told how much to do, and answers for how many seconds it kept writers waiting.
+        """
+        done = 0
         while not self._stopping:
             more, seconds = step(pace.amount)
             if not more:
