@@ -27,6 +27,7 @@ from service.store.tables import (
 from service.store.upserts import upsert
 
 STEP = 500  # runs that are looked up at once, and that move in one step at most
+LEAST_CONDEMNED = 64  # runs that are condemned in a step at least: finding out what rests on one takes as long
 POINT_BYTES = 8  # about what a point takes on disk once chunks are joined
 
 _BINNED = col(Run.deleted_at).is_not(None)

@@ -22,7 +22,7 @@ from sqlmodel import Session
 
 from service.store import views
 from service.store.migrate import prepare
-from service.store.pace import Pace, Steps
+from service.store.pace import LEAST, Pace, Steps
 from service.store.turns import Turns
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
@@ -154,9 +154,11 @@ class Database:
         self.steps.add(*held)
         return result, held[0]
 
-    def in_steps(self, items: Iterable[Item], job: Callable[[Session, list[Item]], T], most: int) -> Iterator[T]:
-        """Do the job to all items, some at a time (`most` at most), each time in a step; what each of them answers."""
-        pace, rest = Pace(most), iter(items)
+    def in_steps(
+        self, items: Iterable[Item], job: Callable[[Session, list[Item]], T], most: int, least: int = LEAST
+    ) -> Iterator[T]:
+        """Do the job to all items, some at a time, each time in a step; what each of them answers."""
+        pace, rest = Pace(most, least), iter(items)
         while some := list(islice(rest, pace.amount)):
             result, seconds = self.step(lambda session, some=some: job(session, some))  # type: ignore[misc]
             pace.took(seconds)

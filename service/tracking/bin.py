@@ -29,7 +29,7 @@ from service.tracking.bin_schemas import (
     RunsToDelete,
     StepsOut,
 )
-from service.tracking.purger import DAY, condemn, follow_projects
+from service.tracking.purger import DAY, condemn, condemn_runs, follow_projects
 from service.tracking.search import parse
 
 KEPT_SHOWN = 100
@@ -182,10 +182,7 @@ def purge(database: Database, ids: Sequence[str] | None, project: str | None) ->
                 project_id = _project(session, project).id
         going, kept = condemn(database, time.time() + 1, project_id)
     else:
-        going, kept = 0, dict[str, str]()
-        for n, reasons in database.in_steps(ids, store.condemn, store.STEP):
-            going += n
-            kept.update(reasons)
+        going, kept = condemn_runs(database, ids)
     reasons_shown = [KeptRun(id=run_id, reason=reason) for run_id, reason in list(kept.items())[:KEPT_SHOWN]]
     return PurgeStarted(purging=going, n_kept=len(kept), kept=reasons_shown)
 

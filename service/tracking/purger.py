@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
@@ -140,14 +140,20 @@ def condemn(database: Database, before: float, project_id: int | None = None) ->
             found = bin_store.expired(session, before, after, project_id)
         if not found:
             break
-        for n, reasons in database.in_steps([run_id for _, run_id in found], bin_store.condemn, bin_store.STEP):
-            going += n
-            kept.update(reasons)
+        n, reasons = condemn_runs(database, [run_id for _, run_id in found])
+        going += n
+        kept.update(reasons)
         after = found[-1]
     with database.read() as session:
         emptied = bin_store.emptied_projects(session, before, project_id)
     list(database.in_steps(emptied, bin_store.condemn_projects, 1))
     return going, kept
+
+
+def condemn_runs(database: Database, ids: Iterable[str]) -> tuple[int, dict[str, str]]:
+    """Let these runs be purged, as far as they are in the bin: how many are going, and those kept, with the reason."""
+    done = list(database.in_steps(ids, bin_store.condemn, bin_store.STEP, bin_store.LEAST_CONDEMNED))
+    return sum(n for n, _ in done), {run_id: reason for _, kept in done for run_id, reason in kept.items()}
 
 
 def follow_projects(database: Database) -> int:
