@@ -1,9 +1,12 @@
-"""What a purge costs everybody else: the latency of a writer while a large run is deleted for good.
+"""What deleting costs everybody else: the latency of a writer while a large run is deleted for good, and while a
+project of many runs goes into the bin and comes back.
 
-    python benchmarks/purge.py            # 10 million points, about two minutes
+    python benchmarks/purge.py            # 10 million points and 10,000 runs, about four minutes
     python benchmarks/purge.py --quick    # a tenth of it
 
-One writer sends small batches without a pause: first with nothing else going on, then while the run is purged.
+One writer sends small batches without a pause: first with nothing else going on, then meanwhile. Its latencies tell
+little on a busy machine, where other programs take the processor from it. So the service is asked besides for how
+long each of its steps held the lock that writers wait for, and how much of that it computed.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +73,7 @@ def lasting(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() < end
 
 
-def measure(url: str, database: Path, points: int, quiet_seconds: float) -> list[Figures]:
+def measure(url: str, database: Path, points: int, n_runs: int, quiet_seconds: float) -> list[Figures]:
     numbers = iter(range(1, 1 << 40))
     with Client(url) as client, Client(url) as watcher:
         big = fill(client, points)
@@ -92,15 +96,45 @@ def measure(url: str, database: Path, points: int, quiet_seconds: float) -> list
         in_time = lasting(SHRINK_SECONDS)
         busy += latencies(client, writer, numbers, lambda: database.stat().st_size > full / 10 and in_time())
         small = database.stat().st_size
+        held_by_purge = watcher.bin(limit=1)["steps"]
+        moved = to_the_bin_and_back(url, client, writer, numbers, n_runs)
+        held_by_all = watcher.bin(limit=1)["steps"]
     if small > full / 2:
         raise PurgeIncomplete(f"{database} had {full:,} bytes and has {small:,}")
     return [
         *summary("quiet", "a batch of 10 points, nothing else going on", quiet),
         *summary("purging", "the same while the run is purged", busy, AT_MOST),
+        figures("held-p50", "a step of the purge held the lock, p50", "ms", held_by_purge["p50_ms"]),
+        figures("held-p99", "a step of the purge held the lock, p99", "ms", held_by_purge["p99_ms"]),
+        figures("held-max", "longest a purge step held the lock", "ms", held_by_purge["longest_ms"], AT_MOST),
+        figures("held-cpu-p99", "of which it computed, p99", "ms", held_by_purge["cpu_p99_ms"]),
+        figures("held-cpu-max", "of which it computed, longest", "ms", held_by_purge["cpu_longest_ms"], AT_MOST),
+        figures("steps", "steps of the purge", "", held_by_purge["steps"]),
+        *summary("bin", f"a batch while {n_runs:,} runs go into the bin and come back", moved, AT_MOST),
+        figures("all-max", "longest a step of purge or bin held the lock", "ms", held_by_all["longest_ms"], AT_MOST),
+        figures("all-cpu-max", "of which it computed, longest", "ms", held_by_all["cpu_longest_ms"], AT_MOST),
         figures("seconds", "until the run is gone", "s", seconds),
         figures("before", "database file before", "MiB", full / 2**20),
         figures("after", "database file after", "MiB", small / 2**20),
     ]
+
+
+def to_the_bin_and_back(url: str, client: Client, writer: str, numbers: Iterator[int], n_runs: int) -> list[float]:
+    """Latencies of the writer while a project of so many runs is deleted, restored, and deleted again."""
+    for number in range(n_runs):
+        client.create_run(project="many", config={f"p{n}": number + n for n in range(10)})
+
+    def move() -> None:
+        with Client(url, timeout=SHRINK_SECONDS) as other:
+            other.delete_project("many")
+            other.restore_project("many")
+            other.delete_project("many")
+
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move)
+        found = latencies(client, writer, numbers, lambda: not moving.done())
+        moving.result()
+    return found
 
 
 def summary(key: str, title: str, found: list[float], at_most: float | None = None) -> list[Figures]:
@@ -127,7 +161,7 @@ def main(
 ) -> None:
     """Measure what writers notice of a purge."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    points = 1_000_000 if quick else 10_000_000
+    points, n_runs = (1_000_000, 1_000) if quick else (10_000_000, 10_000)
     facts = machine_facts("tunescope", "fastapi", "sqlmodel", "sqlalchemy", "uvicorn", "msgspec", "httpx2")
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tunescope-purge-") as name, console.status("measuring"):
@@ -135,10 +169,17 @@ def main(
         full = [*shlex.split(command), "--port", "{port}", "--data-dir", str(folder / "data")]
         with running(OURS, full, folder, "/healthz", PYTHONPATH=str(REPOSITORY)) as server:
             database = folder / "data/tunescope.db"
-            found = measure(f"http://127.0.0.1:{server.port}", database, points, 2.0 if quick else 10.0)
+            found = measure(f"http://127.0.0.1:{server.port}", database, points, n_runs, 2.0 if quick else 10.0)
     facts |= {"load_after": round(os.getloadavg()[0], 2), "seconds": time.monotonic() - begun}
     notes = ["The writer shares the two cores with the service: its own pauses for breath are in its latencies."]
-    report = Report("purge", [OURS], found, {"points of the purged run": points, "metrics": KEYS}, notes, facts)
+    report = Report(
+        "purge",
+        [OURS],
+        found,
+        {"points of the purged run": points, "metrics": KEYS, "runs of the project": n_runs},
+        notes,
+        facts,
+    )
     show(report, console)
     results = out or (None if quick else REPOSITORY / "benchmarks/results")
     for path in write(report, results) if results else ():

@@ -55,7 +55,7 @@ def confirm_delete(ids: list[str]) -> None:
 def confirm_purge(ids: list[str] | None, n: int) -> None:
     st.write(
         f"{formats.plural(n, 'run')} will be deleted with all points and files. There is no way back. "
-        "What a model version, an evaluation or an audit rests on is kept."
+        "Evaluations go with their run. What a model version or an audit rests on is kept."
     )
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Cancel"):

@@ -117,7 +117,7 @@ def purge(
 ) -> None:
     """Delete for good what is in the bin. There is no way back.
 
-    Runs that a model version, an evaluation or an audit rests on are kept, and named.
+    Evaluations go with their run. Runs that a model version or an audit rests on are kept, and named.
 
     Example: tunescope runs purge 0198f0c2a7
     Example: tunescope runs purge --all --yes

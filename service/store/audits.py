@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from sqlmodel import Session, col, select
 
+from service.store import bin as bin_store
 from service.store import records
-from service.store.tables import Audit, Policy
+from service.store.evaluations import EvaluationNotFound
+from service.store.tables import Audit, AuditEvaluation, Evaluation, Policy
 
 
 def add_policy(session: Session, policy: Policy) -> tuple[Policy, bool]:
@@ -34,7 +36,20 @@ def policies_of(session: Session, audits: Sequence[Audit]) -> dict[str, Policy]:
 
 
 def add(session: Session, audit: Audit) -> Audit:
+    """Store the audit and what it rests on, which is kept from now on.
+
+    Raises:
+        EvaluationNotFound, PurgeUnderWay: what it rests on has been purged meanwhile, or is going.
+    """
+    links = {(side, one["id"]) for side, given in audit.result["inputs"]["evaluations"].items() for one in given}
+    ids = {evaluation_id for _, evaluation_id in links}
+    owners = dict(session.exec(select(Evaluation.id, Evaluation.run_id).where(col(Evaluation.id).in_(ids))).all())
+    if lost := sorted(ids - owners.keys()):
+        raise EvaluationNotFound(f"The evaluation '{lost[0]}' has been purged with its run: nothing can be judged.")
+    bin_store.hold(session, [audit.run_id, *owners.values()])
     session.add(audit)
+    session.flush()
+    session.add_all(AuditEvaluation(audit_id=audit.id, side=side, evaluation_id=one) for side, one in sorted(links))
     session.flush()
     return audit
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,11 @@ import sqlalchemy as sql
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
+from service.errors import Conflict
 from service.store.tables import (
     Artifact,
     Audit,
+    AuditEvaluation,
     Evaluation,
     LoggedModel,
     ModelVersion,
@@ -24,7 +26,8 @@ from service.store.tables import (
 )
 from service.store.upserts import upsert
 
-STEP = 500  # runs that move in one transaction
+STEP = 500  # runs that are looked up at once, and that move in one step at most
+LEAST_CONDEMNED = 64  # runs that are condemned in a step at least: finding out what rests on one takes as long
 POINT_BYTES = 8  # about what a point takes on disk once chunks are joined
 
 _BINNED = col(Run.deleted_at).is_not(None)
@@ -32,6 +35,19 @@ _PURGING = sql.exists().where(col(Purge.kind) == "run", col(Purge.id) == col(Run
 _PROJECT_PURGING = sql.exists().where(
     col(Purge.kind) == "project", col(Purge.id) == sql.cast(col(Project.id), sql.String)
 )
+
+# A model that it logged is a version that lives.
+_NAMED = sql.exists().where(
+    col(LoggedModel.project_id) == col(Project.id),
+    col(ModelVersion.logged_model_id) == col(LoggedModel.id),
+    col(ModelVersion.deleted_at).is_(None),
+)
+
+
+class PurgeUnderWay(Conflict):
+    """It is being deleted for good, and cannot come back."""
+
+    code = "purge_under_way"
 
 
 @dataclass(frozen=True)
@@ -66,7 +82,7 @@ class Totals:
 
 
 def put_runs(session: Session, ids: Sequence[str], at: float) -> int:
-    """Move these runs into the bin; how many were not there yet. Give `STEP` ids at most."""
+    """Move these runs into the bin; how many were not there yet."""
     move = sql.update(Run).where(col(Run.id).in_(ids), col(Run.deleted_at).is_(None))
     return session.connection().execute(move.values(deleted_at=at)).rowcount
 
@@ -118,11 +134,10 @@ def stragglers(session: Session, after: tuple[int, str]) -> list[tuple[int, str,
     return [(owner, run_id, at or 0.0) for owner, run_id, at in session.connection().execute(of_binned)]
 
 
-def restore_companions(session: Session, project_id: int, deleted_at: float) -> int:
-    """Take out the next runs that went into the bin together with their project; how many."""
-    together = select(Run.id).where(Run.project_id == project_id, Run.deleted_at == deleted_at, ~_PURGING)
-    ids = session.exec(together.limit(STEP)).all()
-    return restore_runs(session, ids) if ids else 0
+def companions(session: Session, project_id: int, deleted_at: float, after: str) -> Sequence[str]:
+    """The next runs that went into the bin together with their project."""
+    together = select(Run.id).where(Run.project_id == project_id, Run.deleted_at == deleted_at, col(Run.id) > after)
+    return session.exec(together.order_by(col(Run.id)).limit(STEP)).all()
 
 
 # --- what is there ---
@@ -176,26 +191,49 @@ def kept(session: Session, ids: Sequence[str]) -> dict[str, str]:
     """Those of these runs that must not be purged, each with the reason: what still rests on it."""
     reasons: dict[str, list[str]] = {}
 
-    def note(query: Any, sentence: str) -> None:
+    def note(query: Any, say: Callable[..., str]) -> None:
         for run_id, *rest in session.connection().execute(query):
-            reasons.setdefault(run_id, []).append(sentence.format(*rest))
+            reasons.setdefault(run_id, []).append(say(*rest))
 
     versions = sql.select(col(ModelVersion.run_id), col(ModelVersion.name), col(ModelVersion.version))
     living = col(ModelVersion.deleted_at).is_(None)
-    note(versions.where(col(ModelVersion.run_id).in_(ids), living), "version {1} of model '{0}' comes from it")
+    note(versions.where(col(ModelVersion.run_id).in_(ids), living), "version {1} of model '{0}' comes from it".format)
     logged = sql.select(col(LoggedModel.run_id), col(ModelVersion.name), col(ModelVersion.version))
     logged = logged.join(ModelVersion, col(ModelVersion.logged_model_id) == col(LoggedModel.id))
     elsewhere = col(ModelVersion.run_id).is_distinct_from(col(LoggedModel.run_id))
     logged = logged.where(col(LoggedModel.run_id).in_(ids), living, elsewhere)
-    note(logged, "version {1} of model '{0}' is a model that it logged")
+    note(logged, "version {1} of model '{0}' is a model that it logged".format)
     other = sql.select(col(LoggedModel.run_id), col(RunModel.run_id))
     other = other.join(RunModel, col(RunModel.logged_model_id) == col(LoggedModel.id))
     other = other.join(Run, col(Run.id) == col(RunModel.run_id)).where(col(Run.deleted_at).is_(None))
-    note(other.where(col(LoggedModel.run_id).in_(ids)), "the run {0} uses a model that it logged")
-    for table, what in ((Evaluation, "evaluations"), (Audit, "audits")):
-        counted = sql.select(col(table.run_id), func.count()).where(col(table.run_id).in_(ids))
-        note(counted.group_by(col(table.run_id)), f"{{0}} {what} rest on it")
+    note(other.where(col(LoggedModel.run_id).in_(ids)), "the run {0} uses a model that it logged".format)
+    audits = sql.select(col(Audit.run_id), func.count()).where(col(Audit.run_id).in_(ids))
+    note(audits.group_by(col(Audit.run_id)), lambda n: f"{_audits(n)} on it")
+    through = sql.select(col(Evaluation.run_id), func.count(col(AuditEvaluation.audit_id).distinct()))
+    through = through.join(AuditEvaluation, col(AuditEvaluation.evaluation_id) == col(Evaluation.id))
+    through = through.where(col(Evaluation.run_id).in_(ids)).group_by(col(Evaluation.run_id))
+    note(through, lambda n: f"{_audits(n)} on its evaluations")
     return {run_id: "; ".join(found) for run_id, found in reasons.items()}
+
+
+def _audits(n: int) -> str:
+    return "an audit rests" if n == 1 else f"{n:,} audits rest"
+
+
+def hold(session: Session, ids: Iterable[str | None]) -> None:
+    """Keep these runs from being purged until the transaction ends: something that rests on them is being stored.
+
+    Raises:
+        PurgeUnderWay: one of them is going, or gone.
+    """
+    wanted = {run_id for run_id in ids if run_id is not None}
+    if not wanted:
+        return
+    rows = select(Run.id).where(col(Run.id).in_(wanted)).order_by(col(Run.id)).with_for_update(read=True)
+    there = set(session.exec(rows).all())
+    going = session.exec(select(Purge.id).where(Purge.kind == "run", col(Purge.id).in_(wanted))).all()
+    if lost := sorted((wanted - there) | set(going)):
+        raise PurgeUnderWay(f"The run '{lost[0]}' is being purged: nothing that rests on it can be stored.")
 
 
 # --- out for good ---
@@ -217,30 +255,29 @@ def expired(
     return [(at or 0.0, run_id) for at, run_id in session.connection().execute(query)]
 
 
-def condemn(session: Session, ids: Sequence[str]) -> dict[str, str]:
-    """Let these runs be purged, as far as they are in the bin; those that are kept, with the reason."""
-    rows = select(Run.id).where(col(Run.id).in_(ids), _BINNED).with_for_update()
+def condemn(session: Session, ids: Sequence[str]) -> tuple[int, dict[str, str]]:
+    """Let these runs be purged, as far as they are in the bin: how many go, and those kept, with the reason."""
+    rows = select(Run.id).where(col(Run.id).in_(ids), _BINNED).order_by(col(Run.id)).with_for_update()
     binned = session.exec(rows).all()
     reasons = kept(session, binned)
     going = [{"kind": "run", "id": i, "asked_at": time.time()} for i in binned if i not in reasons]
     upsert(session, Purge, going, replace=["asked_at"])
-    return reasons
+    return len(going), reasons
 
 
-def condemn_projects(session: Session, before: float, project_id: int | None = None) -> int:
-    """Let projects be purged that went into the bin before then and whose runs are all going; how many."""
+def emptied_projects(session: Session, before: float, project_id: int | None = None) -> Sequence[int]:
+    """The projects that went into the bin before then, whose runs are all going."""
     staying = sql.exists().where(col(Run.project_id) == col(Project.id), ~_PURGING)
-    named = sql.exists().where(
-        col(LoggedModel.project_id) == col(Project.id),
-        col(ModelVersion.logged_model_id) == col(LoggedModel.id),
-        col(ModelVersion.deleted_at).is_(None),
-    )
     # MLflow clients log to project 0 unasked: it is emptied, but stays.
-    query = select(Project.id).where(col(Project.deleted_at) < before, col(Project.id) != 0, ~staying, ~named)
+    query = select(Project.id).where(col(Project.deleted_at) < before, col(Project.id) != 0, ~staying, ~_NAMED)
     if project_id is not None:
         query = query.where(Project.id == project_id)
-    ids = session.exec(query.where(~_PROJECT_PURGING)).all()
-    upsert(
-        session, Purge, [{"kind": "project", "id": str(i), "asked_at": time.time()} for i in ids], replace=["asked_at"]
-    )
-    return len(ids)
+    return [one for one in session.exec(query.where(~_PROJECT_PURGING)).all() if one is not None]
+
+
+def condemn_projects(session: Session, ids: Sequence[int]) -> None:
+    """Let these projects be purged, as far as they are in the bin still. One with a run is not (`purge.delete`)."""
+    binned = select(Project.id).where(col(Project.id).in_(ids), col(Project.deleted_at).is_not(None), ~_NAMED)
+    going = session.exec(binned.with_for_update()).all()
+    rows = [{"kind": "project", "id": str(one), "asked_at": time.time()} for one in going]
+    upsert(session, Purge, rows, replace=["asked_at"])

@@ -16,10 +16,12 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.store.turns import Turns
+
 logger = logging.getLogger(__name__)
 
 DUE = 1_000  # pages of the log that are not in the file: time to copy them, as SQLite has it
-LONG = 16_000  # pages of a log that has to start over, 64 MiB
+LONG = 8_000  # pages of a log that has to start over, 32 MiB
 TRIES = 4  # to come close to the end of a long log, before writers are held up
 PAUSE = 0.02  # seconds between two looks
 # Places in the index of the log (`-shm`), 32 bits each in the machine's order: https://sqlite.org/walformat.html
@@ -29,10 +31,10 @@ _LENGTH, _COPIED = 16, 96
 class Checkpointer:
     """Copies the log of one SQLite file, from its first `wake` until `stop`."""
 
-    def __init__(self, engine: Engine, file: Path, writers: threading.Lock) -> None:
+    def __init__(self, engine: Engine, file: Path, turns: Turns) -> None:
         self._engine = engine
         self._index = Path(f"{file}-shm")
-        self._writers = writers
+        self._turns = turns
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -52,8 +54,10 @@ class Checkpointer:
             self._thread = None
 
     def _work(self) -> None:
-        while self._woken.wait() and not self._stopped.wait(PAUSE):
+        while self._woken.wait():
             self._woken.clear()
+            if self._stopped.wait(PAUSE):
+                return
             try:
                 self._look()
             except (SQLAlchemyError, OSError):  # a full disk, say: the log holds all that was committed
@@ -66,8 +70,11 @@ class Checkpointer:
                 break
             self.copy()
         if length >= LONG:
-            with self._writers:
+            self._turns.take()
+            try:
                 self.copy()
+            finally:
+                self._turns.give()
 
     def copy(self) -> None:
         """Copy what is in the log, beside writers."""

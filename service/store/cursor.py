@@ -52,10 +52,21 @@ class Statement:
         found = self._compiled.get(dialect)
         if found is None:
             made: Any = self._statement if isinstance(self._statement, Executable) else self._statement(dialect)
-            compiled = made.compile(dialect=_dialect(dialect))
-            constants = {name: value for name, value in compiled.params.items() if value is not None}
+            spoken = _dialect(dialect)
+            compiled = made.compile(dialect=spoken)
+            constants = {
+                name: _sent(compiled.binds.get(name), value, spoken)
+                for name, value in compiled.params.items()
+                if value is not None
+            }
             found = self._compiled[dialect] = str(compiled), constants
         return found
+
+
+def _sent(parameter: Any, value: Any, dialect: Dialect) -> Any:
+    """A constant as the driver takes it: a step into a document, say, is a path there."""
+    process = parameter is not None and parameter.type.dialect_impl(dialect).bind_processor(dialect)
+    return process(value) if process else value
 
 
 class among(ColumnElement[bool]):  # noqa: N801  (reads as an operator)

@@ -7,28 +7,33 @@ refuses a second service on the same file. PostgreSQL takes any number of replic
 from __future__ import annotations
 
 import fcntl
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import SessionTransaction
+from sqlalchemy.pool import StaticPool
 from sqlmodel import Session
 
 from service.store import views
 from service.store.checkpoints import Checkpointer
 from service.store.migrate import prepare
+from service.store.pace import LEAST, Pace, Steps
+from service.store.turns import Turns
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS
 JOURNAL_BYTES = 64 * 2**20  # what stays of SQLite's journal after it has grown
 # Of the file, that readers map: they jump about in it, and what they keep is void after each write.
 MAPPED_BYTES = 64 * 2**20
+STEP_WAITS = [20, 20, 20, 40, 80, 160, 320, 640, 1280]  # milliseconds that a step waits for a row, time after time
+_HELD_ELSEWHERE = {"55P03", "40P01"}  # lock not available, deadlock detected
 UNCERTAIN_SECONDS = 30.0  # a server that does not come back in that time has taken the answer with it
 
 
@@ -44,6 +49,8 @@ def dump_json(value: Any) -> str:
         raise OverflowError(str(error)) from None
 
 
+T = TypeVar("T")
+Item = TypeVar("Item")
 _JSON: dict[str, Any] = {
     "json_serializer": dump_json,
     "json_deserializer": orjson.loads,
@@ -66,13 +73,19 @@ class WriteSession(Session):
 def _take_turn(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     if transaction.nested:  # a savepoint of a transaction that has its turn
         return
-    queue: threading.Lock | None = session.info["queue"]
-    if queue is not None:
-        if not session.info.get("first", False):
-            queue.acquire()
-            session.info["first"] = True
+    turns: Turns | None = session.info["turns"]
+    if turns is not None and not session.info.get("first", False):
+        turns.take(patient=session.info["patient"])
+        session.info["first"] = True
+    session.info.setdefault("began", _clocks())
+    if turns is not None:
         # The lock at once: a transaction that reads first and writes later could be refused.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds that pass, and seconds that this thread computes."""
+    return time.monotonic(), time.thread_time()
 
 
 class Database:
@@ -82,20 +95,22 @@ class Database:
         """`attached`: a process of the service that has it open already; its lock and its schema hold."""
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._write_lock = threading.Lock()
+        self._turns = Turns() if self.is_sqlite else None
+        self.steps = Steps()
         self._file_lock: IO[bytes] | None = None
         if self.is_sqlite and not attached:
             self._file_lock = _lock_file(Path(self.url.database or "tunescope.db"))
         if self.is_sqlite:
             self.engine = _sqlite_engine(url, pool_size=20, mapped=MAPPED_BYTES)
             # One connection for all writers, who come one after another: what it has read of the file stays valid.
-            self._writer = _sqlite_engine(url, pool_size=1, max_overflow=0, pool_timeout=None)
+            self._writer = _sqlite_engine(url, poolclass=StaticPool)
         else:
             self.engine = self._writer = create_engine(url, pool_size=10, pool_pre_ping=True, **_JSON)
         self._writing = self._writer.execution_options(write=True)
-        file = Path(self.url.database or "tunescope.db")
         # A process that has it open besides leaves the log to the one whose lock it is.
-        self._checkpoints = Checkpointer(self.engine, file, self._write_lock) if self._file_lock is not None else None
+        self._checkpoints: Checkpointer | None = None
+        if self._file_lock is not None and self._turns is not None:
+            self._checkpoints = Checkpointer(self.engine, Path(self.url.database or "tunescope.db"), self._turns)
         # A reader sees one state from its first statement on, as it does on SQLite: chunks may be joined meanwhile.
         self._reading = (
             self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
@@ -117,16 +132,56 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises."""
-        session = WriteSession(self._writing, info={"queue": self._write_lock if self.is_sqlite else None})
+        with self._transaction(WriteSession(self._writing, info={"turns": self._turns, "patient": False})) as session:
+            yield session
+
+    def step(self, job: Callable[[Session], T]) -> tuple[T, float]:
+        """Do a part of what can wait, in a transaction of its own, when nobody else waits to write.
+
+        Answers with what the job did and for how many seconds it kept writers waiting, its commit included. On
+        PostgreSQL it does not wait long for rows that others hold, for others wait for its own: it lets go, and does
+        the job again.
+        """
+        for wait in STEP_WAITS:
+            session = WriteSession(self._writing, info={"turns": self._turns, "patient": True})
+            try:
+                with self._transaction(session):
+                    if not self.is_sqlite:
+                        session.connection().exec_driver_sql(f"SET LOCAL lock_timeout = '{wait}ms'")
+                    result = job(session)
+                break
+            except OperationalError as error:
+                if wait == STEP_WAITS[-1] or getattr(error.orig, "sqlstate", None) not in _HELD_ELSEWHERE:
+                    raise
+            time.sleep(wait / 1000)
+        if (held := session.info.get("held")) is None:
+            return result, 0.0  # it never came to the database
+        self.steps.add(*held)
+        return result, held[0]
+
+    def in_steps(
+        self, items: Iterable[Item], job: Callable[[Session, list[Item]], T], most: int, least: int = LEAST
+    ) -> Iterator[T]:
+        """Do the job to all items, some at a time, each time in a step; what each of them answers."""
+        pace, rest = Pace(most, least), iter(items)
+        while some := list(islice(rest, pace.amount)):
+            result, seconds = self.step(lambda session, some=some: job(session, some))  # type: ignore[misc]
+            pace.took(seconds)
+            yield result
+
+    @contextmanager
+    def _transaction(self, session: Session) -> Iterator[Session]:
         try:
             yield session
             self._commit(session)
         finally:
             session.close()
-            if session.info.pop("first", False):
-                self._write_lock.release()
-        if self._checkpoints is not None:
-            self._checkpoints.wake()
+            if (began := session.info.pop("began", None)) is not None:
+                session.info["held"] = [now - then for now, then in zip(_clocks(), began, strict=True)]
+            if session.info.pop("first", False) and self._turns is not None:
+                self._turns.give()
+            if self._checkpoints is not None:
+                self._checkpoints.wake()
 
     def _commit(self, session: Session) -> None:
         """Commit. A connection that is lost just then says nothing: PostgreSQL is asked whether it has committed."""
@@ -155,11 +210,6 @@ class Database:
                 return status == "committed"
             time.sleep(0.05)
         return False
-
-    def checkpoint(self) -> None:
-        """Bring what SQLite's log holds into the file, beside writers."""
-        if self._checkpoints is not None:
-            self._checkpoints.copy()
 
     def ready(self) -> bool:
         try:

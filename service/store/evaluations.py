@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sqlmodel import Session, col, select
 
 from service.errors import NotFound
+from service.store import bin as bin_store
 from service.store import parquet, records
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, ModelVersion, Run, Suite
@@ -32,6 +33,12 @@ ANSWER_COLUMNS = ("id", "output", "parsed", "probability", "correct")
 
 
 def add(session: Session, evaluation: Evaluation) -> Evaluation:
+    """Store it.
+
+    Raises:
+        PurgeUnderWay: its run has been purged meanwhile, or is going.
+    """
+    bin_store.hold(session, [evaluation.run_id])
     session.add(evaluation)
     session.flush()
     return evaluation

@@ -194,11 +194,12 @@ _OPERATORS: dict[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]] 
 
 
 def _apply(column: ColumnElement[Any], operator: str, value: Any) -> ColumnElement[bool]:
-    bound = [_bound(slot) for slot in value] if isinstance(value, tuple) else value and _bound(value)
-    return _OPERATORS[operator](column, bound)
+    given = [bound(slot) for slot in value] if isinstance(value, tuple) else value and bound(value)
+    return _OPERATORS[operator](column, given)
 
 
-def _bound(slot: Slot) -> Any:
+def bound(slot: Slot) -> Any:
+    """The parameter that takes the value of a slot."""
     return bindparam(slot.name, type_=Float() if slot.is_number else Text())
 
 

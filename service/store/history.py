@@ -1,9 +1,15 @@
-"""The points of a series, out of their chunks: some at a time, in the order in which a reader wants them."""
+"""The points of a series, out of their chunks: some at a time, in the order in which a reader wants them.
+
+A reader may be slow, and what it reads may change meanwhile: points arrive, chunks are joined, the run is purged. Its
+place is therefore a number of points in order of arrival. That order stays whatever happens to the chunks, so each
+piece may be read in a transaction of its own, and all of them together are what one transaction would have shown.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +17,7 @@ import sqlalchemy as sql
 from sqlalchemy import Table
 from sqlmodel import Session
 
+from service.errors import NotFound
 from service.store.cursor import Cursor, Statement
 from service.store.points import CHUNK_POINTS, Int64s, Points, current, decode
 from service.store.series import PAYLOADS
@@ -19,77 +26,152 @@ from service.store.tables import Chunk, Series
 PIECE_POINTS = 64 * CHUNK_POINTS  # that are read at a time
 
 _CHUNK: Table = Chunk.__table__  # type: ignore[attr-defined]
+_SERIES: Table = Series.__table__  # type: ignore[attr-defined]
 _CHUNKS = Statement(
     sql.select(*(_CHUNK.c[name] for name in ("id", "count", "segment", "first_step", "last_step")))
     .where(_CHUNK.c.series_id == sql.bindparam("series_id"))
     .order_by(_CHUNK.c.id)
 )
+_STATE = Statement(sql.select(_SERIES.c.run_id, _SERIES.c.joins).where(_SERIES.c.id == sql.bindparam("series_id")))
+
+
+class PointsPurged(NotFound):
+    """What was being read is deleted for good: there is no whole answer any more."""
+
+    code = "points_purged"
 
 
 def read(session: Session, series: Series, *, after: int = 0, whole: bool = False) -> tuple[Points, Int64s]:
-    """The points of a series beyond the first `after` that arrived, with the segment of each; see `pieces`."""
-    parts = list(pieces(session, series, after=after, whole=whole))
+    """The points of a series beyond the first `after` that arrived, with the segment of each; see `Reader`."""
+    parts = list(Reader(series, after=after, whole=whole).pieces(lambda: session))
     segments = [segment for _, segment in parts]
     return Points.concatenate([points for points, _ in parts]), np.concatenate(segments or [np.empty(0, np.int64)])
 
 
-def pieces(session: Session, series: Series, *, after: int = 0, whole: bool = False) -> Iterator[tuple[Points, Int64s]]:
-    """The points of a series beyond the first `after` that arrived, with the segment of each: all that it had when
-    `series` was read, some `PIECE_POINTS` at a time, so that a series of any length takes little memory.
+class Reader:
+    """The points of a series beyond the first `after` that arrived: all that it had when `series` was read.
 
     Points that a later segment replaces are left out unless `whole`. Points that came as a set come by step.
     """
-    cursor = Cursor.of(session)
-    wanted: list[_Wanted] = []
-    seen = 0
-    for row in cursor.rows(_CHUNKS, {"series_id": series.id}):
-        chunk_id, stored, *rest = row
-        count = min(stored, series.count - seen)
-        if count > 0 and seen + count > after:
-            wanted.append(_Wanted(chunk_id, max(after - seen, 0), count, stored, *rest))
-        seen += stored
-    if not wanted:
-        return
-    replaced = series.segment > 0 and not whole
-    for some in [wanted] if replaced else _stretches(wanted, by_step=series.segment == 0):
-        ends = {"series_id": series.id, "first": some[0].chunk_id, "last": some[-1].chunk_id}
-        payloads = [row[0] for row in cursor.rows(PAYLOADS, ends)]
-        parts = [
-            decode(payload, one.stored)[slice(one.skip, one.count)] for payload, one in zip(payloads, some, strict=True)
-        ]
-        points = Points.concatenate(parts)
-        segments = np.repeat(np.array([one.segment for one in some], dtype=np.int64), [len(part) for part in parts])
-        if series.segment == 0 and bool((points.steps[1:] < points.steps[:-1]).any()):
-            points = points[np.lexsort((points.times, points.steps))]
-        if replaced:
-            keep = current(points, segments)
-            points, segments = points[keep], segments[keep]
-        yield points, segments
+
+    def __init__(self, series: Series, *, after: int = 0, whole: bool = False) -> None:
+        self._series = series
+        self._after = after
+        self._replaced = series.segment > 0 and not whole
+        self._index: _Index | None = None
+        self._spans: Sequence[tuple[int, int]] = []
+
+    def pieces(self, session: Callable[[], Session]) -> Iterator[tuple[Points, Int64s]]:
+        """The points with the segment of each, some `PIECE_POINTS` at a time, so that a series of any length takes
+        little memory. Called again, it gives the same once more.
+
+        `session` is asked for each piece, and may answer with another than before.
+
+        Raises:
+            PointsPurged
+        """
+        series = self._series
+        if series.count <= self._after:
+            return
+        if self._index is None:
+            self._index = _Index.read(session(), series)
+            by_step = series.segment == 0
+            # Once: points of one step come in an order that depends on where the pieces are cut.
+            self._spans = (
+                [(self._after, series.count)] if self._replaced else list(self._index.spans(self._after, by_step))
+            )
+        for start, stop in self._spans:
+            points, segments = self._points(session(), start, stop)
+            if series.segment == 0 and bool((points.steps[1:] < points.steps[:-1]).any()):
+                points = points[np.lexsort((points.times, points.steps))]
+            if self._replaced:
+                keep = current(points, segments)
+                points, segments = points[keep], segments[keep]
+            yield points, segments
+
+    def _points(self, session: Session, start: int, stop: int) -> tuple[Points, Int64s]:
+        if self._index is None or not self._index.holds(session):
+            self._index = _Index.read(session, self._series)
+        return self._index.points(session, start, stop)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A chunk to read, from its `skip`th point up to its `count`th."""
+class _Place:
+    """Where a chunk's points are in order of arrival: from `start` up to `stop`."""
 
     chunk_id: int
-    skip: int
-    count: int
-    stored: int
+    start: int
+    stop: int
     segment: int
     first_step: int
     last_step: int
 
 
-def _stretches(wanted: Sequence[_Wanted], *, by_step: bool) -> Iterator[Sequence[_Wanted]]:
-    """The chunks, some at a time; if their points are wanted by step, cut only where all steps before are smaller."""
-    least_after = list(itertools.accumulate((one.first_step for one in reversed(wanted)), min))[::-1]
-    start, size, greatest = 0, 0, -(2**63)
-    for place, one in enumerate(wanted):
-        size += one.count - one.skip
-        greatest = max(greatest, one.last_step)
-        following = place + 1
-        if size >= PIECE_POINTS and following < len(wanted) and (not by_step or greatest <= least_after[following]):
-            yield wanted[start:following]
-            start, size = following, 0
-    if start < len(wanted):
-        yield wanted[start:]
+@dataclass(frozen=True)
+class _Index:
+    """The chunks of a series, of the points that it had when `series` was read; valid until some are joined."""
+
+    series: Series
+    joins: int
+    places: Sequence[_Place]
+
+    @classmethod
+    def read(cls, session: Session, series: Series) -> _Index:
+        joins = _joins(session, series)
+        places: list[_Place] = []
+        stop = 0
+        for chunk_id, count, *rest in Cursor.of(session).rows(_CHUNKS, {"series_id": series.id}):
+            if stop >= series.count:
+                break  # it came later
+            start, stop = stop, stop + count
+            places.append(_Place(chunk_id, start, stop, *rest))
+        if stop < series.count:
+            raise _purged(series)
+        return cls(series, joins, places)
+
+    def holds(self, session: Session) -> bool:
+        return _joins(session, self.series) == self.joins
+
+    def points(self, session: Session, start: int, stop: int) -> tuple[Points, Int64s]:
+        """The points from `start` up to `stop` in order of arrival, with the segment of each."""
+        first = bisect_right(self.places, start, key=lambda place: place.start) - 1
+        some = self.places[first : bisect_left(self.places, stop, key=lambda place: place.start)]
+        ends = {"series_id": self.series.id, "first": some[0].chunk_id, "last": some[-1].chunk_id}
+        payloads = [row[0] for row in Cursor.of(session).rows(PAYLOADS, ends)]
+        if len(payloads) < len(some):
+            raise _purged(self.series)
+        parts = [
+            decode(payload, place.stop - place.start)[max(start - place.start, 0) : stop - place.start]
+            for payload, place in zip(payloads, some, strict=True)
+        ]
+        segments = np.array([place.segment for place in some], dtype=np.int64)
+        return Points.concatenate(parts), np.repeat(segments, [len(part) for part in parts])
+
+    def spans(self, after: int, by_step: bool) -> Iterator[tuple[int, int]]:
+        """From where to where to read at a time; if points are wanted by step, cut only where all steps before are
+        smaller or the same."""
+        wanted = [place for place in self.places if place.stop > after]
+        least_after = list(itertools.accumulate((one.first_step for one in reversed(wanted)), min))[::-1]
+        start, greatest = after, -(2**63)
+        for one, least in zip(wanted, least_after[1:], strict=False):
+            greatest = max(greatest, one.last_step)
+            if one.stop - start >= PIECE_POINTS and (not by_step or greatest <= least):
+                yield start, one.stop
+                start = one.stop
+        yield start, self.series.count
+
+
+def _joins(session: Session, series: Series) -> int:
+    """How often chunks of the series have been joined.
+
+    Raises:
+        PointsPurged: it is gone; its id may have been given to a series of another run.
+    """
+    state = Cursor.of(session).rows(_STATE, {"series_id": series.id})
+    if not state or state[0][0] != series.run_id:
+        raise _purged(series)
+    return int(state[0][1])
+
+
+def _purged(series: Series) -> PointsPurged:
+    return PointsPurged(f"The run '{series.run_id}' has been purged: the points of '{series.key}' are gone.")

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, String, and_, case, cast, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, String, and_, case, cast, func, literal_column, not_, or_, select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from service.store.tables import Dataset, Param, Project, ProjectTag, Run, RunDataset, Series, Tag
+from service.store.tables.columns import SHORT_VALUE
 
 # What MLflow keeps in tags and a run has columns for: one place, read and written under both names.
 COLUMN_TAGS: dict[str, Any] = {
@@ -35,12 +36,17 @@ _TABLES: dict[str, Any] = {"metric": Series, "param": Param, "tag": Tag}
 
 @dataclass(frozen=True)
 class Clause:
-    """`kind`: attribute, metric, param, tag or dataset. `operator` in lower case; None is the value of `is null`."""
+    """`kind`: attribute, metric, param, tag or dataset. `operator` in lower case; None is the value of `is null`.
+
+    Where statements are made for many values, a value is a `Slot`, and then its parameter. `is_short`: text that is
+    compared whole and short enough for an index.
+    """
 
     kind: str
     key: str
     operator: str
-    value: str | float | tuple[str | int, ...] | None
+    value: Any
+    is_short: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,8 @@ OPERATORS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "<=": lambda column, value: column <= value,
     ">": lambda column, value: column > value,
     ">=": lambda column, value: column >= value,
-    "like": lambda column, value: column.like(value.replace("\\", "\\\\"), escape="\\"),
-    "ilike": lambda column, value: column.ilike(value.replace("\\", "\\\\"), escape="\\"),
+    "like": lambda column, value: column.like(without_escapes("like", value), escape="\\"),
+    "ilike": lambda column, value: column.ilike(without_escapes("ilike", value), escape="\\"),
     "in": lambda column, value: column.in_(value),
     "not in": lambda column, value: column.not_in(value),
     "is null": lambda column, _: column.is_(None),
@@ -67,8 +73,17 @@ OPERATORS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
 }
 
 
-def run_condition(clause: Clause) -> ColumnElement[bool]:
-    """A clause about runs as SQL over `Run` joined with its `Project`."""
+def without_escapes(operator: str, value: Any) -> Any:
+    """The value of a clause as the operator takes it; a parameter is taken as it is."""
+    return value.replace("\\", "\\\\") if operator in ("like", "ilike") and isinstance(value, str) else value
+
+
+def run_condition(clause: Clause, *, looked_up: bool = False) -> ColumnElement[bool]:
+    """A clause about runs, with parameters for its values, as SQL over `Run` joined with its `Project`.
+
+    `looked_up`: for queries that come by few runs, and look what they ask up for each; else the database may walk the
+    index of a key and hold all the runs it finds there.
+    """
     test = OPERATORS[clause.operator]
     if clause.kind == "attribute":
         return test(_run_attribute(clause.key), clause.value)
@@ -80,17 +95,20 @@ def run_condition(clause: Clause) -> ColumnElement[bool]:
     holders = select(table.run_id).where(table.key == clause.key)
     if clause.kind == "metric":
         holders = holders.where(table.rank == 0)
-    if clause.operator == "is null":
-        return col(Run.id).not_in(holders)
-    if clause.operator == "is not null":
-        return col(Run.id).in_(holders)
-    if clause.kind == "metric":
-        assert isinstance(clause.value, float)
-        return col(Run.id).in_(holders.where(_metric_test(clause.operator, clause.value)))
-    return col(Run.id).in_(holders.where(test(table.value, clause.value)))
+    if clause.operator not in ("is null", "is not null"):
+        if clause.kind == "metric":
+            holders = holders.where(_metric_test(clause.operator, clause.value))
+        else:
+            holders = holders.where(test(table.value, clause.value))
+            if clause.is_short:
+                holders = holders.where(literal_column(SHORT_VALUE))
+    if looked_up:
+        found = holders.where(table.run_id == Run.id).exists()
+        return not_(found) if clause.operator == "is null" else found
+    return col(Run.id).not_in(holders) if clause.operator == "is null" else col(Run.id).in_(holders)
 
 
-def _metric_test(operator: str, value: float) -> ColumnElement[bool]:
+def _metric_test(operator: str, value: Any) -> ColumnElement[bool]:
     """The last value against a number. Infinities compare as numbers; NaN is unequal to all and nothing else."""
     test = OPERATORS[operator](col(Series.last), value)
     named = {
@@ -99,8 +117,8 @@ def _metric_test(operator: str, value: float) -> ColumnElement[bool]:
         ">": ["Infinity"],
         ">=": ["Infinity"],
         "!=": ["-Infinity", "Infinity", "NaN"],
-    }.get(operator)
-    return or_(test, col(Series.last_special).in_(named)) if named else test
+    }.get(operator, [])
+    return or_(test, *(col(Series.last_special) == name for name in named))
 
 
 def _dataset_runs(clause: Clause) -> Any:

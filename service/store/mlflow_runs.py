@@ -12,26 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from service.store.cursor import Cursor, Statement, among
-from service.store.mlflow_filters import COLUMN_TAGS, Clause, Order, run_condition, run_order
-from service.store.tables import Dataset, Param, Project, Run, RunDataset, Series, Tag, new_id
+from service.store.mlflow_search import Info, infos
+from service.store.tables import Dataset, Param, Run, RunDataset, Series, Tag, new_id
 
 _MANY = 500
-
-
-class Info(NamedTuple):
-    """A run without its config and environment, which may be large. Times in Unix seconds."""
-
-    id: str
-    project_id: int
-    artifact_location: str | None
-    name: str
-    status: str
-    user: str | None
-    notes: str | None
-    parent_run_id: str | None
-    created_at: float
-    finished_at: float | None
-    deleted_at: float | None
 
 
 class Last(NamedTuple):
@@ -52,13 +36,6 @@ class Data:
     datasets: list[tuple[Dataset, dict[str, str]]] = field(default_factory=list)
 
 
-_INFO = (
-    *(col(c) for c in (Run.id, Run.project_id, Project.artifact_location, Run.name, Run.status)),
-    COLUMN_TAGS["mlflow.user"],
-    *(col(c) for c in (Run.notes, Run.parent_run_id, Run.created_at, Run.finished_at, Run.deleted_at)),
-)
-
-
 def _of_runs(table: Any, *columns: str) -> Any:
     named = [col(getattr(table, name)) for name in ("run_id", "key", *columns)]
     return sql.select(*named).where(among(named[0], "ids")).order_by(*named[:2])
@@ -69,35 +46,10 @@ _TAGS = Statement(_of_runs(Tag, "value"))
 _LASTS = Statement(_of_runs(Series, "last", "last_special", "last_time", "last_step").where(col(Series.rank) == 0))
 
 
-def _infos() -> Any:
-    return sql.select(*_INFO).join(Project, col(Project.id) == col(Run.project_id))
-
-
 def info(session: Session, run_id: str) -> Info | None:
     """The run, in the bin or not."""
-    row = session.connection().execute(_infos().where(col(Run.id) == run_id)).first()
+    row = session.connection().execute(infos().where(col(Run.id) == run_id)).first()
     return None if row is None else Info(*row)
-
-
-def search(
-    session: Session,
-    project_ids: Sequence[int],
-    *,
-    clauses: Sequence[Clause],
-    orders: Sequence[Order],
-    deleted: bool | None,
-    offset: int,
-    limit: int,
-) -> list[Info]:
-    """Runs of these projects for which all clauses hold. `deleted`: only the bin, only the rest, or (None) both."""
-    joins, order = run_order(orders)
-    query = _infos().where(col(Run.project_id).in_(project_ids), *(run_condition(clause) for clause in clauses))
-    if deleted is not None:
-        query = query.where(col(Run.deleted_at).is_not(None) if deleted else col(Run.deleted_at).is_(None))
-    for table, joined in joins:
-        query = query.outerjoin(table, joined)
-    rows = session.connection().execute(query.order_by(*order).offset(offset).limit(limit))
-    return [Info(*row) for row in rows]
 
 
 def data(session: Session, run_ids: Sequence[str]) -> dict[str, Data]:

@@ -5,18 +5,24 @@ What is owned is read from the foreign keys, so a new table of runs is purged wi
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy import ColumnElement, Connection, Table
+from sqlalchemy import ColumnElement, Table, func
 from sqlmodel import Session, SQLModel, col, select
 
-from service.store.tables import Audit, Chunk, Evaluation, OrphanBlob, Project, Purge, Run, Writer
+from service.store.tables import Audit, AuditEvaluation, Chunk, OrphanBlob, Project, Purge, Run, Writer
 from service.store.upserts import upsert
 
-ROWS = 16  # rows a statement: of chunks, half a megabyte
+GOALS = 32  # runs that are purged together
+ROWS = 1024  # of a table that a statement deletes at most
+TEXT_ROWS = 64  # of those whose rows hold text
+JSON_ROWS = 4  # or documents, of which one may be megabytes
+BYTES = 1 << 20  # of packed points
 
 
 def _table(model: type[SQLModel]) -> Table:
@@ -29,8 +35,8 @@ _LOOSE: dict[str, list[Any]] = {
     "series": [_table(Chunk).c.series_id],
     "run": [_table(Writer).c.run_id],
 }
-# Written once, and never deleted: a run that one of them names is not purged (`bin.kept`).
-_FROZEN = {_table(Evaluation), _table(Audit)}
+# Written once, and never deleted: what one of them names is not purged, nor the run that owns it (`bin.kept`).
+_FROZEN = {_table(Audit), _table(AuditEvaluation)}
 
 
 def owned(table: Table) -> list[Any]:
@@ -54,31 +60,55 @@ def _blobs_of(table: Table) -> list[Any]:
     return [] if table is _table(OrphanBlob) else found
 
 
-def some(session: Session, until: float) -> bool:
-    """Go on with what is being purged until that moment (`time.monotonic`); False: there is nothing to purge.
+@dataclass(frozen=True)
+class Part:
+    """What goes next: rows of one table, by their keys, and the files they name. No rows: the goals are reached."""
 
-    The least that is done is one statement.
+    goals: Sequence[tuple[str, str]]
+    table: Table
+    keys: Sequence[tuple[Any, ...]]
+    blobs: Collection[str]
+
+
+def find(session: Session, rows: int) -> Part | None:
+    """What to delete next, so many rows at most; None: there is nothing to purge.
+
+    What is being purged takes in nothing more, so that it need not be found in the transaction that deletes it.
     """
-    goal = _next(session)
-    if goal is None:
-        return False
-    table = _table(Run if goal.kind == "run" else Project)
-    own = table.c.id == (goal.id if goal.kind == "run" else int(goal.id))
-    if table is _table(Project) and not _is_empty(session, int(goal.id)):
-        session.delete(goal)  # something was logged to it meanwhile: it stays
-        return True
-    connection = session.connection()
-    while _delete_some(connection, session, table, own):
-        if time.monotonic() >= until:
-            return True
-    session.delete(goal)
-    return True
+    goals = _next(session)
+    if not goals:
+        return None
+    table = _table(Run if goals[0][0] == "run" else Project)
+    ids = [goal_id if goals[0][0] == "run" else int(goal_id) for _, goal_id in goals]
+    found = _leaves(session, table, table.c.id.in_(ids), rows) or (table, [], set())
+    return Part(goals, *found)
 
 
-def _next(session: Session) -> Purge | None:
-    """What to go on with, runs first; another replica may be at another one."""
-    query = select(Purge).order_by(col(Purge.kind).desc(), col(Purge.id)).limit(1)
-    return session.exec(query.with_for_update(skip_locked=True)).first()
+def _next(session: Session) -> Sequence[tuple[str, str]]:
+    """What to go on with: some runs, or if there are none, a project."""
+    for kind, most in (("run", GOALS), ("project", 1)):
+        query = select(Purge.kind, Purge.id).where(Purge.kind == kind).order_by(col(Purge.id)).limit(most)
+        if found := session.exec(query).all():
+            return found
+    return []
+
+
+def delete(session: Session, part: Part) -> None:
+    """Delete it, unless another replica is at it."""
+    own = sql.tuple_(col(Purge.kind), col(Purge.id)).in_(part.goals)
+    goals = session.exec(select(Purge).where(own).with_for_update(skip_locked=True)).all()
+    if len(goals) < len(part.goals):
+        return
+    if part.table is _table(Project) and part.keys and not _is_empty(session, part.keys[0][0]):
+        part = replace(part, keys=[])  # something was logged to it meanwhile: it stays
+    if not part.keys:
+        for goal in goals:
+            session.delete(goal)
+        return
+    _note_orphans(session, part.blobs)
+    keys = list(part.table.primary_key)
+    rows = sql.tuple_(*keys).in_(part.keys) if len(keys) > 1 else keys[0].in_([key for (key,) in part.keys])
+    session.connection().execute(sql.delete(part.table).where(rows))
 
 
 def _is_empty(session: Session, project_id: int) -> bool:
@@ -88,19 +118,37 @@ def _is_empty(session: Session, project_id: int) -> bool:
     return session.exec(select(Run.id).where(Run.project_id == project_id).limit(1)).first() is None
 
 
-def _delete_some(connection: Connection, session: Session, table: Table, condition: ColumnElement[bool]) -> bool:
-    """Delete up to `ROWS` rows that rest on rows of the condition, or of these themselves; False: there are none."""
+def _leaves(
+    session: Session, table: Table, condition: ColumnElement[bool], most: int
+) -> tuple[Table, list[tuple[Any, ...]], set[str]] | None:
+    """Some rows that rest on rows of the condition, else some of these themselves: table, keys, and files they name."""
     keys, blobs = list(table.primary_key), _blobs_of(table)
-    rows = connection.execute(sql.select(*keys, *blobs).where(condition).limit(ROWS)).all()
+    query = sql.select(_size_of(table), *keys, *blobs).where(condition).limit(max(most, GOALS))
+    rows = session.connection().execute(query).all()
     if not rows:
-        return False
+        return None
     for column in owned(table):
-        if _delete_some(connection, session, column.table, column.in_([row[0] for row in rows])):
-            return True
-    _note_orphans(session, {sha256 for row in rows for sha256 in row[len(keys) :]})
-    gone = sql.tuple_(*keys).in_([tuple(row[: len(keys)]) for row in rows])
-    connection.execute(sql.delete(table).where(gone if len(keys) > 1 else keys[0].in_([row[0] for row in rows])))
-    return True
+        if found := _leaves(session, column.table, column.in_([row[1] for row in rows]), most):
+            return found
+    rows = rows[: min(most, _most_of(table), _fitting(row[0] for row in rows))]
+    end = 1 + len(keys)
+    return table, [tuple(row[1:end]) for row in rows], {sha256 for row in rows for sha256 in row[end:]}
+
+
+def _most_of(table: Table) -> int:
+    kinds = [type(column.type) for column in table.c]
+    return JSON_ROWS if sql.JSON in kinds else TEXT_ROWS if sql.Text in kinds else ROWS
+
+
+def _size_of(table: Table) -> Any:
+    """The bytes of a row's packed columns: both databases know them without reading them."""
+    packed = [column for column in table.c if isinstance(column.type, sql.LargeBinary)]
+    return sum((func.coalesce(func.length(column), 0) for column in packed), sql.literal(0))
+
+
+def _fitting(sizes: Iterable[int]) -> int:
+    """How many of the first rows, of these sizes, have `BYTES` together; one at least."""
+    return max(1, sum(total <= BYTES for total in itertools.accumulate(sizes)))
 
 
 def _note_orphans(session: Session, hashes: Collection[str]) -> None:
@@ -126,12 +174,13 @@ def forget_orphans(session: Session, hashes: Sequence[str]) -> None:
     session.connection().execute(sql.delete(OrphanBlob).where(col(OrphanBlob.sha256).in_(hashes)))
 
 
-def give_back(session: Session, until: float) -> bool:
-    """Shrink a SQLite file, page by page, until that moment; False: nothing is unused, or this file cannot shrink."""
-    run = session.connection().exec_driver_sql
-    if run("PRAGMA auto_vacuum").scalar() != 2 or not run("PRAGMA freelist_count").scalar():
+def give_back(session: Session, pages: int) -> bool:
+    """Shrink a SQLite file by so many pages at most; False: nothing is unused, or this file cannot shrink."""
+    if session.connection().dialect.name != "sqlite":
         return False
-    while run("PRAGMA freelist_count").scalar() and time.monotonic() < until:
+    run = session.connection().exec_driver_sql
+    unused = run("PRAGMA freelist_count").scalar() if run("PRAGMA auto_vacuum").scalar() == 2 else 0
+    for _ in range(min(pages, unused or 0)):
         # Of a number of pages, Python's driver would free the first: it steps once through what answers no columns.
         run("PRAGMA incremental_vacuum(1)")
-    return True
+    return bool(unused)

@@ -25,6 +25,7 @@ from service.store.tables import Chunk, Run, Series
 
 MERGE_FROM = 32  # small chunks of a series that are worth joining
 MERGE_MOST = 256  # chunks that one step of a merge reads
+MERGE_POINTS = 16 * CHUNK_POINTS  # and points, about: writers wait while these are packed
 
 
 @dataclass(slots=True)
@@ -148,7 +149,7 @@ PAYLOADS = Statement(
 _CHANGE_OPEN = Statement(
     sql.update(_SERIES)
     .where(_SERIES.c.id == sql.bindparam("own"))
-    .values(open_chunks=_SERIES.c.open_chunks - sql.bindparam("fewer", type_=sql.Integer()))
+    .values(open_chunks=_SERIES.c.open_chunks - sql.bindparam("fewer", type_=sql.Integer()), joins=_SERIES.c.joins + 1)
 )
 
 
@@ -273,7 +274,7 @@ def merge(session: Session, series_id: int) -> bool:
     """Join small chunks of a series with those that follow; points and their order stay. Is there more to do?
 
     The rows that come first take the joined payloads and the others go, so that ids keep telling the order of arrival.
-    A call joins `MERGE_MOST` chunks at most: it holds up writers for some milliseconds.
+    A call joins `MERGE_MOST` chunks and `MERGE_POINTS` points at most: it holds up writers for some milliseconds.
     """
     # Appends hold the run's row: with it held here, none comes between.
     session.exec(select(Run.id).join(Series).where(Series.id == series_id).with_for_update(of=Run)).first()
@@ -304,7 +305,8 @@ def _joinable(chunks: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     """Of (id, segment, count) in order of arrival: from the first small chunk that another of its segment follows."""
     for place, ((_, segment, count), following) in enumerate(itertools.pairwise(chunks)):
         if count < CHUNK_POINTS and segment == following[1]:
-            window = chunks[place : place + MERGE_MOST]
+            totals = itertools.accumulate(chunk[2] for chunk in chunks[place : place + MERGE_MOST])
+            window = chunks[place : place + max(2, sum(total <= MERGE_POINTS for total in totals))]
             return window[: next((i for i, chunk in enumerate(window) if chunk[1] != segment), len(window))]
     return []
 

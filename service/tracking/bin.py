@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from sqlmodel import Session
 
-from service.errors import Conflict, Invalid, NotFound
+from service.errors import Invalid, NotFound
 from service.settings import Settings
 from service.store import bin as store
 from service.store import search
+from service.store.bin import PurgeUnderWay
 from service.store.database import Database
+from service.store.pace import Held
 from service.store.tables import Project
 from service.tracking import runs
 from service.tracking.bin_schemas import (
@@ -25,8 +27,9 @@ from service.tracking.bin_schemas import (
     KeptRun,
     PurgeStarted,
     RunsToDelete,
+    StepsOut,
 )
-from service.tracking.purger import DAY, condemn, follow_projects
+from service.tracking.purger import DAY, condemn, condemn_runs, follow_projects
 from service.tracking.search import parse
 
 KEPT_SHOWN = 100
@@ -38,12 +41,6 @@ class NothingNamed(Invalid):
 
 class ProjectUnknown(NotFound):
     code = "project_not_found"
-
-
-class PurgeUnderWay(Conflict):
-    """It is being deleted for good, and cannot come back."""
-
-    code = "purge_under_way"
 
 
 class BadBinCursor(Invalid):
@@ -77,9 +74,9 @@ def delete_runs(database: Database, given: RunsToDelete, silent_after: float) ->
         raise NothingNamed("Give either `ids` or a `query` with its `project`, not both.")
     now, deleted, missing = time.time(), 0, list[str]()
     for ids in _pieces(given.ids) if given.ids is not None else _found(database, given, silent_after):
-        with database.write() as session:
-            deleted += store.put_runs(session, ids, now)
+        with database.read() as session:
             there = store.known(session, ids)
+        deleted += sum(database.in_steps(ids, lambda session, some: store.put_runs(session, some, now), store.STEP))
         missing += [run_id for run_id in ids if run_id not in there]
     return Deleted(runs=deleted, missing=missing)
 
@@ -103,13 +100,9 @@ def _found(database: Database, given: RunsToDelete, silent_after: float) -> Iter
         after = page[-1]
 
 
-def restore_runs(database: Database, ids: Sequence[str]) -> int:
+def restore_runs(database: Database, ids: Iterable[str]) -> int:
     """Take these out; how many came back."""
-    restored = 0
-    for some in _pieces(ids):
-        with database.write() as session:
-            restored += store.restore_runs(session, some)
-    return restored
+    return sum(database.in_steps(ids, store.restore_runs, store.STEP))
 
 
 def delete_project(database: Database, name: str) -> int:
@@ -130,14 +123,18 @@ def restore_project(database: Database, name: str) -> int:
         if store.project_is_purging(session, project.id):
             raise PurgeUnderWay(f"The project '{name}' is being purged and cannot be restored.")
         project_id, deleted_at, project.deleted_at = project.id, project.deleted_at, None
-    back = 0
-    while deleted_at is not None:
-        with database.write() as session:
-            some = store.restore_companions(session, project_id, deleted_at)
+    return 0 if deleted_at is None else restore_runs(database, _companions(database, project_id, deleted_at))
+
+
+def _companions(database: Database, project_id: int, deleted_at: float) -> Iterator[str]:
+    after = ""
+    while True:
+        with database.read() as session:
+            some = store.companions(session, project_id, deleted_at, after)
         if not some:
-            break
-        back += some
-    return back
+            return
+        yield from some
+        after = some[-1]
 
 
 def _project(session: Session, name: str) -> Project:
@@ -147,7 +144,10 @@ def _project(session: Session, name: str) -> Project:
     return found
 
 
-def page(session: Session, settings: Settings, project: str | None, limit: int, cursor: str | None) -> BinPage:
+def page(
+    session: Session, settings: Settings, project: str | None, limit: int, cursor: str | None, steps: Held | None
+) -> BinPage:
+    """What is in the bin. `steps`: how long filling and emptying it has kept writers waiting."""
     found = store.runs(session, project, _place(cursor) if cursor else None, limit + 1)
     shown = found[:limit]
     reasons = store.kept(session, [run.id for run in shown])
@@ -169,6 +169,7 @@ def page(session: Session, settings: Settings, project: str | None, limit: int, 
         bytes=held.bytes,
         n_purging=held.n_purging,
         keep_days=settings.bin_days,
+        steps=None if steps is None else StepsOut(**vars(steps)),
     )
 
 
@@ -181,12 +182,7 @@ def purge(database: Database, ids: Sequence[str] | None, project: str | None) ->
                 project_id = _project(session, project).id
         going, kept = condemn(database, time.time() + 1, project_id)
     else:
-        going, kept = 0, dict[str, str]()
-        for some in _pieces(ids):
-            with database.write() as session:
-                reasons = store.condemn(session, some)
-                going += sum(store.is_purging(session, run_id) for run_id in some)
-            kept.update(reasons)
+        going, kept = condemn_runs(database, ids)
     reasons_shown = [KeptRun(id=run_id, reason=reason) for run_id, reason in list(kept.items())[:KEPT_SHOWN]]
     return PurgeStarted(purging=going, n_kept=len(kept), kept=reasons_shown)
 

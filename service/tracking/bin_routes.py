@@ -57,13 +57,14 @@ def restore_project(name: str, database: ServiceDatabase) -> Restored:
 @router.get("/bin", dependencies=READ)
 def show_bin(
     session: ReadSession,
+    database: ServiceDatabase,
     settings: ServiceSettings,
     project: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
 ) -> BinPage:
     """What is in the bin, last deleted first: how much space it takes, until when it is kept, and what keeps it."""
-    return rules.page(session, settings, project, limit, cursor)
+    return rules.page(session, settings, project, limit, cursor, database.steps.held())
 
 
 @router.delete("/bin", dependencies=[Depends(require("admin"))], status_code=202)
@@ -75,7 +76,8 @@ def purge_bin(
 ) -> PurgeStarted:
     """Delete for good what is in the bin, in the background; without parameters, all of it. There is no way back.
 
-    A run that a model version, an evaluation or an audit rests on is kept, and the answer says why.
+    What a run owns goes with it, its evaluations too. A run that a model version comes from, or that an audit rests
+    on – on it or on one of its evaluations – is kept, and the answer says why.
     """
     started = rules.purge(database, run_id, project)
     request.app.state.purger.wake()

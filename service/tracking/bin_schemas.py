@@ -45,6 +45,17 @@ class BinnedProjectOut(Reply):
     purged_after: float
 
 
+class StepsOut(Reply):
+    """How long filling, emptying and purging the bin has kept writers waiting, step by step, since the start."""
+
+    steps: int = Field(description="Steps of this process, the last ten thousand at most.")
+    p50_ms: float
+    p99_ms: float
+    longest_ms: float
+    cpu_p99_ms: float = Field(description="Of processor time alone: without the disk, and without other programs.")
+    cpu_longest_ms: float
+
+
 class BinPage(Reply):
     items: list[BinnedRunOut]
     next_cursor: str | None = Field(description="Give it back as `cursor` for the next page; null on the last.")
@@ -53,6 +64,7 @@ class BinPage(Reply):
     bytes: int = Field(description="An estimate of what purging all of them gives back.")
     n_purging: int = Field(description="Runs that are being deleted for good now; they are no longer listed.")
     keep_days: float = Field(description="Days after which the bin is purged by itself (TUNESCOPE_BIN_DAYS).")
+    steps: StepsOut | None = Field(description="How long each step kept writers waiting; null: there was none.")
 
 
 class KeptRun(Reply):

@@ -7,6 +7,7 @@ import binascii
 import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ MAX_SERIES = 2000
 FIRST_THINNED = 8  # times the pixels are kept of each piece of a long series
 BATCH_POINTS = 65_536  # of an Arrow batch, at least
 SENT_AT_ONCE = 1 << 20  # bytes
+# Where the session comes from that reads on: the same one each time, or a new one after a while.
+Source = Callable[[], Session]
 
 
 class TooManySeries(Invalid):
@@ -56,16 +59,18 @@ class Asked:
         held = self.seen | {row.id or 0: row.count for row in self.series}
         return base64.urlsafe_b64encode(msgspec.msgpack.encode(held)).decode()
 
-    def pieces(self, session: Session, row: Series) -> Iterator[tuple[Points, Int64s]]:
+    def pieces(self, session: Source, row: Series) -> Iterator[tuple[Points, Int64s]]:
         """The points of a series with the segment of each, some at a time; those of a chart all at once."""
         if self.max_points is not None:
             return iter([self.chart(session, row, self.max_points)[:2]])
-        return reader.pieces(session, row, after=self.seen.get(row.id or 0, 0), whole=self.whole)
+        return self.reader(row).pieces(session)
 
-    def chart(self, session: Session, row: Series, pixels: int) -> tuple[Points, Int64s, bool]:
+    def reader(self, row: Series) -> reader.Reader:
+        return reader.Reader(row, after=self.seen.get(row.id or 0, 0), whole=self.whole)
+
+    def chart(self, session: Source, row: Series, pixels: int) -> tuple[Points, Int64s, bool]:
         """What a chart needs of a series, and whether that is less than all."""
-        pieces = reader.pieces(session, row, after=self.seen.get(row.id or 0, 0), whole=self.whole)
-        return _thinned(pieces, pixels, row.segment)
+        return _thinned(self.reader(row).pieces(session), pixels, row.segment)
 
 
 def ask(
@@ -113,13 +118,14 @@ def _seen(cursor: str) -> dict[int, int]:
         raise BadHistoryCursor("The cursor is not one this service gave. Read again without `after`.") from None
 
 
-def as_json(session: Session, asked: Asked) -> Iterator[bytes]:
+def as_json(session: Source, asked: Asked) -> Iterator[bytes]:
     """In the shape of `History`."""
     before = b'{"series":['
     for row in asked.series:
         about = {"run_id": row.run_id, "key": row.key, "rank": row.rank, "count": row.count}
+        own = asked.reader(row)
         if asked.max_points is None:
-            held, sampled = list(itertools.islice(asked.pieces(session, row), 2)), False
+            held, sampled = list(itertools.islice(own.pieces(session), 2)), False
         else:
             thinned, segments, sampled = asked.chart(session, row, asked.max_points)
             held = [(thinned, segments)]
@@ -127,7 +133,7 @@ def as_json(session: Session, asked: Asked) -> Iterator[bytes]:
         for name in ("steps", "times", "values"):
             yield b',"%s":[' % name.encode()
             # A column at a time: a series of more pieces is read once for each.
-            pieces = iter(held) if len(held) < 2 else asked.pieces(session, row)
+            pieces = iter(held) if len(held) < 2 else own.pieces(session)
             separator = b""
             for points, _ in pieces:
                 if len(points):
@@ -149,7 +155,7 @@ def _numbers(column: np.ndarray) -> bytes:
     return orjson.dumps(plain)[1:-1]
 
 
-def as_arrow(session: Session, asked: Asked) -> Iterator[bytes]:
+def as_arrow(session: Source, asked: Asked) -> Iterator[bytes]:
     """One Arrow IPC stream with columns run_id, key (dictionaries), rank, segment, step, time, value."""
     import pyarrow as pa  # kept out of the service's start: only this answer needs it
 
@@ -203,13 +209,44 @@ def as_arrow(session: Session, asked: Asked) -> Iterator[bytes]:
     yield written()
 
 
-def streamed(database: Database, answer: Callable[[Session], Iterator[bytes]]) -> Iterator[bytes]:
-    """A long answer, read while it is sent."""
-    with database.read() as session:
+def streamed(database: Database, answer: Callable[[Source], Iterator[bytes]]) -> Iterator[bytes]:
+    """A long answer, read while it is sent.
+
+    No transaction is open while it waits for its reader: SQLite's journal would grow, and PostgreSQL keep dead rows,
+    for as long as that takes.
+    """
+    with Reading(database) as reading:
         buffer = bytearray()
-        for part in answer(session):
+        for part in answer(reading.session):
             buffer += part
             if len(buffer) >= SENT_AT_ONCE:
+                reading.pause()
                 yield bytes(buffer)
                 buffer.clear()
+        reading.pause()
         yield bytes(buffer)
+
+
+class Reading:
+    """A session that is there when it is asked for."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._open = ExitStack()
+        self._session: Session | None = None
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pause()
+
+    def session(self) -> Session:
+        if self._session is None:
+            self._session = self._open.enter_context(self._database.read())
+        return self._session
+
+    def pause(self) -> None:
+        """End its transaction."""
+        self._session = None
+        self._open.close()

@@ -1,6 +1,6 @@
 """The thread that deletes for good what has been in the bin for long enough, or was asked to go.
 
-Each step is a short transaction of its own, and is followed by a rest: writers queue between two of them. What is
+It takes its turn when nobody else waits to write, for some milliseconds (`Database.step`), and rests after. What is
 being purged is in the database, so that the next start goes on where a kill has left off.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
@@ -18,13 +18,15 @@ from service.store import bin as bin_store
 from service.store import purge as store
 from service.store.blobs import BlobStore
 from service.store.database import Database
+from service.store.pace import Pace
 from service.tracking.alerts import DATABASE_AWAY
 
 logger = logging.getLogger(__name__)
 
 DAY = 86_400.0
-STEP_SECONDS = 0.005  # a step goes on for about so long; a writer waits for one at most
 REST = 2.0  # seconds of rest for each second of a step
+LEAST_ROWS = 16  # that a step deletes, or pages that it gives back, also where it cannot be quick
+PAGES = 1024  # that a step gives back at most
 SWEEP_SECONDS = 600.0
 RETRY_SECONDS = 30.0
 # Uploads write a file first and its row later. No upload takes so long between the two.
@@ -83,23 +85,35 @@ class Purger:
         """All there is to do now."""
         follow_projects(self._database)
         condemn(self._database, time.time() - self._keep)
-        if self._steps(lambda session: store.some(session, time.monotonic() + STEP_SECONDS)):
-            self._steps(lambda session: store.give_back(session, time.monotonic() + STEP_SECONDS))
+        if self._steps(self._purge_some, Pace(store.ROWS, LEAST_ROWS)):
+            self._steps(self._give_back, Pace(PAGES, LEAST_ROWS))
         while not self._stopping and self._remove_files():
             pass
 
-    def _steps(self, step: Callable[[Session], bool]) -> int:
-        """Do the step again and again, with a rest after each, until there is nothing left; how often."""
+    def _purge_some(self, rows: int) -> tuple[bool, float]:
+        with self._database.read() as session:
+            part = store.find(session, rows)
+        if part is None:
+            return False, 0.0
+        _, seconds = self._database.step(lambda session: store.delete(session, part))
+        return True, seconds
+
+    def _give_back(self, pages: int) -> tuple[bool, float]:
+        return self._database.step(lambda session: store.give_back(session, pages))
+
+    def _steps(self, step: Callable[[int], tuple[bool, float]], pace: Pace) -> int:
+        """Do the step again and again, with a rest after each, until it says that there is nothing left; how often.
+
+        A step is told how much to do, and answers for how many seconds it kept writers waiting.
+        """
         done = 0
         while not self._stopping:
-            began = time.monotonic()
-            with self._database.write() as session:
-                more = step(session)
-            self._database.checkpoint()
+            more, seconds = step(pace.amount)
             if not more:
                 break
+            pace.took(seconds)
             done += 1
-            time.sleep(REST * (time.monotonic() - began))
+            time.sleep(REST * seconds)
         return done
 
     def _remove_files(self) -> bool:
@@ -111,8 +125,7 @@ class Purger:
         young = {one for one in waiting if one not in named and not self._blobs.discard(one, self._upload_seconds)}
         done = [one for one in waiting if one not in young]
         if done:
-            with self._database.write() as session:
-                store.forget_orphans(session, done)
+            self._database.step(lambda session: store.forget_orphans(session, done))
         return bool(done)
 
 
@@ -123,14 +136,24 @@ def condemn(database: Database, before: float, project_id: int | None = None) ->
     """
     going, kept, after = 0, dict[str, str](), (0.0, "")
     while True:
-        with database.write() as session:
+        with database.read() as session:
             found = bin_store.expired(session, before, after, project_id)
-            reasons = bin_store.condemn(session, [run_id for _, run_id in found])
-            if not found:
-                bin_store.condemn_projects(session, before, project_id)
-                return going, kept
-        going, after = going + len(found) - len(reasons), found[-1]
+        if not found:
+            break
+        n, reasons = condemn_runs(database, [run_id for _, run_id in found])
+        going += n
         kept.update(reasons)
+        after = found[-1]
+    with database.read() as session:
+        emptied = bin_store.emptied_projects(session, before, project_id)
+    list(database.in_steps(emptied, bin_store.condemn_projects, 1))
+    return going, kept
+
+
+def condemn_runs(database: Database, ids: Iterable[str]) -> tuple[int, dict[str, str]]:
+    """Let these runs be purged, as far as they are in the bin: how many are going, and those kept, with the reason."""
+    done = list(database.in_steps(ids, bin_store.condemn, bin_store.STEP, bin_store.LEAST_CONDEMNED))
+    return sum(n for n, _ in done), {run_id: reason for _, kept in done for run_id, reason in kept.items()}
 
 
 def follow_projects(database: Database) -> int:
@@ -141,7 +164,10 @@ def follow_projects(database: Database) -> int:
             found = bin_store.stragglers(session, after)
         if not found:
             return moved
-        with database.write() as session:
-            for when in {at for _, _, at in found}:
-                moved += bin_store.put_runs(session, [run_id for _, run_id, at in found if at == when], when)
+        moved += sum(database.in_steps(found, _follow, bin_store.STEP))
         after = found[-1][:2]
+
+
+def _follow(session: Session, some: Sequence[tuple[int, str, float]]) -> int:
+    together = {at: [run_id for _, run_id, when in some if when == at] for _, _, at in some}
+    return sum(bin_store.put_runs(session, ids, at) for at, ids in together.items())

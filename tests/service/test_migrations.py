@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
 from sqlmodel import SQLModel
 
+from service.store import bin as bin_store
 from service.store import console, migrate, series, views
 from service.store.database import Database
 from service.store.points import Points
@@ -72,4 +74,53 @@ def test_ranks_and_console_come_to_an_older_database(old: str) -> None:
         views.drop(connection)
         command.downgrade(at(connection), "0001")
         assert connection.execute(text("SELECT key, count FROM series ORDER BY id")).all() == [("loss", 3), ("bad", 1)]
+    engine.dispose()
+
+
+def judged(connection: Connection) -> None:
+    """Audits as they were before their evaluations had rows: with results of today, of nothing, and of what is gone."""
+    policy = "INSERT INTO policy (id, name, version, hash, created_at) VALUES ('p', 'p', 1, 'h', 1)"
+    suite = (
+        "INSERT INTO suite (id, name, version, hash, task_type, n_items, items_sha256, created_at)"
+        " VALUES ('s', 's', 1, 'h', 'generation', 1, 'x', 1)"
+    )
+    for statement in (policy, suite):
+        connection.execute(text(statement))
+    evaluation = text(
+        "INSERT INTO evaluation (id, suite_id, run_id, n, n_missing, n_unparsed, prediction_hash, items_sha256,"
+        " created_at) VALUES (:id, 's', 'r', 1, 0, 0, 'h', 'x', 1)"
+    )
+    for one in ("e1", "e2", "e3"):
+        connection.execute(evaluation, {"id": one})
+    audit = text(
+        "INSERT INTO audit (id, policy_id, policy_hash, run_id, verdict, result, hash, created_at)"
+        " VALUES (:id, 'p', 'h', 'r', 'PASS', :result, 'h', 1)"
+    )
+    sides = {"before": [{"id": "e1"}, {"id": "e1"}, {"id": "gone"}], "after": [{"id": "e2"}, {"id": "e1"}]}
+    for number in range(450):
+        connection.execute(audit, {"id": f"a{number:03}", "result": json.dumps({"inputs": {"evaluations": sides}})})
+    for odd in (None, "null", "{}", '{"inputs": {}}', '{"inputs": {"evaluations": {"after": null}}}'):
+        connection.execute(audit, {"id": f"odd {odd}", "result": odd})
+
+
+def test_old_audits_name_their_evaluations(old: str) -> None:
+    engine = create_engine(old)
+    with engine.begin() as connection:
+        command.upgrade(at(connection), "0005")
+        judged(connection)
+    engine.dispose()
+    with closing(Database(old)) as database, database.write() as session:
+        links = session.connection().execute(
+            text("SELECT audit_id, side, evaluation_id FROM audit_evaluation ORDER BY 1, 2, 3")
+        )
+        wanted = [("after", "e1"), ("after", "e2"), ("before", "e1")]
+        assert [tuple(row) for row in links] == [(f"a{n:03}", *one) for n in range(450) for one in wanted]
+        assert compare_metadata(MigrationContext.configure(session.connection()), SQLModel.metadata) == []
+        # What an old audit rests on is kept as what a new one does, and the run with it.
+        bin_store.put_runs(session, ["r"], 1.0)
+        assert bin_store.kept(session, ["r"]) == {"r": "455 audits rest on it; 450 audits rest on its evaluations"}
+    engine = create_engine(old)
+    with engine.begin() as connection:
+        views.drop(connection)
+        command.downgrade(at(connection), "0005")
     engine.dispose()

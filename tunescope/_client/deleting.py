@@ -45,7 +45,8 @@ class Deleting(Calls):
     def purge_bin(self, run_ids: str | Sequence[str] | None = None, project: str | None = None) -> Json:
         """Delete for good what is in the bin: these runs, those of a project, or all. There is no way back.
 
-        `{"purging", "n_kept", "kept"}`: a run that a model version, an evaluation or an audit rests on is kept.
+        `{"purging", "n_kept", "kept"}`: a run that a model version or an audit rests on is kept,
+        evaluations that no audit names go with their run.
         """
         params = {"run_id": None if run_ids is None else listed(run_ids), "project": project}
         answer: Json = self._transport.json("DELETE", API + path("bin"), params=params)

@@ -21,7 +21,7 @@ from service.store.tables.experiments import (
     UnitRollup,
     Upstream,
 )
-from service.store.tables.forgetting import Audit, Policy
+from service.store.tables.forgetting import Audit, AuditEvaluation, Policy
 from service.store.tables.lineage import Dataset, LoggedModel, LoggedModelFile, LoggedModelMetric, RunDataset, RunModel
 from service.store.tables.registry import ModelAlias, ModelVersion, ModelVersionTag, RegisteredModel, RegisteredModelTag
 from service.store.tables.tracking import (
@@ -47,6 +47,7 @@ __all__ = [
     "ArmSum",
     "Artifact",
     "Audit",
+    "AuditEvaluation",
     "Chunk",
     "ConsoleChunk",
     "Dataset",

@@ -37,3 +37,12 @@ class Audit(SQLModel, table=True):
     result: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
     hash: str
     created_at: float
+
+
+class AuditEvaluation(SQLModel, table=True):
+    """An evaluation that an audit rests on, and its side (before, after): it is kept as long as the audit."""
+
+    __tablename__ = "audit_evaluation"
+    audit_id: str = Field(primary_key=True, foreign_key="audit.id")
+    side: str = Field(primary_key=True)
+    evaluation_id: str = Field(primary_key=True, foreign_key="evaluation.id", index=True)

@@ -110,6 +110,8 @@ class Series(SQLModel, table=True):
     # A step that goes back opens a new segment; chunks not yet merged are counted to know when to merge.
     segment: int = 0
     open_chunks: int = 0
+    # How often chunks were joined: a reader who comes back knows by it whether they are the ones it has seen.
+    joins: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
 
 
 class Chunk(SQLModel, table=True):

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from sqlmodel import Session
 
-from service.store import batches, lineage, mlflow_runs, series
+from service.store import batches, lineage, mlflow_runs, mlflow_search, series
 from service.store import runs as store
+from service.store.mlflow_search import Info
 from service.store.points import Points
 from service.store.tables import LoggedModelMetric, Run, new_id
 from service.tracking.flatten import flatten
@@ -47,11 +48,11 @@ def create(session: Session, given: CreateRun) -> dict[str, Any]:
     run = store.add(session, id=run_id, project_id=project.id, created_at=started, heartbeat_at=now, **columns)
     store.set_tags(session, run_id, dict(rest))
     known = vars(run) | {"artifact_location": project.artifact_location, "user": run.environment.get("user")}
-    info = mlflow_runs.Info(**{name: known[name] for name in mlflow_runs.Info._fields})
+    info = Info(**{name: known[name] for name in Info._fields})
     return show.run(info, mlflow_runs.Data(tags=sorted(rest.items())), [])
 
 
-def get(session: Session, run_id: str) -> mlflow_runs.Info:
+def get(session: Session, run_id: str) -> Info:
     """The run, in the bin or not."""
     info = mlflow_runs.info(session, run_id)
     if info is None:
@@ -59,7 +60,7 @@ def get(session: Session, run_id: str) -> mlflow_runs.Info:
     return info
 
 
-def shown(session: Session, infos: Sequence[mlflow_runs.Info]) -> list[dict[str, Any]]:
+def shown(session: Session, infos: Sequence[Info]) -> list[dict[str, Any]]:
     """Runs as MLflow shows them, with their params, tags, last values, data sets and models."""
     ids = [info.id for info in infos]
     data = mlflow_runs.data(session, ids)
@@ -204,7 +205,7 @@ def search(session: Session, given: SearchRuns) -> tuple[list[dict[str, Any]], s
     clauses = parse_filter(given.filter, RUNS)
     orders = parse_order(given.order_by, RUNS)
     offset = page_offset(given.page_token)
-    found = mlflow_runs.search(
+    found = mlflow_search.search(
         session,
         [experiments.number(one) for one in given.experiment_ids],
         clauses=clauses,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.store.mlflow_filters import STATUS
-from service.store.mlflow_runs import Data, Info, Last
+from service.store.mlflow_runs import Data, Last
+from service.store.mlflow_search import Info
 from service.store.tables import Project, RunModel
 from service.tracking.mlflow.wire import milliseconds
 
