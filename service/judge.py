@@ -34,7 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import errors
 
 LONG = re.compile(
-    r"POST /api/v1/(suites|evaluations|audits)"
+    r"POST /api/v1/(audits|(suites|evaluations)(/file)?)"
     r"|GET /api/v1/(suites|evaluations|audits)/[^/]+/(items|confusion|slices)"
     r"|GET /api/v1/comparisons(/items)?"
 )

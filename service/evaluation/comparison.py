@@ -60,11 +60,9 @@ def verdict_card(
 ) -> VerdictCard:
     suite = same_suite(session, baseline, candidate)
     name = metric_of(suite, metric)
-    before, after = (
-        evaluations.statistics(answers, name)
-        for answers in evaluations.read_pair(blobs, baseline, candidate, ["id"], [name])
-    )
-    clusters = suites.clusters(suites.read_items(blobs, suite, ["id", "group"]))
+    with evaluations.Pair(blobs, baseline, candidate) as pair:
+        before, after = pair.statistics(name)
+    clusters = suites.clusters(suites.read_items(blobs, suite, ["group"]))
     result = compare(METRICS[name], before, after, margin=margin, confidence=confidence, groups=clusters)
     names = _names(session, baseline, candidate)
     return VerdictCard(
@@ -129,15 +127,14 @@ def changed_items(
     """Items the candidate lost or gained, the largest change first."""
     suite = same_suite(session, baseline, candidate)
     name = metric_of(suite, metric)
-    pair = evaluations.read_pair(blobs, baseline, candidate, ["id", "output"], [name])
-    changes = item_changes(METRICS[name], *(evaluations.statistics(answers, name) for answers in pair))
-    if changes is None:
-        raise NoItemScores(f"The metric '{name}' scores the set, not single items: no item is lost or gained by it.")
-    worst = changes if kind == "lost" else -changes
-    order = np.argsort(worst, kind="stable")
-    rows, next_cursor = parquet.page(order[: np.count_nonzero(worst < 0)], limit, cursor)
-    found = suites.read_items(blobs, suite).take(rows).to_pylist()
-    outputs = (answers.column("output").take(rows).to_pylist() for answers in pair)
+    with evaluations.Pair(blobs, baseline, candidate) as pair, suites.items(blobs, suite) as items:
+        changes = item_changes(METRICS[name], *pair.statistics(name))
+        if changes is None:
+            raise NoItemScores(f"The metric '{name}' scores the set, not single items: none is lost or gained by it.")
+        worst = changes if kind == "lost" else -changes
+        order = np.argsort(worst, kind="stable")
+        rows, next_cursor = parquet.page(order[: np.count_nonzero(worst < 0)], limit, cursor)
+        found, outputs = items.take(rows).to_pylist(), pair.outputs(rows)
     return ComparisonItemPage(
         items=[
             ComparisonItem.model_validate({**item, "baseline_output": before, "candidate_output": after})

@@ -57,12 +57,16 @@ class ClassScore:
 
 
 def confusion_matrix(
-    true: Sequence[Label], predicted: Sequence[Label | None], labels: Sequence[Label] | None = None
+    true: Sequence[Label],
+    predicted: Sequence[Label | None],
+    labels: Sequence[Label] | None = None,
+    counts: Sequence[int] | None = None,
 ) -> ConfusionMatrix:
     """Counts of (true, predicted) pairs; rows are true labels.
 
     labels: which ones, in which order; by default every label seen on either side, sorted. A predicted
-    label of None is counted under `missing`. Raises a `MeasureError` naming the item on bad input.
+    label of None is counted under `missing`. counts: how often each pair occurs; by default once.
+    Raises a `MeasureError` naming the item on bad input.
     """
     if len(true) != len(predicted):
         shorter = min(len(true), len(predicted))
@@ -80,10 +84,12 @@ def confusion_matrix(
     mapping = np.array([position.get(label, -2) for label in seen] + [-1], dtype=np.int64)
     rows, columns = (mapping[codes[:, side].astype(np.int64)] for side in (0, 1))
     size = len(order)
-    inside = (rows >= 0) & (columns >= 0)
-    counts = np.bincount(rows[inside] * size + columns[inside], minlength=size * size).reshape(size, size)
-    missing = np.bincount(rows[(rows >= 0) & (columns == -1)], minlength=size)
-    return ConfusionMatrix(order, counts, missing, int(np.count_nonzero((rows == -2) | (columns == -2))))
+    times = np.ones(len(rows), dtype=np.int64) if counts is None else np.asarray(counts, dtype=np.int64)
+    cells, missing = np.zeros((size, size), dtype=np.int64), np.zeros(size, dtype=np.int64)
+    inside, unanswered = (rows >= 0) & (columns >= 0), (rows >= 0) & (columns == -1)
+    np.add.at(cells, (rows[inside], columns[inside]), times[inside])
+    np.add.at(missing, rows[unanswered], times[unanswered])
+    return ConfusionMatrix(order, cells, missing, int(times[(rows == -2) | (columns == -2)].sum()))
 
 
 def per_class(matrix: ConfusionMatrix) -> list[ClassScore]:

@@ -31,11 +31,13 @@ class ClassTotals:
     n: FloatArray
 
 
-def encode(true: Sequence[Label], predicted: Sequence[Label | None]) -> tuple[list[Label], FloatArray]:
+def encode(
+    true: Sequence[Label], predicted: Sequence[Label | None], vocabulary: Sequence[Label] | None = None
+) -> tuple[list[Label], FloatArray]:
     """(sorted labels, codes of shape (n, 2)). The caller has checked that labels are of one kind."""
     seen = set(true)
     seen.update(label for label in predicted if label is not None)
-    labels = sorted(seen, key=lambda label: (isinstance(label, str), label))
+    labels = sorted(seen, key=lambda label: (isinstance(label, str), label)) if vocabulary is None else list(vocabulary)
     code: dict[Label | None, int] = {label: index for index, label in enumerate(labels)}
     code[None] = NO_PREDICTION
     pairs = np.empty((len(true), 2))
@@ -44,10 +46,12 @@ def encode(true: Sequence[Label], predicted: Sequence[Label | None]) -> tuple[li
     return labels, pairs
 
 
-def label_statistics(outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
+def label_statistics(
+    outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
+) -> FloatArray:
     """Codes (n, 2) of validated label pairs."""
     true, predicted = check_label_pairs(outputs, references)
-    return encode(true, predicted)[1]
+    return encode(true, predicted, labels)[1]
 
 
 def class_totals(statistics: FloatArray, weights: FloatArray | None = None) -> ClassTotals:
@@ -98,8 +102,10 @@ class CountMetric:
     def signature(self) -> str:
         return f"{self.name}|{self.options}|missing:wrong|measure:{MEASURE_VERSION}"
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
-        return label_statistics(outputs, references)
+    def statistics(
+        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
+    ) -> FloatArray:
+        return label_statistics(outputs, references, labels)
 
     def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
         return self.formula(class_totals(statistics, weights))

@@ -44,7 +44,9 @@ class Metric(Protocol):
         """All that can alter the score, `key:value` joined by `|`, library versions included."""
         ...
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
+    def statistics(
+        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
+    ) -> FloatArray:
         """Sufficient statistics, shape (n, k). An output of None counts as wrong (or as empty text).
 
         Raises a `MeasureError` naming the item for anything that cannot be scored.

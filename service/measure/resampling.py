@@ -75,14 +75,19 @@ def count_draws(counts: IntArray, seed: int, resamples: int = PAIRED_RESAMPLES) 
         yield generator.multinomial(n, counts / n, size=rows).astype(np.float64)
 
 
-def deletions(n: int, seed: int) -> Iterator[FloatArray]:
+def deletions(n: int, seed: int, clusters: IntArray | None = None) -> Iterator[FloatArray]:
     """Weights that leave out one of up to 250 random, equal groups of items: blocks (r, n).
+
+    clusters: the cluster of each item, shape (n,), counted from 0 without gaps; the groups are of whole clusters then.
 
     With 250 items or fewer this is the delete-one jackknife. The acceleration of BCa and a jackknife
     standard error keep their scale under grouping (Shao & Tu 1995, section 2.3).
     """
-    n_groups = min(n, JACKKNIFE_GROUPS)
-    group = np.random.default_rng(seed).permutation(n) % n_groups
+    units = n if clusters is None else int(clusters.max()) + 1
+    n_groups = min(units, JACKKNIFE_GROUPS)
+    group = np.random.default_rng(seed).permutation(units) % n_groups
+    if clusters is not None:
+        group = group[clusters]
     start = 0
     for rows in _blocks(n_groups, n):
         yield (group[None, :] != np.arange(start, start + rows)[:, None]).astype(np.float64)

@@ -27,8 +27,10 @@ class Accuracy:
     def signature(self) -> str:
         return f"{self.name}|match:label|missing:wrong|measure:{MEASURE_VERSION}"
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
-        return is_right(label_statistics(outputs, references))[:, None]
+    def statistics(
+        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
+    ) -> FloatArray:
+        return is_right(label_statistics(outputs, references, labels))[:, None]
 
     def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
         return weighted_mean(statistics[:, 0], weights)

@@ -34,7 +34,9 @@ class Bleu:
             f"|version:{version('sacrebleu')}|measure:{MEASURE_VERSION}"
         )
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
+    def statistics(
+        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
+    ) -> FloatArray:
         texts, reference_texts = check_texts(outputs, references)
         from sacrebleu.metrics import BLEU  # slow to import, and only needed here
 

@@ -35,7 +35,9 @@ class Chrf:
             f"|version:{version('sacrebleu')}|measure:{MEASURE_VERSION}"
         )
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
+    def statistics(
+        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
+    ) -> FloatArray:
         texts, reference_texts = check_texts(outputs, references)
         from sacrebleu.metrics import CHRF  # slow to import, and only needed here
 

@@ -48,7 +48,9 @@ class Rouge:
             f"|matches:{MATCHES}|measure:{MEASURE_VERSION}"
         )
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
+    def statistics(
+        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
+    ) -> FloatArray:
         texts, reference_texts = check_texts(outputs, references)
         scores = np.empty((len(texts), 3))
         for index, (text, item) in enumerate(zip(texts, reference_texts, strict=True)):

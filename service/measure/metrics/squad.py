@@ -53,7 +53,9 @@ class AnswerMetric:
     def signature(self) -> str:
         return f"{self.name}|norm:squad-v1.1|references:best|missing:wrong|measure:{MEASURE_VERSION}"
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
+    def statistics(
+        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
+    ) -> FloatArray:
         texts, reference_texts = check_texts(outputs, references)
         scores = np.empty((len(texts), 1))
         for index, (text, item) in enumerate(zip(texts, reference_texts, strict=True)):
