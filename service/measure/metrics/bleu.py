@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
 
 import numpy as np
 
-from service.measure.metric import MEASURE_VERSION, FloatArray, Metric, divide, weighted_sum
+from service.measure.metric import MEASURE_VERSION, FloatArray, Kind, Metric, Reads, divide, weighted_sum
 from service.measure.validation import check_texts
 
 ORDER = 4
@@ -24,8 +23,8 @@ class Bleu:
     """Corpus BLEU. Statistics (n, 10): output length, reference length, 4 matched and 4 total n-gram counts."""
 
     name: str = "bleu"
-    reads: Literal["label", "text"] = "text"
-    kind: Literal["proportion", "mean", "corpus"] = "corpus"
+    reads: Reads = "text"
+    kind: Kind = "corpus"
     higher_is_better: bool = True
 
     def signature(self) -> str:
@@ -34,7 +33,9 @@ class Bleu:
             f"|version:{version('sacrebleu')}|measure:{MEASURE_VERSION}"
         )
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
+    def statistics(
+        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
+    ) -> FloatArray:
         texts, reference_texts = check_texts(outputs, references)
         from sacrebleu.metrics import BLEU  # slow to import, and only needed here
 
