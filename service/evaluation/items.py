@@ -32,6 +32,7 @@ Mask = NDArray[np.bool_]
 
 
 MAX_CLASSES = 2_000
+SHOWN = 5
 
 
 class NoLabels(Invalid):
@@ -124,13 +125,13 @@ def confusion(evaluation: Evaluation, suite: Suite, blobs: BlobStore) -> Confusi
     """Rows are true labels. Declared labels keep their order; otherwise all that occur, sorted."""
     pairs = _label_pairs(evaluation, suite, blobs)
     true, predicted = zip(*pairs, strict=True)
-    matrix = confusion_matrix(true, predicted, suite.definition["labels"], counts=list(pairs.values()))
+    matrix = confusion_matrix(true, predicted, suite.definition["labels"], times=list(pairs.values()))
     return Confusion(
         labels=cast(list[str], matrix.labels),
         counts=matrix.counts.tolist(),
         unanswered=matrix.missing.tolist(),
         classes=[ClassScoreOut.model_validate(one, from_attributes=True) for one in per_class(matrix)],
-        most_confused=_most_confused(matrix),
+        most_confused=_most_confused(matrix, evaluation, suite, blobs),
     )
 
 
@@ -151,13 +152,27 @@ def _label_pairs(evaluation: Evaluation, suite: Suite, blobs: BlobStore) -> Coun
     return pairs
 
 
-def _most_confused(matrix: ConfusionMatrix, limit: int = 10) -> list[ConfusedPair]:
+def _most_confused(
+    matrix: ConfusionMatrix, evaluation: Evaluation, suite: Suite, blobs: BlobStore, limit: int = 10
+) -> list[ConfusedPair]:
     wrong = matrix.counts.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
-    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
-    return [
-        ConfusedPair(true=str(matrix.labels[row]), predicted=str(matrix.labels[column]), n=int(wrong[row, column]))
-        for row, column in pairs
+    cells = [
+        (str(matrix.labels[row]), str(matrix.labels[column]), int(wrong[row, column]))
+        for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True)
         if wrong[row, column]
     ]
+    pairs = {
+        (true, predicted): ConfusedPair(true=true, predicted=predicted, n=n, items=[]) for true, predicted, n in cells
+    }
+    with suites.items(blobs, suite) as items, evaluations.answers(blobs, evaluation) as answers:
+        for piece in parquet.side_by_side(items, ["id", "label"], answers, ["parsed"]):
+            if all(len(pair.items) == min(pair.n, SHOWN) for pair in pairs.values()):
+                break
+            columns = (piece.column(name).to_pylist() for name in ("id", "label", "parsed"))
+            for item_id, true, predicted in zip(*columns, strict=True):
+                pair = pairs.get((true, predicted))
+                if pair is not None and len(pair.items) < SHOWN:
+                    pair.items.append(item_id)
+    return list(pairs.values())

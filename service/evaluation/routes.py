@@ -16,6 +16,7 @@ from service.evaluation import slices as slicing
 from service.evaluation import suites as suite_rules
 from service.evaluation.schemas import (
     ComparisonItemPage,
+    ConfigurationCard,
     Confusion,
     EvaluationCreate,
     EvaluationFields,
@@ -24,6 +25,7 @@ from service.evaluation.schemas import (
     EvaluationOut,
     EvaluationPage,
     Prediction,
+    SeveralCard,
     SliceList,
     SuiteCreate,
     SuiteDefinition,
@@ -59,6 +61,7 @@ Confidence = Annotated[float, Query(gt=0, lt=1)]
 Margin = Annotated[
     float, Query(ge=0, allow_inf_nan=False, description="In the metric's unit: 0.01 is one point of accuracy.")
 ]
+Several = Annotated[list[str], Query(min_length=1, max_length=50, description="Ids of evaluations, repeated.")]
 Metric = Annotated[str | None, Query(description="Absent: the suite's primary metric.")]
 
 
@@ -214,6 +217,40 @@ def compare(
     """Is the candidate better than the baseline? Two evaluation ids of the same suite version."""
     before, after = (evaluations.existing(session, one) for one in (baseline, candidate))
     return comparison.verdict_card(session, blobs, before, after, metric=metric, margin=margin, confidence=confidence)
+
+
+@router.get("/comparisons/several", tags=["comparisons"], dependencies=READ)
+def compare_several(
+    session: ReadSession,
+    blobs: Blobs,
+    baseline: str,
+    candidate: Several,
+    metric: Metric = None,
+    margin: Margin = 0.0,
+    confidence: Confidence = 0.95,
+) -> SeveralCard:
+    """Which candidates are better than the baseline? Verdicts go by p-values adjusted for their number (Holm)."""
+    before = evaluations.existing(session, baseline)
+    after = [evaluations.existing(session, one) for one in candidate]
+    return comparison.several(session, blobs, before, after, metric=metric, margin=margin, confidence=confidence)
+
+
+@router.get("/comparisons/configurations", tags=["comparisons"], dependencies=READ)
+def compare_configurations(
+    session: ReadSession,
+    blobs: Blobs,
+    baseline: Several,
+    candidate: Several,
+    metric: Metric = None,
+    margin: Margin = 0.0,
+    confidence: Confidence = 0.95,
+) -> ConfigurationCard:
+    """Is a configuration better than another, whatever the seed? Evaluations of each one's runs with several seeds.
+
+    Mean and spread of each, and the difference of means with an interval over items and seeds.
+    """
+    before, after = ([evaluations.existing(session, one) for one in ids] for ids in (baseline, candidate))
+    return comparison.configurations(session, blobs, before, after, metric=metric, margin=margin, confidence=confidence)
 
 
 @router.get("/comparisons/items", tags=["comparisons"], dependencies=READ)

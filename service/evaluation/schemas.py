@@ -207,6 +207,7 @@ class ConfusedPair(Reply):
     true: str
     predicted: str
     n: int
+    items: list[str] = Field(description="Ids of the first five; the items' `true` and `predicted` find all.")
 
 
 class Confusion(Reply):
@@ -246,6 +247,43 @@ class VerdictCard(Reply):
     reason: str | None
     baseline: EvaluationOut
     candidate: EvaluationOut
+
+
+class CandidateCard(VerdictCard):
+    p_adjusted: float | None = Field(description="After Holm, over the candidates; the verdict goes by it.")
+
+
+class SeveralCard(Reply):
+    metric: str
+    baseline: EvaluationOut
+    items: list[CandidateCard] = Field(description="As the candidates were given.")
+
+
+class SpreadOut(Reply):
+    names: list[str]
+    values: list[float | None]
+    mean: float | None
+    sd: float | None = Field(description="Between runs; null for one run.")
+    evaluations: list[EvaluationOut]
+
+
+class ConfigurationCard(Reply):
+    verdict: Literal["better", "worse", "equivalent", "inconclusive"]
+    sentence: str
+    metric: str
+    baseline: SpreadOut
+    candidate: SpreadOut
+    difference: float | None
+    interval: tuple[float, float] | None
+    confidence: float
+    p_value: float | None
+    test: str
+    n: int
+    margin: float
+    share_of_seeds: float | None = Field(
+        description="Of the difference's variance, what comes from seeds; the rest comes from items."
+    )
+    reason: str | None
 
 
 class ComparisonItem(SuiteItemOut):

@@ -141,7 +141,7 @@ def _judge_all(matched: Sequence[Pair | Mismatch], alpha: float, blobs: BlobStor
 
 def _judge_pair(pair: Pair, alpha: float, blobs: BlobStore) -> tuple[TaskVerdict, list[GroupResult]]:
     with evaluations.Pair(blobs, pair.before, pair.after) as both:
-        before, after = (_item_scores(statistics, pair.metric) for statistics in both.statistics(pair.metric))
+        before, after = (_item_scores(read(pair.metric), pair.metric) for read in (both.first, both.second))
     items = suites.read_items(blobs, pair.suite, ["group"])
     verdict = judge_task(
         before,

@@ -87,7 +87,7 @@ class _Changes:
 
 def _changes(task: Judged, blobs: BlobStore, kind: Kind) -> _Changes:
     with evaluations.Pair(blobs, task.before, task.after) as pair:
-        change = item_changes(METRICS[task.metric], *pair.statistics(task.metric))
+        change = item_changes(METRICS[task.metric], pair.first(task.metric), pair.second(task.metric))
     assert change is not None  # a gated metric scores items
     loss = change if kind == "lost" else -change
     group = suites.read_items(blobs, task.suite, ["group"]).column("group").fill_null("").to_numpy()

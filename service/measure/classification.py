@@ -5,22 +5,25 @@ Same numbers as scikit-learn's `confusion_matrix` and `precision_recall_fscore_s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from service.measure.labels import encode
-from service.measure.metric import FloatArray, IntArray, divide
-from service.measure.validation import (
-    EmptySetError,
-    Label,
-    LengthMismatchError,
-    NotALabelError,
-    check_labels,
-    check_same_kind,
+from service.measure.labels import (
+    CountMetric,
+    checked_vocabulary,
+    class_totals,
+    codes_of,
+    is_right,
+    pair_counts,
 )
+from service.measure.metric import FloatArray, IntArray, divide
+from service.measure.metrics import METRICS
+from service.measure.resampling import Distinct
+from service.measure.validation import EmptySetError, Label, Labels, LengthMismatchError, check_same_kind
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,12 @@ class ClassScore:
 
 
 def confusion_matrix(
-    true: Sequence[Label],
-    predicted: Sequence[Label | None],
-    labels: Sequence[Label] | None = None,
-    counts: Sequence[int] | None = None,
+    true: Labels, predicted: Labels, labels: Sequence[Label] | None = None, times: Sequence[int] | None = None
 ) -> ConfusionMatrix:
     """Counts of (true, predicted) pairs; rows are true labels.
 
     labels: which ones, in which order; by default every label seen on either side, sorted. A predicted
-    label of None is counted under `missing`. counts: how often each pair occurs; by default once.
+    label of None is counted under `missing`. times: how often each pair occurs, where each is given once.
     Raises a `MeasureError` naming the item on bad input.
     """
     if len(true) != len(predicted):
@@ -74,22 +74,47 @@ def confusion_matrix(
     if not len(true):
         raise EmptySetError("there are no items to count")
     check_same_kind(true, predicted)
-    seen, codes = encode(true, predicted)
-    order = list(labels) if labels is not None else seen
-    check_labels(order, "asked-for label")
-    if len(set(order)) != len(order):
-        raise NotALabelError("the labels asked for contain a repeated one")
+    seen, codes = codes_of((true, predicted))
+    pairs = pair_counts(*codes, len(seen))
+    if times is not None:
+        pairs = Distinct(np.column_stack(codes), np.asarray(times, dtype=np.int64))
+    order = checked_vocabulary(labels) if labels is not None else seen
     # Map codes of seen labels to positions asked for; -1 is missing, -2 not asked for.
     position = {label: index for index, label in enumerate(order)}
     mapping = np.array([position.get(label, -2) for label in seen] + [-1], dtype=np.int64)
-    rows, columns = (mapping[codes[:, side].astype(np.int64)] for side in (0, 1))
-    size = len(order)
-    times = np.ones(len(rows), dtype=np.int64) if counts is None else np.asarray(counts, dtype=np.int64)
-    cells, missing = np.zeros((size, size), dtype=np.int64), np.zeros(size, dtype=np.int64)
+    rows, columns = (mapping[pairs.rows[:, side].astype(np.int64)] for side in (0, 1))
+    counts = np.zeros((len(order), len(order)), dtype=np.int64)
+    missing = np.zeros(len(order), dtype=np.int64)
     inside, unanswered = (rows >= 0) & (columns >= 0), (rows >= 0) & (columns == -1)
-    np.add.at(cells, (rows[inside], columns[inside]), times[inside])
-    np.add.at(missing, rows[unanswered], times[unanswered])
-    return ConfusionMatrix(order, cells, missing, int(times[(rows == -2) | (columns == -2)].sum()))
+    counts[rows[inside], columns[inside]] = pairs.counts[inside]
+    missing[rows[unanswered]] = pairs.counts[unanswered]
+    return ConfusionMatrix(order, counts, missing, int(pairs.counts[(rows == -2) | (columns == -2)].sum()))
+
+
+def count_scores(true: Labels, predicted: Labels, labels: Sequence[Label] | None = None) -> dict[str, float | None]:
+    """Every metric that reads labels, by name, from one pass over the pairs; None where it has no value.
+
+    labels: the vocabulary, as in `Metric.statistics`. Arrays of integers are the fast way in.
+    """
+    if len(true) != len(predicted):
+        shorter = min(len(true), len(predicted))
+        raise LengthMismatchError(f"{len(true)} true labels but {len(predicted)} predicted", shorter)
+    if not len(true):
+        raise EmptySetError("there are no items to count")
+    check_same_kind(true, predicted)
+    known, codes = codes_of((true, predicted), labels)
+    pairs = pair_counts(*codes, len(known))
+    weights = pairs.counts.astype(np.float64)[None, :]
+    totals, right = class_totals(pairs.rows, weights), is_right(pairs.rows)[:, None]
+    scores: dict[str, float | None] = {}
+    for name, metric in METRICS.items():
+        if metric.reads == "label":
+            if isinstance(metric, CountMetric):
+                value = float(metric.formula(totals)[0])
+            else:
+                value = float(metric.aggregate(right, weights)[0])
+            scores[name] = None if math.isnan(value) else value
+    return scores
 
 
 def per_class(matrix: ConfusionMatrix) -> list[ClassScore]:

@@ -16,11 +16,13 @@ to 2,000 kinds, whose resamples cost the same at any size.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from service.measure.adjust import holm
 from service.measure.distributions import normal_quantile, normal_two_sided
 from service.measure.labels import is_right
 from service.measure.metric import FloatArray, Metric
@@ -115,7 +117,7 @@ def compare(
     evidence = _Evidence(reason="undefined")
     if difference is not None:
         evidence = _evidence(metric, baseline_stats, candidate_stats, difference, confidence, groups, seed)
-    verdict, reason = _verdict(evidence, margin, confidence, metric.higher_is_better)
+    verdict, why = verdict_of(evidence.interval, evidence.p_value, margin, confidence, metric.higher_is_better)
     changes = item_changes(metric, baseline_stats, candidate_stats)
     detectable, needed = _sizes(evidence, difference, margin, confidence, n, verdict)
     return Comparison(
@@ -134,8 +136,25 @@ def compare(
         margin=margin,
         smallest_detectable=detectable,
         n_needed=needed,
-        reason=reason,
+        reason=why if evidence.interval is not None and evidence.p_value is not None else evidence.reason,
     )
+
+
+def adjusted(comparisons: Sequence[Comparison]) -> list[tuple[Comparison, float | None]]:
+    """Comparisons of several candidates with one baseline, each with its p-value after Holm (1979).
+
+    A verdict of better or worse stands where the adjusted p does; else it becomes inconclusive, reason not_after_holm.
+    Equivalence and intervals are each comparison's own.
+    """
+    tested = [place for place, one in enumerate(comparisons) if one.p_value is not None]
+    p_values = dict(zip(tested, holm([p for one in comparisons if (p := one.p_value) is not None]), strict=True))
+    found: list[tuple[Comparison, float | None]] = []
+    for place, one in enumerate(comparisons):
+        p_value = p_values.get(place)
+        if one.verdict in ("better", "worse") and (p_value is None or p_value >= 1 - one.confidence):
+            one = replace(one, verdict="inconclusive", reason="not_after_holm")
+        found.append((one, p_value))
+    return found
 
 
 def _evidence(
@@ -294,17 +313,22 @@ def item_changes(metric: Metric, baseline: FloatArray, candidate: FloatArray) ->
     return is_right(candidate) - is_right(baseline) if metric.reads == "label" else None
 
 
-def _verdict(
-    evidence: _Evidence, margin: float, confidence: float, higher_is_better: bool
+def verdict_of(
+    interval: tuple[float, float] | None,
+    p_value: float | None,
+    margin: float,
+    confidence: float,
+    higher_is_better: bool,
 ) -> tuple[Verdict, str | None]:
-    if evidence.interval is None or evidence.p_value is None:
-        return "inconclusive", evidence.reason
-    low, high = evidence.interval
+    """(the verdict, why it is inconclusive where it is for another reason than a lack of evidence)."""
+    if interval is None or p_value is None:
+        return "inconclusive", None
+    low, high = interval
     if -margin < low and high < margin:
         return "equivalent", None
     if low <= 0 <= high:
         return "inconclusive", "wider_than_margin" if margin > 0 else "covers_zero"
-    if evidence.p_value >= 1 - confidence:
+    if p_value >= 1 - confidence:
         return "inconclusive", "test_disagrees"
     return ("better" if (low > 0) == higher_is_better else "worse"), None
 

@@ -189,9 +189,12 @@ class Pair:
         second = Ids([digests(piece.column("id").to_pylist()) for piece in self._second.pieces(["id"])])
         return np.concatenate([second.places(piece.column("id").to_pylist()) for piece in self._first.pieces(["id"])])
 
-    def statistics(self, metric: str) -> tuple[Floats, Floats]:
-        first, second = all_statistics(self._first, metric), all_statistics(self._second, metric)
-        return first, second if self._order is None else second[self._order]
+    def first(self, metric: str) -> Floats:
+        return all_statistics(self._first, metric)
+
+    def second(self, metric: str) -> Floats:
+        found = all_statistics(self._second, metric)
+        return found if self._order is None else found[self._order]
 
     def outputs(self, rows: NDArray[np.int64]) -> tuple[list[str | None], list[str | None]]:
         """Both outputs of the items at these places."""

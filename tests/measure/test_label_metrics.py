@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from service.measure.classification import confusion_matrix, per_class
+from service.measure.classification import confusion_matrix, count_scores, per_class
+from service.measure.labels import vocabulary
 from service.measure.metrics import METRICS, Metric
 from service.measure.resampling import count_draws, distinct_rows
+from service.measure.validation import NotALabelError
 
 from .cases import Case, parametrised
 
@@ -174,3 +177,64 @@ def test_missing_answers_have_their_own_column_and_cost_recall() -> None:
     first, second = per_class(matrix)
     assert (first.precision, first.recall, first.support) == (1.0, 0.5, 2)
     assert (second.precision, second.recall, second.f1) == (None, 0.0, 0.0)
+
+
+CODES = st.lists(st.tuples(st.integers(-4, 9), st.integers(-4, 9)), min_size=1, max_size=60)
+
+
+@settings(max_examples=40)
+@given(pairs=CODES)
+def test_one_pass_over_arrays_gives_every_count_based_metric(pairs: list[tuple[int, int]]) -> None:
+    true, predicted = [t for t, _ in pairs], [p for _, p in pairs]
+    scores = count_scores(np.array(true), np.array(predicted))
+    assert set(scores) == {name for name, metric in METRICS.items() if metric.reads == "label"}
+    assert scores == count_scores(true, predicted)
+    for name, got in scores.items():
+        expected = float(METRICS[name].aggregate(METRICS[name].statistics(predicted, [[label] for label in true]))[0])
+        assert got == (None if math.isnan(expected) else pytest.approx(expected, abs=1e-15))
+
+
+@settings(max_examples=40)
+@given(pairs=st.lists(st.tuples(LABELS, st.none() | LABELS), min_size=2, max_size=40), cut=st.integers(1, 39))
+def test_chunks_scored_with_the_vocabulary_have_the_statistics_of_the_set(
+    pairs: list[tuple[str, str | None]], cut: int
+) -> None:
+    true, predicted = [t for t, _ in pairs], [p for _, p in pairs]
+    cut = min(cut, len(pairs) - 1)
+    known = vocabulary(true[:cut], predicted[:cut])
+    known = vocabulary(known, true[cut:], predicted[cut:])
+    for metric in (METRICS["accuracy"], METRICS["f1_macro"]):
+        whole = metric.statistics(predicted, [[label] for label in true])
+        parts = [
+            metric.statistics(predicted[chunk], [[label] for label in true[chunk]], known)
+            for chunk in (slice(cut), slice(cut, None))
+        ]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("sides", [(["a", "b"], ["a", "x"]), (np.array([1, 2]), np.array([1, 7]))])
+def test_a_label_outside_the_vocabulary_is_refused_by_item(sides: tuple[Any, Any]) -> None:
+    known = ["a", "b"] if isinstance(sides[0], list) else [1, 2]
+    for (true, predicted), what in ((sides, "predicted"), (sides[::-1], "true")):
+        with pytest.raises(NotALabelError, match=f"the {what} label of item 1 is") as refused:
+            count_scores(true, predicted, known)
+        assert refused.value.index == 1
+
+
+def test_arrays_of_labels_are_held_to_the_same_rules() -> None:
+    with pytest.raises(NotALabelError, match="a probability is not a label"):
+        count_scores(np.array([0, 1]), np.array([0.2, 0.6]))
+    with pytest.raises(NotALabelError, match="bool"):
+        count_scores(np.array([0, 1]), np.array([False, True]))
+    assert count_scores(np.array(["a", "b"]), np.array(["a", "a"]))["accuracy"] == 0.5
+    far = np.array([0, 10**15, 10**15])
+    assert count_scores(far, far[::-1].copy())["accuracy"] == 1 / 3
+
+
+def test_thousands_of_labels_score_as_scikit_learns() -> None:
+    generator = np.random.default_rng(8)
+    true = generator.integers(0, 5000, 20_000)
+    predicted = np.where(generator.random(20_000) < 0.6, true, generator.integers(0, 5000, 20_000))
+    scores = count_scores(true, predicted)
+    for name in ("f1_macro", "f1_weighted", "mcc", "accuracy", "precision_macro"):
+        assert scores[name] == pytest.approx(ORACLES[name](true, predicted), rel=1e-12)  # type: ignore[arg-type]

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from service.measure.labels import ClassTotals, CountMetric, is_right, label_statistics
-from service.measure.metric import MEASURE_VERSION, FloatArray, Metric, divide, weighted_mean
+from service.measure.metric import MEASURE_VERSION, FloatArray, Kind, Metric, Reads, divide, weighted_mean
 
 
 @dataclass(frozen=True)
@@ -20,8 +19,8 @@ class Accuracy:
     """Share of items whose predicted label is the true one. Statistics (n, 1): 1 right, 0 wrong."""
 
     name: str = "accuracy"
-    reads: Literal["label", "text"] = "label"
-    kind: Literal["proportion", "mean", "corpus"] = "proportion"
+    reads: Reads = "label"
+    kind: Kind = "proportion"
     higher_is_better: bool = True
 
     def signature(self) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
 
 import numpy as np
 
-from service.measure.metric import MEASURE_VERSION, FloatArray, Metric, divide, weighted_sum
+from service.measure.metric import MEASURE_VERSION, FloatArray, Kind, Metric, Reads, divide, weighted_sum
 from service.measure.validation import check_texts
 
 ORDER = 4
@@ -24,8 +23,8 @@ class Bleu:
     """Corpus BLEU. Statistics (n, 10): output length, reference length, 4 matched and 4 total n-gram counts."""
 
     name: str = "bleu"
-    reads: Literal["label", "text"] = "text"
-    kind: Literal["proportion", "mean", "corpus"] = "corpus"
+    reads: Reads = "text"
+    kind: Kind = "corpus"
     higher_is_better: bool = True
 
     def signature(self) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
 
 import numpy as np
 
-from service.measure.metric import MEASURE_VERSION, FloatArray, Metric, divide, weighted_sum
+from service.measure.metric import MEASURE_VERSION, FloatArray, Kind, Metric, Reads, divide, weighted_sum
 from service.measure.validation import check_texts
 
 ORDER = 6
@@ -25,8 +24,8 @@ class Chrf:
     """Corpus chrF2. Statistics (n, 18): n-grams of the output, of the reference and in both, for each of 6 orders."""
 
     name: str = "chrf"
-    reads: Literal["label", "text"] = "text"
-    kind: Literal["proportion", "mean", "corpus"] = "corpus"
+    reads: Reads = "text"
+    kind: Kind = "corpus"
     higher_is_better: bool = True
 
     def signature(self) -> str:

@@ -17,11 +17,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from service.measure.metric import MEASURE_VERSION, FloatArray, Metric, weighted_mean
+from service.measure.metric import MEASURE_VERSION, FloatArray, Kind, Metric, Reads, weighted_mean
 from service.measure.validation import UnreadableTextError, check_texts
 
 MATCHES = "rouge_score-0.1.2"
@@ -38,8 +37,8 @@ class Rouge:
 
     name: str
     overlap: Callable[[Parsed, Parsed], tuple[int, int, int]]
-    reads: Literal["label", "text"] = "text"
-    kind: Literal["proportion", "mean", "corpus"] = "mean"
+    reads: Reads = "text"
+    kind: Kind = "mean"
     higher_is_better: bool = True
 
     def signature(self) -> str:

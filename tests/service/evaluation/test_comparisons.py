@@ -12,7 +12,7 @@ from scipy import stats
 from starlette.testclient import TestClient
 from statsmodels.stats.contingency_tables import mcnemar
 
-from service.evaluation.comparison import sentence
+from service.evaluation.wording import sentence
 from service.measure.comparison import Comparison
 from service.measure.metrics import METRICS
 
