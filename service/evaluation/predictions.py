@@ -14,7 +14,7 @@ from service.evaluation.parsers import parser_for
 from service.evaluation.schemas import Prediction
 from service.evaluation.uploads import Rows
 from service.measure.metrics import METRICS
-from service.store import suites
+from service.store import parquet, suites
 from service.store.spool import Ids, Places, RowFile, digests
 from service.store.tables import Suite
 
@@ -83,7 +83,8 @@ def align(suite: Suite, ids: pa.ChunkedArray, predictions: Iterable[Rows[Predict
 
     Unknown and repeated ids are refused; absent ones are missing.
     """
-    known = Ids([digests(chunk.to_pylist()) for chunk in ids.chunks])
+    starts = range(0, len(ids), parquet.ROWS)
+    known = Ids([digests(ids.slice(start, parquet.ROWS).to_pylist()) for start in starts])
     read = _Reader(suite)
     places = np.full(len(known), -1)
     of_labels = any(METRICS[name].reads == "label" for name in suite.definition["metrics"])

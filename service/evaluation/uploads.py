@@ -6,6 +6,7 @@ What is wrong with a row is said with its number in the file, counted from 1, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, Generic, ParamSpec, TypeVar
@@ -76,17 +77,28 @@ def file_type(content_type: str) -> str:
 
 async def spooled(request: Request, blobs: BlobStore, limit: int) -> IO[bytes]:
     """The request's body in a nameless file. A cut upload leaves nothing."""
-    setting = "TUNESCOPE_MAX_EVALUATION_FILE_BYTES"
-    size, file = 0, blobs.scratch_file()
+    too_large = TooLarge(f"The file is larger than the limit of {limit:,} bytes (TUNESCOPE_MAX_EVALUATION_FILE_BYTES).")
+    if int(request.headers.get("content-length") or 0) > limit:
+        raise too_large
+    size, refused = 0, None
+    file = blobs.scratch_file()
     try:
         async for piece in request.stream():
             size += len(piece)
             if size > limit:
-                raise TooLarge(f"The file is larger than the limit of {limit:,} bytes ({setting}).")
-            file.write(piece)
+                raise too_large
+            # Of a full disk the caller is told after the last byte: who still sends hears no answer.
+            if refused is None:
+                try:
+                    file.write(piece)
+                except OSError as error:
+                    refused = error
+        if refused is not None:
+            raise refused
         file.seek(0)
     except BaseException:
-        file.close()
+        with suppress(OSError):
+            file.close()
         raise
     return file
 
