@@ -1,58 +1,110 @@
 """BLEU (Papineni et al. 2002) as sacrebleu computes it, on sacrebleu's scale of 0 to 100.
 
 Tokeniser 13a, exponential smoothing, closest reference length (ties to the shorter), effective order off for the
-corpus and on for a single item. sacrebleu extracts the counts; the score of resampled counts is vectorised here.
+corpus and on for a single item. sacrebleu tokenises; counts and the score of resampled counts are made here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
 
-from service.measure.metric import MEASURE_VERSION, FloatArray, Kind, Metric, Reads, divide, weighted_sum
-from service.measure.validation import check_texts
+from service.measure.metric import (
+    MEASURE_VERSION,
+    FloatArray,
+    Kind,
+    Metric,
+    Reads,
+    base_name,
+    divide,
+    one_of,
+    option,
+    weighted_sum,
+    yes_or_no,
+)
+from service.measure.texts import TextMetric
 
 ORDER = 4
 
+Ngram = tuple[str, ...]
+
 
 @dataclass(frozen=True)
-class Bleu:
+class BleuReferences:
+    """How often each n-gram occurs at most in a reference of an item, and the references' lengths in tokens."""
+
+    ngrams: Counter[Ngram]
+    lengths: list[int]
+
+
+@dataclass(frozen=True)
+class Bleu(TextMetric[BleuReferences]):
     """Corpus BLEU. Statistics (n, 10): output length, reference length, 4 matched and 4 total n-gram counts."""
 
     name: str = "bleu"
+    tokenize: str = option("13a", one_of("13a", "intl", "zh", "char", "none"))
+    lowercase: bool = option(False, yes_or_no)
     reads: Reads = "text"
     kind: Kind = "corpus"
     higher_is_better: bool = True
 
     def signature(self) -> str:
+        case = "lc" if self.lowercase else "mixed"
         return (
-            f"{self.name}|nrefs:var|case:mixed|eff:no|tok:13a|smooth:exp|missing:empty"
+            f"{base_name(self.name)}|nrefs:var|case:{case}|eff:no|tok:{self.tokenize}|smooth:exp|missing:empty"
             f"|version:{version('sacrebleu')}|measure:{MEASURE_VERSION}"
         )
 
-    def statistics(
-        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
-    ) -> FloatArray:
-        texts, reference_texts = check_texts(outputs, references)
-        from sacrebleu.metrics import BLEU  # slow to import, and only needed here
+    def read(self, references: list[list[str]]) -> list[BleuReferences]:
+        tokens = self._tokeniser()
+        return [self._of_item([tokens(text) for text in item]) for item in references]
 
-        # A scorer of our own for each call: sacrebleu's keep state and are not for sharing between threads. The counts
-        # come from its extension points for metrics, which 2.x keeps; `sentence_score` would cost half as much again.
-        scorer = BLEU()
-        counts = np.empty((len(texts), 2 + 2 * ORDER))
-        for index, (text, item) in enumerate(zip(texts, reference_texts, strict=True)):
-            wanted = scorer._extract_reference_info([scorer._preprocess_segment(one) for one in item])
-            counts[index] = scorer._compute_segment_statistics(scorer._preprocess_segment(text), wanted)
-        return counts
+    def count(self, outputs: list[str], references: list[BleuReferences]) -> FloatArray:
+        tokens = self._tokeniser()
+        return np.array([_counts(tokens(text), item) for text, item in zip(outputs, references, strict=True)], float)
 
     def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
         return bleu_of_counts(weighted_sum(statistics, weights), effective_order=False)
 
     def item_scores(self, statistics: FloatArray) -> FloatArray | None:
         return bleu_of_counts(statistics, effective_order=True) / 100.0
+
+    def _tokeniser(self) -> Callable[[str], list[str]]:
+        from sacrebleu.metrics import BLEU  # slow to import, and only needed here
+
+        # A scorer of our own for each call: sacrebleu's keep state and are not for sharing between threads.
+        scorer = BLEU(tokenize=self.tokenize, lowercase=self.lowercase)
+        return lambda text: scorer._preprocess_segment(text).split()
+
+    @staticmethod
+    def _of_item(references: list[list[str]]) -> BleuReferences:
+        most = _ngrams(references[0])
+        for tokens in references[1:]:
+            most |= _ngrams(tokens)
+        return BleuReferences(most, [len(tokens) for tokens in references])
+
+
+def _ngrams(tokens: list[str]) -> Counter[Ngram]:
+    second, third, fourth = tokens[1:], tokens[2:], tokens[3:]
+    found: Counter[Ngram] = Counter(zip(tokens, strict=True))
+    found.update(zip(tokens, second, strict=False))
+    found.update(zip(tokens, second, third, strict=False))
+    found.update(zip(tokens, second, third, fourth, strict=False))
+    return found
+
+
+def _counts(tokens: list[str], references: BleuReferences) -> list[int]:
+    n, ngrams, wanted = len(tokens), _ngrams(tokens), references.ngrams
+    matched = [0] * ORDER
+    for ngram in ngrams.keys() & wanted.keys():
+        ours, theirs = ngrams[ngram], wanted[ngram]
+        matched[len(ngram) - 1] += ours if ours < theirs else theirs
+    closest = min(references.lengths, key=lambda length: (abs(length - n), length))
+    return [n, closest, *matched, *(max(n - order, 0) for order in range(ORDER))]
 
 
 def bleu_of_counts(counts: FloatArray, *, effective_order: bool) -> FloatArray:

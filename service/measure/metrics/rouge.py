@@ -1,5 +1,7 @@
 """ROUGE-1, -2, -L and -Lsum (Lin 2004) with the numbers of rouge_score 0.1.2, stemmer off.
 
+"rouge1:stemmer=yes" stems tokens of more than three letters with NLTK's Porter stemmer, as rouge_score does.
+
 The score of a set is the true mean of item F1 scores (rouge_score's own aggregator reports a median of random
 resamples). With several references each item keeps the one of best F1, per type, as `RougeScorer.score_multi` does.
 
@@ -15,13 +17,27 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.metadata import version
+from typing import Any, cast
 
 import numpy as np
 
-from service.measure.metric import MEASURE_VERSION, FloatArray, Kind, Metric, Reads, weighted_mean
-from service.measure.validation import UnreadableTextError, check_texts
+from service.measure.metric import (
+    MEASURE_VERSION,
+    FloatArray,
+    Kind,
+    Metric,
+    Reads,
+    base_name,
+    option,
+    weighted_mean,
+    yes_or_no,
+)
+from service.measure.texts import TextMetric
+from service.measure.validation import UnreadableTextError
 
 MATCHES = "rouge_score-0.1.2"
 _TOKEN = re.compile("[a-z0-9]+")
@@ -32,29 +48,31 @@ Parsed = list[Tokens]
 
 
 @dataclass(frozen=True)
-class Rouge:
+class Rouge(TextMetric[list[Parsed]]):
     """Mean F1 of one ROUGE type. Statistics (n, 3): precision, recall, F1 of each item's best reference."""
 
     name: str
     overlap: Callable[[Parsed, Parsed], tuple[int, int, int]]
+    stemmer: bool = option(False, yes_or_no)
     reads: Reads = "text"
     kind: Kind = "mean"
     higher_is_better: bool = True
 
     def signature(self) -> str:
+        stemmer = f"porter-nltk-{version('nltk')}" if self.stemmer else "no"
         return (
-            f"{self.name}|value:f1|stemmer:no|split:newline|references:best|missing:empty"
+            f"{base_name(self.name)}|value:f1|stemmer:{stemmer}|split:newline|references:best|missing:empty"
             f"|matches:{MATCHES}|measure:{MEASURE_VERSION}"
         )
 
-    def statistics(
-        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
-    ) -> FloatArray:
-        texts, reference_texts = check_texts(outputs, references)
-        scores = np.empty((len(texts), 3))
-        for index, (text, item) in enumerate(zip(texts, reference_texts, strict=True)):
-            output = _parse(text)
-            candidates = [self._score(output, _readable(reference, index)) for reference in item]
+    def read(self, references: list[list[str]]) -> list[list[Parsed]]:
+        return [[self._stemmed(_readable(text, index)) for text in item] for index, item in enumerate(references)]
+
+    def count(self, outputs: list[str], references: list[list[Parsed]]) -> FloatArray:
+        scores = np.empty((len(outputs), 3))
+        for index, (text, item) in enumerate(zip(outputs, references, strict=True)):
+            output = self._stemmed(_parse(text))
+            candidates = [self._score(output, reference) for reference in item]
             scores[index] = max(candidates, key=lambda scored: scored[2])  # the first of equals, as rouge_score
         return scores
 
@@ -69,6 +87,23 @@ class Rouge:
         precision, recall = shared / max(in_output, 1), shared / max(in_reference, 1)
         f1 = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
         return precision, recall, f1
+
+    def _stemmed(self, lines: Parsed) -> Parsed:
+        if not self.stemmer:
+            return lines
+        return [[_stem(token) if len(token) > 3 else token for token in line] for line in lines]
+
+
+@lru_cache(maxsize=1 << 16)
+def _stem(token: str) -> str:
+    return cast(str, _porter().stem(token))
+
+
+@cache
+def _porter() -> Any:
+    from nltk.stem.porter import PorterStemmer  # slow to import, and only needed here
+
+    return PorterStemmer()
 
 
 def _parse(text: str) -> Parsed:
