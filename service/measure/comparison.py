@@ -249,7 +249,8 @@ def paired_bootstrap(
 def item_changes(metric: Metric, baseline: FloatArray, candidate: FloatArray) -> FloatArray | None:
     """Each item's change for the better, shape (n,); None where items have no score of their own.
 
-    Candidate - baseline, or the reverse where lower is better. Under a label metric of the whole set (macro-F1) an item changes by becoming right (+1) or wrong (-1).
+    Candidate - baseline, or the reverse where lower is better. Under a label metric of the whole set (macro-F1) an
+    item changes by becoming right (+1) or wrong (-1).
     """
     before, after = metric.item_scores(baseline), metric.item_scores(candidate)
     if before is not None and after is not None:
