@@ -26,23 +26,16 @@ from service.measure.metric import (
     weighted_sum,
     yes_or_no,
 )
-from service.measure.texts import TextMetric
+from service.measure.overlap import PAIRS_AT_ONCE, ngram_totals, of_tokens, shared_ngrams
+from service.measure.texts import Parsed, TextMetric
 
 ORDER = 4
 
-Ngram = tuple[str, ...]
+Tokens = list[str]
 
 
 @dataclass(frozen=True)
-class BleuReferences:
-    """How often each n-gram occurs at most in a reference of an item, and the references' lengths in tokens."""
-
-    ngrams: Counter[Ngram]
-    lengths: list[int]
-
-
-@dataclass(frozen=True)
-class Bleu(TextMetric[BleuReferences]):
+class Bleu(TextMetric[list[Tokens]]):
     """Corpus BLEU. Statistics (n, 10): output length, reference length, 4 matched and 4 total n-gram counts."""
 
     name: str = "bleu"
@@ -59,13 +52,17 @@ class Bleu(TextMetric[BleuReferences]):
             f"|version:{version('sacrebleu')}|measure:{MEASURE_VERSION}"
         )
 
-    def read(self, references: list[list[str]]) -> list[BleuReferences]:
+    def read(self, references: list[list[str]]) -> list[list[Tokens]]:
         tokens = self._tokeniser()
-        return [self._of_item([tokens(text) for text in item]) for item in references]
+        return [[tokens(text) for text in item] for item in references]
 
-    def count(self, outputs: list[str], references: list[BleuReferences]) -> FloatArray:
+    def count(self, outputs: Parsed[str], references: Parsed[list[Tokens]]) -> FloatArray:
         tokens = self._tokeniser()
-        return np.array([_counts(tokens(text), item) for text, item in zip(outputs, references, strict=True)], float)
+        counts = np.empty((len(outputs), 2 + 2 * ORDER))
+        for at in range(0, len(outputs), PAIRS_AT_ONCE):
+            block = [tokens(text) for text in outputs.items[at : at + PAIRS_AT_ONCE]]
+            counts[at : at + len(block)] = _counts(block, references.items[at : at + PAIRS_AT_ONCE])
+        return counts
 
     def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
         return bleu_of_counts(weighted_sum(statistics, weights), effective_order=False)
@@ -73,38 +70,41 @@ class Bleu(TextMetric[BleuReferences]):
     def item_scores(self, statistics: FloatArray) -> FloatArray | None:
         return bleu_of_counts(statistics, effective_order=True) / 100.0
 
-    def _tokeniser(self) -> Callable[[str], list[str]]:
+    def _tokeniser(self) -> Callable[[str], Tokens]:
         from sacrebleu.metrics import BLEU  # slow to import, and only needed here
 
         # A scorer of our own for each call: sacrebleu's keep state and are not for sharing between threads.
         scorer = BLEU(tokenize=self.tokenize, lowercase=self.lowercase)
         return lambda text: scorer._preprocess_segment(text).split()
 
-    @staticmethod
-    def _of_item(references: list[list[str]]) -> BleuReferences:
-        most = _ngrams(references[0])
-        for tokens in references[1:]:
-            most |= _ngrams(tokens)
-        return BleuReferences(most, [len(tokens) for tokens in references])
+
+def _counts(outputs: list[Tokens], references: list[list[Tokens]]) -> FloatArray:
+    ours, theirs = of_tokens(outputs, [item[0] for item in references])
+    closest = theirs.lengths.copy()
+    matched = shared_ngrams(ours, theirs, ORDER)
+    for at, item in enumerate(references):
+        if len(item) > 1:
+            n = len(outputs[at])
+            closest[at] = min(map(len, item), key=lambda length: (abs(length - n), length))
+            matched[at] = _matched(outputs[at], item)
+    return np.column_stack([ours.lengths, closest, matched, ngram_totals(ours, ORDER)]).astype(np.float64)
 
 
-def _ngrams(tokens: list[str]) -> Counter[Ngram]:
-    second, third, fourth = tokens[1:], tokens[2:], tokens[3:]
-    found: Counter[Ngram] = Counter(zip(tokens, strict=True))
-    found.update(zip(tokens, second, strict=False))
-    found.update(zip(tokens, second, third, strict=False))
-    found.update(zip(tokens, second, third, fourth, strict=False))
-    return found
-
-
-def _counts(tokens: list[str], references: BleuReferences) -> list[int]:
-    n, ngrams, wanted = len(tokens), _ngrams(tokens), references.ngrams
+def _matched(tokens: Tokens, references: list[Tokens]) -> list[int]:
+    """Matched n-grams where there are several references: each no more often than in the one that has it most often."""
+    most: Counter[tuple[str, ...]] = Counter()
+    for reference in references:
+        most |= _ngrams(reference)
     matched = [0] * ORDER
-    for ngram in ngrams.keys() & wanted.keys():
-        ours, theirs = ngrams[ngram], wanted[ngram]
-        matched[len(ngram) - 1] += ours if ours < theirs else theirs
-    closest = min(references.lengths, key=lambda length: (abs(length - n), length))
-    return [n, closest, *matched, *(max(n - order, 0) for order in range(ORDER))]
+    for ngram, count in _ngrams(tokens).items():
+        matched[len(ngram) - 1] += min(count, most[ngram])
+    return matched
+
+
+def _ngrams(tokens: Tokens) -> Counter[tuple[str, ...]]:
+    return Counter(
+        tuple(tokens[at : at + order]) for order in range(1, ORDER + 1) for at in range(len(tokens) - order + 1)
+    )
 
 
 def bleu_of_counts(counts: FloatArray, *, effective_order: bool) -> FloatArray:

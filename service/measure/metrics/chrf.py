@@ -6,7 +6,7 @@ several references the one with the best item score counts. It needs no tokenise
 
 from __future__ import annotations
 
-from collections import Counter
+import string
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -25,18 +25,24 @@ from service.measure.metric import (
     whole,
     yes_or_no,
 )
-from service.measure.texts import TextMetric
+from service.measure.overlap import PAIRS_AT_ONCE, ngram_totals, of_characters, of_tokens, shared_ngrams
+from service.measure.texts import Parsed, TextMetric
 
 ORDER = 6
 BETA = 2
-_PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
-
-Ngrams = list[Counter[str]]
-"""A text's n-grams and how often each occurs: of characters for each order, then of words."""
+_PUNCTUATION = frozenset(string.punctuation)
 
 
 @dataclass(frozen=True)
-class Chrf(TextMetric[list[Ngrams]]):
+class Read:
+    """A text without white space, and its words where words count."""
+
+    characters: str
+    words: list[str]
+
+
+@dataclass(frozen=True)
+class Chrf(TextMetric[list[Read]]):
     """Corpus chrF2. Statistics (n, 3 k): n-grams of the output, of the reference and in both, for each of k orders."""
 
     name: str = "chrf"
@@ -53,16 +59,17 @@ class Chrf(TextMetric[list[Ngrams]]):
             f"|nw:{self.word_order}|space:no|missing:empty|version:{version('sacrebleu')}|measure:{MEASURE_VERSION}"
         )
 
-    def read(self, references: list[list[str]]) -> list[list[Ngrams]]:
-        return [[self._ngrams(text) for text in item] for item in references]
+    def read(self, references: list[list[str]]) -> list[list[Read]]:
+        return [[self._read(text) for text in item] for item in references]
 
-    def count(self, outputs: list[str], references: list[list[Ngrams]]) -> FloatArray:
+    def read_outputs(self, outputs: list[str]) -> list[Read]:
+        return [self._read(text) for text in outputs]
+
+    def count(self, outputs: Parsed[Read], references: Parsed[list[Read]]) -> FloatArray:
         counts = np.empty((len(outputs), 3 * (ORDER + self.word_order)))
-        for index, (text, item) in enumerate(zip(outputs, references, strict=True)):
-            ngrams = self._ngrams(text)
-            rows = [_matches(ngrams, reference) for reference in item]
-            # The first of equals, as in sacrebleu.
-            counts[index] = rows[0] if len(rows) == 1 else max(rows, key=_f_score)
+        for at in range(0, len(outputs), PAIRS_AT_ONCE // 2):
+            block = slice(at, at + PAIRS_AT_ONCE // 2)
+            counts[block] = self._best(outputs.items[block], references.items[block])
         return counts
 
     def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
@@ -71,20 +78,37 @@ class Chrf(TextMetric[list[Ngrams]]):
     def item_scores(self, statistics: FloatArray) -> FloatArray | None:
         return chrf_of_counts(statistics) / 100.0
 
-    def _ngrams(self, text: str) -> Ngrams:
-        text = text.lower() if self.lowercase else text
-        words = text.split()
-        characters = "".join(words)
-        starts = range(len(characters))
-        found = [Counter([*characters])]
-        found += (Counter([characters[at : at + order] for at in starts[: 1 - order]]) for order in range(2, ORDER + 1))
+    def _read(self, text: str) -> Read:
+        words = (text.lower() if self.lowercase else text).split()
+        return Read(
+            "".join(words), [part for word in words for part in _split_punctuation(word)] if self.word_order else []
+        )
+
+    def _best(self, outputs: list[Read], references: list[list[Read]]) -> FloatArray:
+        pairs = [output for output, item in zip(outputs, references, strict=True) for _ in item]
+        rows = self._matches(pairs, [one for item in references for one in item])
+        if len(pairs) == len(outputs):
+            return rows
+        best, at = [], 0
+        for item in references:
+            # The first of equals, as in sacrebleu.
+            best.append(max(range(at, at + len(item)), key=lambda place: _f_score(rows[place].tolist())))
+            at += len(item)
+        return rows[best]
+
+    def _matches(self, outputs: list[Read], references: list[Read]) -> FloatArray:
+        sides = [(of_characters, ORDER, [[one.characters for one in side] for side in (outputs, references)])]
         if self.word_order:
-            tokens = [token for word in words for token in _split_punctuation(word)]
-            found += (
-                Counter(" ".join(tokens[at : at + order]) for at in range(len(tokens) - order + 1))
-                for order in range(1, self.word_order + 1)
-            )
-        return found
+            sides.append((of_tokens, self.word_order, [[one.words for one in side] for side in (outputs, references)]))
+        blocks = []
+        for number, orders, (first, second) in sides:
+            ours, theirs = number(first, second)
+            in_output, in_reference = ngram_totals(ours, orders), ngram_totals(theirs, orders)
+            # An output's n-grams are not held against it where the reference has none.
+            in_output[in_reference == 0] = 0
+            shared = shared_ngrams(ours, theirs, orders)
+            blocks.append(np.stack([in_output, in_reference, shared], axis=2).reshape(len(outputs), -1))
+        return np.hstack(blocks).astype(np.float64)
 
 
 def _split_punctuation(word: str) -> list[str]:
@@ -96,19 +120,7 @@ def _split_punctuation(word: str) -> list[str]:
     return [word]
 
 
-def _matches(output: Ngrams, reference: Ngrams) -> list[int]:
-    row: list[int] = []
-    for ours, theirs in zip(output, reference, strict=True):
-        matched = 0
-        for ngram in ours.keys() & theirs.keys():
-            one, other = ours[ngram], theirs[ngram]
-            matched += one if one < other else other
-        # An output's n-grams are not held against it where the reference has none.
-        row += (ours.total() if theirs else 0, theirs.total(), matched)
-    return row
-
-
-def _f_score(row: list[int]) -> float:
+def _f_score(row: list[float]) -> float:
     """chrF2 of one row of counts, with sacrebleu's own order of operations: it decides between references."""
     precision = recall = 0.0
     orders = 0

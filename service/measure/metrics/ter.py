@@ -24,7 +24,7 @@ from service.measure.metric import (
     weighted_sum,
     yes_or_no,
 )
-from service.measure.texts import TextMetric
+from service.measure.texts import Parsed, TextMetric
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Ter(TextMetric[dict[str, Any]]):
         scorer = self._scorer()
         return [scorer._extract_reference_info(item) for item in references]
 
-    def count(self, outputs: list[str], references: list[dict[str, Any]]) -> FloatArray:
+    def count(self, outputs: Parsed[str], references: Parsed[dict[str, Any]]) -> FloatArray:
         scorer = self._scorer()
         rows = [
             scorer._compute_segment_statistics(scorer._preprocess_segment(text), item)
-            for text, item in zip(outputs, references, strict=True)
+            for text, item in zip(outputs.items, references.items, strict=True)
         ]
         return np.array(rows, dtype=np.float64)
 
