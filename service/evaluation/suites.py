@@ -103,6 +103,10 @@ def _check_definition(wanted: SuiteDefinition, primary: str) -> None:
     for name in [*wanted.metrics, primary]:
         if name not in METRICS:
             raise UnknownMetric(f"There is no metric '{name}'. Known: {', '.join(sorted(METRICS))}.")
+        if METRICS[name].reads not in ("label", "text"):
+            raise SuiteInvalid(
+                f"The metric '{name}' reads {METRICS[name].reads}; the predictions of a suite carry a label or a text."
+            )
     if len(set(wanted.metrics)) < len(wanted.metrics):
         raise SuiteInvalid("A metric is named twice in `metrics`.")
     if primary not in wanted.metrics:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from service.measure.labels import (
-    CountMetric,
+    CountBased,
     checked_vocabulary,
     class_totals,
     codes_of,
@@ -22,6 +22,7 @@ from service.measure.labels import (
 )
 from service.measure.metric import FloatArray, IntArray, divide
 from service.measure.metrics import METRICS
+from service.measure.metrics.f1 import ClassRate
 from service.measure.resampling import Distinct
 from service.measure.validation import EmptySetError, Label, Labels, LengthMismatchError, check_same_kind
 
@@ -31,12 +32,15 @@ class ConfusionMatrix:
     """`counts[i, j]`: items whose true label is `labels[i]` and predicted label `labels[j]`, shape (C, C).
 
     `missing[i]`: items of true label i without a prediction, shape (C,). `outside`: items whose true or
-    predicted label is not among the labels asked for; they are in no cell, as in scikit-learn.
+    predicted label is not among the labels asked for; they are in no cell, as in scikit-learn. `support[i]` and
+    `predicted[i]`, shape (C,): items whose true or predicted label is i, those outside included.
     """
 
     labels: list[Label]
     counts: IntArray
     missing: IntArray
+    support: IntArray
+    predicted: IntArray
     outside: int = 0
 
     def normalised(self, over: Literal["true", "pred", "all"]) -> FloatArray:
@@ -84,11 +88,14 @@ def confusion_matrix(
     mapping = np.array([position.get(label, -2) for label in seen] + [-1], dtype=np.int64)
     rows, columns = (mapping[pairs.rows[:, side].astype(np.int64)] for side in (0, 1))
     counts = np.zeros((len(order), len(order)), dtype=np.int64)
-    missing = np.zeros(len(order), dtype=np.int64)
+    missing, support, guesses = (np.zeros(len(order), dtype=np.int64) for _ in range(3))
     inside, unanswered = (rows >= 0) & (columns >= 0), (rows >= 0) & (columns == -1)
     counts[rows[inside], columns[inside]] = pairs.counts[inside]
     missing[rows[unanswered]] = pairs.counts[unanswered]
-    return ConfusionMatrix(order, counts, missing, int(pairs.counts[(rows == -2) | (columns == -2)].sum()))
+    np.add.at(support, rows[rows >= 0], pairs.counts[rows >= 0])
+    np.add.at(guesses, columns[columns >= 0], pairs.counts[columns >= 0])
+    outside = int(pairs.counts[(rows == -2) | (columns == -2)].sum())
+    return ConfusionMatrix(order, counts, missing, support, guesses, outside)
 
 
 def count_scores(true: Labels, predicted: Labels, labels: Sequence[Label] | None = None) -> dict[str, float | None]:
@@ -109,8 +116,10 @@ def count_scores(true: Labels, predicted: Labels, labels: Sequence[Label] | None
     scores: dict[str, float | None] = {}
     for name, metric in METRICS.items():
         if metric.reads == "label":
-            if isinstance(metric, CountMetric):
-                value = float(metric.formula(totals)[0])
+            if isinstance(metric, ClassRate) and metric.average == "binary" and len(known) != 2:
+                value = math.nan
+            elif isinstance(metric, CountBased):
+                value = float(metric.scores(totals)[0])
             else:
                 value = float(metric.aggregate(right, weights)[0])
             scores[name] = None if math.isnan(value) else value
@@ -122,8 +131,7 @@ def per_class(matrix: ConfusionMatrix) -> list[ClassScore]:
     scores = []
     for index, label in enumerate(matrix.labels):
         hits = int(matrix.counts[index, index])
-        support = int(matrix.counts[index].sum() + matrix.missing[index])
-        predicted = int(matrix.counts[:, index].sum())
+        support, predicted = int(matrix.support[index]), int(matrix.predicted[index])
         scores.append(
             ClassScore(
                 label=label,

@@ -50,7 +50,7 @@ Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 class Comparison:
     """Candidate against baseline on one metric; `difference` is candidate minus baseline in the metric's unit.
 
-    gained, lost: items that became right or wrong (real scores: rose or fell); None if items have no score.
+    gained, lost: items that became right or wrong (real scores: better or worse); None if items have no score.
     smallest_detectable: the true difference this n would have shown with 80 % power.
     n_needed: about how many items would settle an inconclusive comparison if the difference seen were the true one, as
     different or as equivalent, whichever is nearer; None when the verdict is in, or there is neither of the two.
@@ -303,13 +303,14 @@ def paired_bootstrap(
 
 
 def item_changes(metric: Metric, baseline: FloatArray, candidate: FloatArray) -> FloatArray | None:
-    """Each item's change, candidate - baseline, shape (n,); None where items have no score of their own.
+    """Each item's change for the better, shape (n,); None where items have no score of their own.
 
-    Under a label metric of the whole set (macro-F1) an item changes by becoming right (+1) or wrong (-1).
+    Candidate - baseline, or the reverse where lower is better. Under a label metric of the whole set (macro-F1) an
+    item changes by becoming right (+1) or wrong (-1).
     """
     before, after = metric.item_scores(baseline), metric.item_scores(candidate)
     if before is not None and after is not None:
-        return after - before
+        return after - before if metric.higher_is_better else before - after
     return is_right(candidate) - is_right(baseline) if metric.reads == "label" else None
 
 

@@ -172,9 +172,30 @@ def is_right(statistics: FloatArray) -> FloatArray:
     return cast(FloatArray, (statistics[:, 0] == statistics[:, 1]).astype(np.float64))
 
 
+class CountBased:
+    """What metrics that are a formula of class totals share: `scores` maps (R, C) totals to (R,) scores."""
+
+    def scores(self, totals: ClassTotals) -> FloatArray:
+        raise NotImplementedError
+
+    def statistics(
+        self,
+        outputs: Sequence[str | None],
+        references: Sequence[Sequence[str]],
+        labels: Sequence[Label] | None = None,
+    ) -> FloatArray:
+        return label_statistics(outputs, references, labels)
+
+    def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+        return self.scores(class_totals(statistics, weights))
+
+    def item_scores(self, statistics: FloatArray) -> FloatArray | None:
+        return None
+
+
 @dataclass(frozen=True)
-class CountMetric:
-    """A corpus metric that is a formula of class totals: `formula` maps (R, C) totals to (R,) scores."""
+class CountMetric(CountBased):
+    """A corpus metric given by its formula of class totals."""
 
     name: str
     options: str
@@ -186,16 +207,5 @@ class CountMetric:
     def signature(self) -> str:
         return f"{base_name(self.name)}|{self.options}|missing:wrong|measure:{MEASURE_VERSION}"
 
-    def statistics(
-        self,
-        outputs: Sequence[str | None],
-        references: Sequence[Sequence[str]],
-        labels: Sequence[Label] | None = None,
-    ) -> FloatArray:
-        return label_statistics(outputs, references, labels)
-
-    def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
-        return self.formula(class_totals(statistics, weights))
-
-    def item_scores(self, statistics: FloatArray) -> FloatArray | None:
-        return None
+    def scores(self, totals: ClassTotals) -> FloatArray:
+        return self.formula(totals)

@@ -79,7 +79,10 @@ class Metric(Protocol):
         ...
 
     def item_scores(self, statistics: FloatArray) -> FloatArray | None:
-        """Each item's own score in [0, 1], shape (n,); None where only the set has a score."""
+        """Each item's own score, shape (n,); None where only the set has a score.
+
+        In the metric's unit where the set's score is their mean, else as a share: of 1, where the metric goes to 100.
+        """
         ...
 
 

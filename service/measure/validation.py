@@ -112,14 +112,19 @@ def check_texts(
 ) -> tuple[list[str], list[list[str]]]:
     """Texts ready to score: an output of None (the model gave nothing) becomes the empty text."""
     check_referenced(outputs, references)
-    for index, output in enumerate(outputs):
-        if output is not None and not isinstance(output, str):
-            raise NotTextError(f"the output of item {index} is {type(output).__name__}, not text", index)
+    texts = check_outputs(outputs)
     for index, item in enumerate(references):
         for reference in item:
             if not isinstance(reference, str):
                 raise NotTextError(f"a reference of item {index} is {type(reference).__name__}, not text", index)
-    return [output or "" for output in outputs], [list(item) for item in references]
+    return texts, [list(item) for item in references]
+
+
+def check_outputs(outputs: Sequence[str | None]) -> list[str]:
+    for index, output in enumerate(outputs):
+        if output is not None and not isinstance(output, str):
+            raise NotTextError(f"the output of item {index} is {type(output).__name__}, not text", index)
+    return [output or "" for output in outputs]
 
 
 def check_labels(labels: Labels, what: str, *, missing_allowed: bool = False) -> type[Label] | None:
