@@ -77,9 +77,7 @@ class Ids:
 
     def places(self, ids: Sequence[str]) -> Places:
         """Where each of these ids is; -1: nowhere."""
-        return self.places_of(digests(ids))
-
-    def places_of(self, wanted: Digests) -> Places:
+        wanted = digests(ids)
         if not len(self):
             return np.full(len(wanted), -1)
         near = np.minimum(np.searchsorted(self._sorted, wanted), len(self) - 1)

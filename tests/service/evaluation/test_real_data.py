@@ -35,7 +35,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
 
 def test_gsm8k_answers_are_read_as_its_authors_read_them(client: TestClient) -> None:
-    rows = [json.loads(line) for line in (DATA / "gsm8k" / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    content = (DATA / "gsm8k" / "test.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in content.strip().split("\n")]
     # extract_answer of github.com/openai/grade-school-math, grade_school_math/dataset.py
     true = [re.search(r"#### (\-?[0-9\.\,]+)", row["answer"])[1].strip().replace(",", "") for row in rows]  # type: ignore[index]
     items = [
