@@ -47,7 +47,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.database = database or Database(settings.resolved_database_url)
-        app.state.blobs = BlobStore(settings.resolved_artifacts_url)
+        app.state.blobs = BlobStore(settings.resolved_artifacts_url, settings.data_dir)
         mlflow.prepare(app.state.database)
         app.state.deliveries = Deliveries(settings, app.state.database)
         await app.state.deliveries.start()
@@ -120,7 +120,7 @@ def create_judge(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.database = Database(settings.resolved_database_url, attached=True)
-        app.state.blobs = BlobStore(settings.resolved_artifacts_url)
+        app.state.blobs = BlobStore(settings.resolved_artifacts_url, settings.data_dir)
         yield
         app.state.database.close()
 

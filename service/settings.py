@@ -35,6 +35,9 @@ class Settings(BaseSettings):
         gt=0,
         description="Largest file that MLflow clients may upload; it is streamed, never held in memory.",
     )
+    max_evaluation_file_bytes: int = Field(
+        8 * 2**30, gt=0, description="Largest file of a suite's items or of predictions; it is streamed to disk."
+    )
     max_media_bytes: int = Field(
         64 * 2**20, gt=0, description="Largest image, table or other medium that a run may log."
     )

@@ -19,8 +19,8 @@ HEAVY = {
     "transformers": {"trainer", "tunescope/transformers.py"},
     "peft": {"trainer"},
     "bitsandbytes": {"trainer"},
-    "datasets": {"trainer"},
-    "evaluate": {"trainer"},
+    "datasets": {"trainer", "service/measure/hugging_face.py"},
+    "evaluate": {"trainer", "service/measure/hugging_face.py"},
     "streamlit": {"dashboard"},
     "plotly": {"dashboard"},
     "pandas": {"dashboard", "trainer"},
@@ -188,6 +188,14 @@ def test_heavy_packages_never_enter_the_service_process() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_nothing_imports_the_metrics_for_hugging_face() -> None:
+    """They are for user code that has `evaluate`; the service scores without it."""
+    found = [
+        path for path, tree in ALL for name, _ in imported(tree) if name.startswith("service.measure.hugging_face")
+    ]
+    assert found == []
 
 
 def test_the_client_is_light() -> None:

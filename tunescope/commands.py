@@ -65,7 +65,9 @@ def _line(done: Synced) -> str:
 
 def compare(
     baseline: Annotated[str, typer.Argument(help="Id of the run to compare with.")],
-    candidate: Annotated[str, typer.Argument(help="Id of the run to judge.")],
+    candidates: Annotated[
+        list[str], typer.Argument(help="Ids of the runs to judge. Ids joined by commas are seeds of one configuration.")
+    ],
     suite: Annotated[
         str | None, typer.Option(help="Name of the suite; needed if the runs share several.", show_default="the shared")
     ] = None,
@@ -76,14 +78,30 @@ def compare(
 ) -> None:
     """Is one run better than another? Better, worse, equivalent or inconclusive, with the evidence.
 
+    Several runs against one: the verdicts are adjusted for their number. Seeds: means are compared, over items and
+    seeds.
+
     Example: tunescope compare 0198f0c2a7 0198f0c3b1 --suite intents --metric accuracy --margin 0.01
+    Example: tunescope compare 0198f0c2a7 0198f0c3b1 0198f0c3b2 0198f0c3b3
+    Example: tunescope compare 0198f0c2a7,0198f0c2a8 0198f0c3b1,0198f0c3b2,0198f0c3b3
     """
     console = Console(highlight=False)
+    given = [one.split(",") for one in (baseline, *candidates)]
+    options = {"metric": metric, "margin": margin}
     with explained(console), Client(url, api_key) as client:
-        first, second = _shared_evaluations(client, baseline, candidate, suite)
-        card = client.compare(first["id"], second["id"], metric=metric, margin=margin)
-        names = [client.get_run(run_id)["name"] for run_id in (baseline, candidate)]
-    console.print(_card(card, *names))
+        if any(len(runs) > 1 for runs in given) and len(given) > 2:
+            raise TunescopeError("Seeds are compared for two configurations at a time.")
+        shared = _shared_evaluations(client, [run for runs in given for run in runs], suite)
+        if any(len(runs) > 1 for runs in given):
+            ids = [one["id"] for one in shared]
+            card = client.compare_configurations(ids[: len(given[0])], ids[len(given[0]) :], **options)
+            console.print(_configurations(card))
+        elif len(given) > 2:
+            several = client.compare_several(shared[0]["id"], [one["id"] for one in shared[1:]], **options)
+            console.print(_several(several, [client.get_run(runs[0])["name"] for runs in given[1:]]))
+        else:
+            card = client.compare(shared[0]["id"], shared[1]["id"], metric=metric, margin=margin)
+            console.print(_card(card, *(client.get_run(runs[0])["name"] for runs in given)))
 
 
 class explained:  # noqa: N801  (reads as a word at its call)
@@ -101,26 +119,68 @@ class explained:  # noqa: N801  (reads as a word at its call)
             raise typer.Exit(1) from None
 
 
-def _shared_evaluations(client: Client, baseline: str, candidate: str, suite: str | None) -> tuple[Json, Json]:
+def _shared_evaluations(client: Client, run_ids: list[str], suite: str | None) -> list[Json]:
     """The newest evaluation of each run on one version of one suite."""
     runs = [
         {e["suite_id"]: e for e in reversed(client.list_evaluations(run_id=run_id, suite=suite, limit=1000)["items"])}
-        for run_id in (baseline, candidate)
+        for run_id in run_ids
     ]
-    shared = sorted(runs[0].keys() & runs[1].keys())
+    shared = sorted(set(runs[0]).intersection(*runs[1:]))
     where = f"on suite '{suite}'" if suite else "on a common suite"
     if not shared:
-        raise TunescopeError(f"The two runs have no evaluations {where} (in the same version).")
+        these = "two runs" if len(runs) == 2 else f"{len(runs)} runs"
+        raise TunescopeError(f"The {these} have no evaluations {where} (in the same version).")
     names = sorted({runs[0][suite_id]["suite"]["name"] for suite_id in shared})
     if len(names) > 1:
         raise TunescopeError(f"The runs share several suites: choose one with --suite ({', '.join(names)}).")
     newest = max(shared, key=lambda suite_id: runs[0][suite_id]["suite"]["version"])
-    return runs[0][newest], runs[1][newest]
+    return [found[newest] for found in runs]
+
+
+def _several(cards: Json, names: list[str]) -> Table:
+    """Candidates against one baseline, a line each."""
+    suite = cards["baseline"]["suite"]
+    title = f"{cards['metric']} on {suite['name']} v{suite['version']}, p adjusted for {len(names)} candidates (Holm)"
+    columns = ("candidate", "verdict", cards["metric"], "difference", "interval", "p", "p adjusted", "gained", "lost")
+    table = Table(*columns, title=title)
+    for name, card in zip(names, cards["items"], strict=True):
+        table.add_row(
+            name,
+            f"[{COLOURS.get(card['verdict'], 'white')}]{card['verdict']}[/]",
+            _number(card["candidate_value"]),
+            _number(card["difference"], sign=True),
+            _interval(card["interval"]),
+            _number(card["p_value"]),
+            _number(card["p_adjusted"]),
+            _count(card["gained"]),
+            _count(card["lost"]),
+        )
+    return table
+
+
+def _configurations(card: Json) -> Panel:
+    table = Table.grid(padding=(0, 3))
+    for side in ("baseline", "candidate"):
+        spread = card[side]
+        seeds = ", ".join(_number(value) for value in spread["values"])
+        table.add_row(
+            f"[dim]{side}[/]",
+            f"{_number(spread['mean'])}   sd {_number(spread['sd'])} over {len(spread['values'])}: {seeds}",
+        )
+    percent = round(100 * card["confidence"])
+    interval = f"{_number(card['difference'], sign=True)}   {percent} % interval {_interval(card['interval'])}"
+    table.add_row("[dim]difference[/]", interval)
+    table.add_row("[dim]p-value[/]", f"{_number(card['p_value'])}   {card['test']}")
+    if card["share_of_seeds"] is not None:
+        table.add_row("[dim]uncertainty[/]", f"{card['share_of_seeds']:.0%} from seeds, the rest from items")
+    if card["reason"]:
+        table.add_row("[dim]reason[/]", card["reason"])
+    suite = card["baseline"]["evaluations"][0]["suite"]
+    return _panel(card, table, suite)
 
 
 def _card(card: Json, baseline_name: str, candidate_name: str) -> Panel:
     """A verdict card for the terminal."""
-    colour = COLOURS.get(card["verdict"], "white")
     table = Table.grid(padding=(0, 3))
     suite = card["baseline"]["suite"]
     percent = round(100 * card["confidence"])
@@ -142,6 +202,11 @@ def _card(card: Json, baseline_name: str, candidate_name: str) -> Panel:
         rows.append(("reason", str(card["reason"])))
     for name, value in rows:
         table.add_row(f"[dim]{name}[/]", value)
+    return _panel(card, table, suite)
+
+
+def _panel(card: Json, table: Table, suite: Json) -> Panel:
+    colour = COLOURS.get(card["verdict"], "white")
     outer = Table.grid()
     outer.add_row(f"[bold]{card['sentence']}[/]")
     outer.add_row("")

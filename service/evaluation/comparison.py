@@ -1,18 +1,30 @@
-"""Candidate against baseline on the same items: the verdict card, its sentence, and the items that flipped."""
+"""Candidates against a baseline on the same items: verdict cards, and the items that flipped."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from sqlmodel import Session
 
 from service.errors import Conflict, Invalid
-from service.evaluation.schemas import ComparisonItem, ComparisonItemPage, EvaluationOut, VerdictCard
+from service.evaluation import wording
+from service.evaluation.schemas import (
+    CandidateCard,
+    ComparisonItem,
+    ComparisonItemPage,
+    ConfigurationCard,
+    EvaluationOut,
+    SeveralCard,
+    VerdictCard,
+)
 from service.evaluation.suites import metric_of
-from service.measure.comparison import Comparison, compare, item_changes
-from service.measure.metrics import METRICS, Metric
+from service.measure.comparison import Comparison, adjusted, compare, item_changes
+from service.measure.configurations import Spread, compare_configurations
+from service.measure.metric import FloatArray
+from service.measure.metrics import METRICS
 from service.store import evaluations, parquet, suites
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, Suite
@@ -24,15 +36,6 @@ class SuitesDiffer(Conflict):
 
 class NoItemScores(Invalid):
     code = "no_item_scores"
-
-
-_WHY = {
-    "no_variation": "both give the same answers",
-    "too_few_items": "there are too few items",
-    "undefined": "the metric has no value on one side",
-    "undefined_resamples": "the metric has no value on many resamples",
-    "test_disagrees": "the interval excludes no difference, the test does not",
-}
 
 
 def same_suite(session: Session, baseline: Evaluation, candidate: Evaluation) -> Suite:
@@ -60,59 +63,100 @@ def verdict_card(
 ) -> VerdictCard:
     suite = same_suite(session, baseline, candidate)
     name = metric_of(suite, metric)
-    before, after = (
-        evaluations.statistics(answers, name)
-        for answers in evaluations.read_pair(blobs, baseline, candidate, ["id"], [name])
+    result = _compared(blobs, suite, baseline, candidate, name, margin, confidence)
+    return VerdictCard.model_validate(_card(session, suite, baseline, candidate, result))
+
+
+def several(
+    session: Session,
+    blobs: BlobStore,
+    baseline: Evaluation,
+    candidates: Sequence[Evaluation],
+    *,
+    metric: str | None,
+    margin: float,
+    confidence: float,
+) -> SeveralCard:
+    """Each candidate against the baseline; the verdicts go by p-values after Holm."""
+    on = [same_suite(session, baseline, candidate) for candidate in candidates]
+    name = metric_of(on[0], metric)
+    found = [_compared(blobs, on[0], baseline, candidate, name, margin, confidence) for candidate in candidates]
+    cards = [
+        CandidateCard.model_validate({**_card(session, on[0], baseline, candidate, result), "p_adjusted": p_value})
+        for candidate, (result, p_value) in zip(candidates, adjusted(found), strict=True)
+    ]
+    return SeveralCard(metric=name, baseline=EvaluationOut.of(baseline, on[0]), items=cards)
+
+
+def configurations(
+    session: Session,
+    blobs: BlobStore,
+    baseline: Sequence[Evaluation],
+    candidate: Sequence[Evaluation],
+    *,
+    metric: str | None,
+    margin: float,
+    confidence: float,
+) -> ConfigurationCard:
+    """Two configurations, each by its runs with several seeds."""
+    first = baseline[0]
+    suite = same_suite(session, first, first)
+    for other in (*baseline, *candidate):
+        same_suite(session, first, other)
+    name = metric_of(suite, metric)
+
+    def statistics(runs: Sequence[Evaluation]) -> Iterator[FloatArray]:
+        for one in runs:
+            with evaluations.Pair(blobs, first, one) as pair:
+                yield pair.second(name)
+
+    clusters = suites.clusters(suites.read_items(blobs, suite, ["group"]))
+    sides = (statistics(baseline), statistics(candidate))
+    result = compare_configurations(METRICS[name], *sides, margin=margin, confidence=confidence, groups=clusters)
+    before_names, after_names = ([evaluations.subject(session, one) for one in runs] for runs in (baseline, candidate))
+    said = wording.of_configurations(
+        result, METRICS[name], baseline=before_names, candidate=after_names, suite=suite.name
     )
-    clusters = suites.clusters(suites.read_items(blobs, suite, ["id", "group"]))
-    result = compare(METRICS[name], before, after, margin=margin, confidence=confidence, groups=clusters)
-    names = _names(session, baseline, candidate)
-    return VerdictCard(
+    return ConfigurationCard.model_validate(
+        {
+            **asdict(result),
+            "sentence": said,
+            "baseline": _spread(result.baseline, before_names, baseline, suite),
+            "candidate": _spread(result.candidate, after_names, candidate, suite),
+        }
+    )
+
+
+def _spread(spread: Spread, names: list[str], runs: Sequence[Evaluation], suite: Suite) -> dict[str, Any]:
+    return {**asdict(spread), "names": names, "evaluations": [EvaluationOut.of(one, suite) for one in runs]}
+
+
+def _compared(
+    blobs: BlobStore,
+    suite: Suite,
+    baseline: Evaluation,
+    candidate: Evaluation,
+    metric: str,
+    margin: float,
+    confidence: float,
+) -> Comparison:
+    with evaluations.Pair(blobs, baseline, candidate) as pair:
+        before, after = pair.first(metric), pair.second(metric)
+    clusters = suites.clusters(suites.read_items(blobs, suite, ["group"]))
+    return compare(METRICS[metric], before, after, margin=margin, confidence=confidence, groups=clusters)
+
+
+def _card(
+    session: Session, suite: Suite, baseline: Evaluation, candidate: Evaluation, result: Comparison
+) -> dict[str, Any]:
+    before, after = _names(session, baseline, candidate)
+    said = wording.sentence(result, METRICS[result.metric], baseline=before, candidate=after, suite=suite.name)
+    return {
         **asdict(result),
-        sentence=sentence(result, METRICS[name], baseline=names[0], candidate=names[1], suite=suite.name),
-        baseline=EvaluationOut.of(baseline, suite),
-        candidate=EvaluationOut.of(candidate, suite),
-    )
-
-
-def sentence(result: Comparison, metric: Metric, *, baseline: str, candidate: str, suite: str) -> str:
-    """The verdict in plain words; proportions in points of 100."""
-    amount = _Amount(result, metric)
-    if result.verdict in ("better", "worse") and result.difference is not None and result.interval is not None:
-        sign = 1 if result.difference > 0 else -1
-        size = amount.with_interval(result.difference * sign, result.interval[::sign], sign)
-        return f"{candidate} is {result.verdict} than {baseline} on {suite} by {size}."
-    size = amount.with_interval(result.difference, result.interval)
-    if result.verdict == "equivalent":
-        within = amount.of(result.margin)
-        return f"{candidate} and {baseline} are equivalent on {suite} within ± {within}: difference {size}."
-    needed = "" if result.n_needed is None else f"; about {result.n_needed:,} items would settle it"
-    test = f", p = {result.p_value:.2g}" if result.reason == "test_disagrees" else ""
-    why = f" ({_WHY[result.reason]}{test})" if result.reason in _WHY else ""
-    return f"{candidate} cannot be told apart from {baseline} on {suite}: difference {size}{why}{needed}."
-
-
-class _Amount:
-    """Numbers of a comparison in words."""
-
-    def __init__(self, result: Comparison, metric: Metric) -> None:
-        self.scale, self.unit, self.digits = 100.0, "points", 1
-        if metric.kind != "proportion":
-            largest = max(abs(result.baseline_value or 0.0), abs(result.candidate_value or 0.0))
-            self.scale, self.unit, self.digits = 1.0, metric.name, 3 if largest <= 1 else 1
-
-    def of(self, value: float) -> str:
-        return f"{self._number(value)} {self.unit}"
-
-    def with_interval(self, value: float | None, interval: tuple[float, ...] | None, sign: int = 1) -> str:
-        if value is None:
-            return "unknown"
-        bounds = "" if interval is None else f" [{', '.join(self._number(bound * sign) for bound in interval)}]"
-        return f"{self.of(value)}{bounds}"
-
-    def _number(self, value: float) -> str:
-        # Adding 0.0 turns a rounded −0.0 into 0.0.
-        return f"{round(value * self.scale, self.digits) + 0.0:.{self.digits}f}"
+        "sentence": said,
+        "baseline": EvaluationOut.of(baseline, suite),
+        "candidate": EvaluationOut.of(candidate, suite),
+    }
 
 
 def changed_items(
@@ -129,15 +173,14 @@ def changed_items(
     """Items the candidate lost or gained, the largest change first."""
     suite = same_suite(session, baseline, candidate)
     name = metric_of(suite, metric)
-    pair = evaluations.read_pair(blobs, baseline, candidate, ["id", "output"], [name])
-    changes = item_changes(METRICS[name], *(evaluations.statistics(answers, name) for answers in pair))
-    if changes is None:
-        raise NoItemScores(f"The metric '{name}' scores the set, not single items: no item is lost or gained by it.")
-    worst = changes if kind == "lost" else -changes
-    order = np.argsort(worst, kind="stable")
-    rows, next_cursor = parquet.page(order[: np.count_nonzero(worst < 0)], limit, cursor)
-    found = suites.read_items(blobs, suite).take(rows).to_pylist()
-    outputs = (answers.column("output").take(rows).to_pylist() for answers in pair)
+    with evaluations.Pair(blobs, baseline, candidate) as pair, suites.items(blobs, suite) as items:
+        changes = item_changes(METRICS[name], pair.first(name), pair.second(name))
+        if changes is None:
+            raise NoItemScores(f"The metric '{name}' scores the set, not single items: none is lost or gained by it.")
+        worst = changes if kind == "lost" else -changes
+        order = np.argsort(worst, kind="stable")
+        rows, next_cursor = parquet.page(order[: np.count_nonzero(worst < 0)], limit, cursor)
+        found, outputs = items.take(rows).to_pylist(), pair.outputs(rows)
     return ComparisonItemPage(
         items=[
             ComparisonItem.model_validate({**item, "baseline_output": before, "candidate_output": after})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -30,8 +31,16 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]
 
 
+MAX_CLASSES = 2_000
+SHOWN = 5
+
+
 class NoLabels(Invalid):
     code = "no_labels"
+
+
+class TooManyClasses(Invalid):
+    code = "too_many_labels"
 
 
 @dataclass(frozen=True)
@@ -44,21 +53,32 @@ class Filter:
     true: str | None = None
     predicted: str | None = None
 
-    def rows(self, items: pa.Table, answers: pa.Table) -> NDArray[np.int64]:
+    def rows(self, items: parquet.Reader, answers: parquet.Reader, enough: int) -> NDArray[np.int64]:
+        """The places of the items that all conditions hold for, in order; no more are looked for than `enough`."""
+        found: list[NDArray[np.int64]] = []
+        start = count = 0
+        for piece in parquet.side_by_side(items, ["label", "group", "tags"], answers, ["correct", "parsed"]):
+            found.append(start + np.flatnonzero(self._holds(piece)))
+            start, count = start + len(piece), count + len(found[-1])
+            if count >= enough:
+                break
+        return np.concatenate(found)[:enough]
+
+    def _holds(self, piece: pa.Table) -> Mask:
         import pyarrow.compute as pc
 
-        keep = np.ones(len(items), dtype=bool)
+        keep = np.ones(len(piece), dtype=bool)
         for column, value in (
-            (answers.column("correct"), self.correct),
-            (answers.column("parsed"), self.predicted),
-            (items.column("label"), self.true),
-            (items.column("group"), self.group),
+            ("correct", self.correct),
+            ("parsed", self.predicted),
+            ("label", self.true),
+            ("group", self.group),
         ):
             if value is not None:
-                keep &= pc.fill_null(pc.equal(column, value), False).to_numpy()
+                keep &= pc.fill_null(pc.equal(piece.column(column), value), False).to_numpy()
         if self.tag is not None:
-            keep &= has_tag(items, self.tag)
-        return np.flatnonzero(keep)
+            keep &= has_tag(piece, self.tag)
+        return keep
 
 
 def has_tag(items: pa.Table, tag: str) -> Mask:
@@ -73,7 +93,8 @@ def has_tag(items: pa.Table, tag: str) -> Mask:
 
 def of_suite(suite: Suite, blobs: BlobStore, limit: int, cursor: str | None) -> SuiteItemPage:
     rows, next_cursor = parquet.page(np.arange(suite.n_items), limit, cursor)
-    found = suites.read_items(blobs, suite).take(rows).to_pylist()
+    with suites.items(blobs, suite) as items:
+        found = items.take(rows).to_pylist()
     return SuiteItemPage(items=[SuiteItemOut.model_validate(item) for item in found], next_cursor=next_cursor)
 
 
@@ -81,10 +102,10 @@ def of_evaluation(
     evaluation: Evaluation, suite: Suite, blobs: BlobStore, wanted: Filter, limit: int, cursor: str | None
 ) -> EvaluationItemPage:
     metrics: list[str] = suite.definition["metrics"]
-    items = suites.read_items(blobs, suite)
-    answers = evaluations.read_answers(blobs, evaluation, metrics=metrics)
-    rows, next_cursor = parquet.page(wanted.rows(items, answers), limit, cursor)
-    shown, given = items.take(rows), answers.take(rows)
+    enough = parquet.place(cursor) + limit + 1
+    with suites.items(blobs, suite) as items, evaluations.answers(blobs, evaluation) as answers:
+        rows, next_cursor = parquet.page(wanted.rows(items, answers, enough), limit, cursor)
+        shown, given = items.take(rows).to_pylist(), answers.take(rows)
     scores = {name: METRICS[name].item_scores(evaluations.statistics(given, name)) for name in metrics}
     by_item = [
         {name: float(values[place]) for name, values in scores.items() if values is not None}
@@ -94,7 +115,7 @@ def of_evaluation(
     return EvaluationItemPage(
         items=[
             EvaluationItem.model_validate({**item, **answer, "scores": values})
-            for item, answer, values in zip(shown.to_pylist(), answered, by_item, strict=True)
+            for item, answer, values in zip(shown, answered, by_item, strict=True)
         ],
         next_cursor=next_cursor,
     )
@@ -102,27 +123,56 @@ def of_evaluation(
 
 def confusion(evaluation: Evaluation, suite: Suite, blobs: BlobStore) -> Confusion:
     """Rows are true labels. Declared labels keep their order; otherwise all that occur, sorted."""
-    true = suites.read_items(blobs, suite, ["label"]).column("label").to_pylist()
-    if None in true:
-        raise NoLabels(f"The suite '{suite.name}' has items without a label: there is no confusion matrix.")
-    predicted = evaluations.read_answers(blobs, evaluation, ["parsed"]).column("parsed").to_pylist()
-    matrix = confusion_matrix(true, predicted, suite.definition["labels"])
+    pairs = _label_pairs(evaluation, suite, blobs)
+    true, predicted = zip(*pairs, strict=True)
+    matrix = confusion_matrix(true, predicted, suite.definition["labels"], times=list(pairs.values()))
     return Confusion(
         labels=cast(list[str], matrix.labels),
         counts=matrix.counts.tolist(),
         unanswered=matrix.missing.tolist(),
         classes=[ClassScoreOut.model_validate(one, from_attributes=True) for one in per_class(matrix)],
-        most_confused=_most_confused(matrix),
+        most_confused=_most_confused(matrix, evaluation, suite, blobs),
     )
 
 
-def _most_confused(matrix: ConfusionMatrix, limit: int = 10) -> list[ConfusedPair]:
+def _label_pairs(evaluation: Evaluation, suite: Suite, blobs: BlobStore) -> Counter[tuple[str, str | None]]:
+    """How often each (true, predicted) occurs."""
+    pairs: Counter[tuple[str, str | None]] = Counter()
+    with suites.items(blobs, suite) as items, evaluations.answers(blobs, evaluation) as answers:
+        for piece in parquet.side_by_side(items, ["label"], answers, ["parsed"]):
+            true = piece.column("label").to_pylist()
+            if None in true:
+                raise NoLabels(f"The suite '{suite.name}' has items without a label: there is no confusion matrix.")
+            pairs.update(zip(true, piece.column("parsed").to_pylist(), strict=True))
+            if len({label for pair in pairs for label in pair}) > MAX_CLASSES:
+                raise TooManyClasses(
+                    f"There are over {MAX_CLASSES:,} different labels, too many for a matrix: declare the suite's "
+                    "`labels`, or a `parser` that reads a label out of an output."
+                )
+    return pairs
+
+
+def _most_confused(
+    matrix: ConfusionMatrix, evaluation: Evaluation, suite: Suite, blobs: BlobStore, limit: int = 10
+) -> list[ConfusedPair]:
     wrong = matrix.counts.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
-    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
-    return [
-        ConfusedPair(true=str(matrix.labels[row]), predicted=str(matrix.labels[column]), n=int(wrong[row, column]))
-        for row, column in pairs
+    cells = [
+        (str(matrix.labels[row]), str(matrix.labels[column]), int(wrong[row, column]))
+        for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True)
         if wrong[row, column]
     ]
+    pairs = {
+        (true, predicted): ConfusedPair(true=true, predicted=predicted, n=n, items=[]) for true, predicted, n in cells
+    }
+    with suites.items(blobs, suite) as items, evaluations.answers(blobs, evaluation) as answers:
+        for piece in parquet.side_by_side(items, ["id", "label"], answers, ["parsed"]):
+            if all(len(pair.items) == min(pair.n, SHOWN) for pair in pairs.values()):
+                break
+            columns = (piece.column(name).to_pylist() for name in ("id", "label", "parsed"))
+            for item_id, true, predicted in zip(*columns, strict=True):
+                pair = pairs.get((true, predicted))
+                if pair is not None and len(pair.items) < SHOWN:
+                    pair.items.append(item_id)
+    return list(pairs.values())

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from operator import itemgetter
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import orjson
 
 from service.errors import Invalid
 from service.evaluation.parsers import parser_for
 from service.evaluation.schemas import Prediction
+from service.evaluation.uploads import Rows
+from service.measure.metrics import METRICS
+from service.store import parquet, suites
+from service.store.spool import Ids, Places, RowFile, digests
 from service.store.tables import Suite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class PredictionInvalid(Invalid):
@@ -21,51 +28,89 @@ class PredictionInvalid(Invalid):
     code = "prediction_invalid"
 
 
-@dataclass(frozen=True)
 class Answers:
-    """One row an item, in the suite's order. A missing or unparsed answer is None in `parsed`."""
+    """The answers to the items of a suite, in its order, whatever order they came in; their texts are on disk.
 
-    ids: list[str]
-    outputs: list[str | None]
-    parsed: list[str | None]
-    probabilities: list[float | None]
+    A missing or unparsed answer is None in `parsed`.
+    """
 
-    @property
-    def n_missing(self) -> int:
-        return self.outputs.count(None)
+    def __init__(
+        self,
+        ids: pa.ChunkedArray,
+        places: Places,
+        rows: RowFile,
+        *,
+        named: Collection[str],
+        n_missing: int,
+        n_unparsed: int,
+    ) -> None:
+        """`places`: the number of each item's row in `rows`, -1 where it has none. `named`: the different answers of
+        a suite of labels."""
+        self._ids = ids
+        self._places = places
+        self._rows = rows
+        self.named = named
+        self.n_missing = n_missing
+        self.n_unparsed = n_unparsed
 
-    @property
-    def n_unparsed(self) -> int:
-        return self.parsed.count(None) - self.n_missing
+    def columns(self, start: int, stop: int) -> dict[str, list[Any]]:
+        """id, output, parsed and probability of the items from `start` to `stop`."""
+        ids = self._ids[start:stop].to_pylist()
+        lines = self._rows.read(self._places[start:stop], ABSENT)
+        _, *answers = zip(*(orjson.loads(line) for line in lines), strict=True)
+        return {"id": ids, **dict(zip(("output", "parsed", "probability"), map(list, answers), strict=True))}
 
     def hash(self) -> str:
         """SHA-256 over every item's answer, by id."""
         digest = hashlib.sha256()
-        for row in sorted(zip(self.ids, self.outputs, self.parsed, self.probabilities, strict=True), key=itemgetter(0)):
-            digest.update(orjson.dumps(row) + b"\n")
+        order = suites.by_id(self._ids)
+        for place, line in zip(order, self._rows.read(self._places[order], ABSENT), strict=True):
+            if line is ABSENT:
+                line = _line(self._ids[int(place)].as_py(), None, None, None)
+            digest.update(line + b"\n")
         return digest.hexdigest()
 
 
-def align(suite: Suite, item_ids: Sequence[str], predictions: Sequence[Prediction]) -> Answers:
-    """Join `predictions` to the items by id. Unknown and repeated ids are refused; absent ones are missing."""
-    by_id: dict[str, Prediction] = {}
-    known = set(item_ids)
-    for prediction in predictions:
-        item_id = prediction["id"]
-        if item_id in by_id:
-            raise _fault(item_id, "is predicted twice")
-        if item_id not in known:
-            raise _fault(item_id, f"is not in the suite '{suite.name}' version {suite.version}")
-        by_id[item_id] = prediction
+def _line(item_id: str, output: str | None, parsed: str | None, probability: float | None) -> bytes:
+    return orjson.dumps((item_id, output, parsed, probability))
+
+
+ABSENT = _line("", None, None, None)
+
+
+def align(suite: Suite, ids: pa.ChunkedArray, predictions: Iterable[Rows[Prediction]], rows: RowFile) -> Answers:
+    """Join `predictions` to the items (`ids`, in their order) by id; their texts go to `rows`.
+
+    Unknown and repeated ids are refused; absent ones are missing.
+    """
+    starts = range(0, len(ids), parquet.ROWS)
+    known = Ids([digests(ids.slice(start, parquet.ROWS).to_pylist()) for start in starts])
     read = _Reader(suite)
-    absent: Prediction = {"id": "", "output": None}
-    rows = [by_id.get(item_id, absent) for item_id in item_ids]
-    return Answers(
-        ids=list(item_ids),
-        outputs=[row["output"] for row in rows],
-        parsed=[read(row) for row in rows],
-        probabilities=[row.get("probability") for row in rows],
-    )
+    places = np.full(len(known), -1)
+    of_labels = any(METRICS[name].reads == "label" for name in suite.definition["metrics"])
+    named: set[str] = set()
+    n_answered = n_unparsed = 0
+    for piece in predictions:
+        found = known.places([prediction["id"] for prediction in piece.rows])
+        first = len(rows)
+        lines = []
+        for index, (prediction, place) in enumerate(zip(piece.rows, found.tolist(), strict=True)):
+            item_id, output = prediction["id"], prediction["output"]
+            if place < 0:
+                what = f"is not in the suite '{suite.name}' version {suite.version}"
+                raise piece.fault(PredictionInvalid, index, item_id, what)
+            if places[place] >= 0:
+                raise piece.fault(PredictionInvalid, index, item_id, "is predicted twice")
+            parsed = read(piece, index)
+            places[place] = first + index
+            n_answered += output is not None
+            n_unparsed += output is not None and parsed is None
+            if of_labels and parsed is not None:
+                named.add(parsed)
+            lines.append(_line(item_id, output, parsed, prediction.get("probability")))
+        rows.add(lines)
+    n_missing = len(known) - n_answered
+    return Answers(ids, places, rows, named=named, n_missing=n_missing, n_unparsed=n_unparsed)
 
 
 class _Reader:
@@ -77,7 +122,8 @@ class _Reader:
         self.labels = None if labels is None else frozenset(labels)
         self.parse = parser_for(parser if isinstance(parser, str) else None, labels)
 
-    def __call__(self, prediction: Prediction) -> str | None:
+    def __call__(self, piece: Rows[Prediction], index: int) -> str | None:
+        prediction = piece.rows[index]
         output = prediction["output"]
         if "parsed" not in prediction:
             return None if output is None else self.parse(output)
@@ -85,11 +131,8 @@ class _Reader:
         if parsed is None:
             return None
         if output is None:
-            raise _fault(prediction["id"], "has a parsed answer but no output")
+            raise piece.fault(PredictionInvalid, index, prediction["id"], "has a parsed answer but no output")
         if self.labels is not None and parsed not in self.labels:
-            raise _fault(prediction["id"], f"is predicted '{parsed}', which is not among the suite's labels")
+            what = f"is predicted '{parsed}', which is not among the suite's labels"
+            raise piece.fault(PredictionInvalid, index, prediction["id"], what)
         return parsed
-
-
-def _fault(item_id: str, what: str) -> PredictionInvalid:
-    return PredictionInvalid(f"Item '{item_id}' {what}.", details={"item": item_id})

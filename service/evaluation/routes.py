@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import ConfigDict, TypeAdapter
 from sqlmodel import Session
 
 from service.auth import require
-from service.dependencies import Blobs, ReadSession, ServiceDatabase
+from service.dependencies import Blobs, ReadSession, ServiceDatabase, ServiceSettings
 from service.evaluation import comparison, items, scoring
 from service.evaluation import slices as slicing
 from service.evaluation import suites as suite_rules
 from service.evaluation.schemas import (
     ComparisonItemPage,
+    ConfigurationCard,
     Confusion,
     EvaluationCreate,
+    EvaluationFields,
+    EvaluationFile,
     EvaluationItemPage,
     EvaluationOut,
     EvaluationPage,
+    Prediction,
+    SeveralCard,
     SliceList,
     SuiteCreate,
+    SuiteDefinition,
+    SuiteFile,
+    SuiteItem,
     SuiteItemPage,
     SuiteOut,
     SuitePage,
     VerdictCard,
 )
+from service.evaluation.uploads import TYPES, Rows, checked, file_type, one_at_a_time, pieces, spooled
 from service.store import evaluations, records, suites
+from service.store.blobs import BlobStore
+from service.store.database import Database
 from service.store.tables import Evaluation, Suite
 
 router = APIRouter(prefix="/api/v1")
@@ -34,22 +47,48 @@ READ = [Depends(require("read"))]
 WRITE = [Depends(require("write"))]
 EVALUATE = [Depends(require("evaluate"))]
 
+SUITE_ITEMS = TypeAdapter(list[SuiteItem], config=ConfigDict(defer_build=True))
+PREDICTIONS = TypeAdapter(list[Prediction], config=ConfigDict(defer_build=True))
+FILE = {
+    "requestBody": {
+        "required": True,
+        "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in TYPES},
+    }
+}
+
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Confidence = Annotated[float, Query(gt=0, lt=1)]
 Margin = Annotated[
     float, Query(ge=0, allow_inf_nan=False, description="In the metric's unit: 0.01 is one point of accuracy.")
 ]
+Several = Annotated[list[str], Query(min_length=1, max_length=50, description="Ids of evaluations, repeated.")]
 Metric = Annotated[str | None, Query(description="Absent: the suite's primary metric.")]
 
 
 @router.post("/suites", tags=["suites"], dependencies=WRITE, status_code=201)
 def create_suite(wanted: SuiteCreate, database: ServiceDatabase, blobs: Blobs, response: Response) -> SuiteOut:
     """Store a suite. The same content again answers 200 with the version there is; a change is the next version."""
-    built = suite_rules.build(wanted, blobs)
-    with database.write() as session:
-        suite, new = suites.add(session, built)
-        response.status_code = 201 if new else 200
-        return SuiteOut.of(suite)
+    return _add_suite(wanted, pieces(wanted.items), database, blobs, response)
+
+
+@router.post("/suites/file", tags=["suites"], dependencies=WRITE, status_code=201, openapi_extra=FILE)
+async def create_suite_of_file(
+    wanted: Annotated[SuiteFile, Query()],
+    request: Request,
+    database: ServiceDatabase,
+    blobs: Blobs,
+    settings: ServiceSettings,
+    response: Response,
+) -> SuiteOut:
+    """Store a suite whose items are the request's body: JSON lines or Parquet, of any number of rows.
+
+    A row is an item as in `POST /suites`: `id`, `input`, and `label`, `references`, `group`, `tags` where it has them.
+    A cut upload stores nothing.
+    """
+    kind = file_type(request.headers.get("content-type", ""))
+    with await spooled(request, blobs, settings.max_evaluation_file_bytes) as file:
+        rows = checked(file, kind, SUITE_ITEMS)
+        return await one_at_a_time(_add_suite, wanted, rows, database, blobs, response)
 
 
 @router.get("/suites", tags=["suites"], dependencies=READ)
@@ -76,14 +115,31 @@ def list_suite_items(
 
 
 @router.post("/evaluations", tags=["evaluations"], dependencies=EVALUATE, status_code=201)
-def create_evaluation(wanted: EvaluationCreate, database: ServiceDatabase, blobs: Blobs) -> EvaluationOut:
+def create_evaluation(
+    wanted: EvaluationCreate, database: ServiceDatabase, blobs: Blobs, response: Response
+) -> EvaluationOut:
     """Score predictions on a suite. They are joined by item id; an item without one counts as missing, and wrong."""
-    with database.read() as session:
-        suite = suite_rules.existing(session, wanted.suite_id)
-        records.check_links(session, wanted.run_id, wanted.model_version_id)
-    evaluation = scoring.evaluate(suite, wanted, blobs)
-    with database.write() as session:
-        return EvaluationOut.of(evaluations.add(session, evaluation), suite)
+    return _add_evaluation(wanted, pieces(wanted.predictions), database, blobs, response)
+
+
+@router.post("/evaluations/file", tags=["evaluations"], dependencies=EVALUATE, status_code=201, openapi_extra=FILE)
+async def create_evaluation_of_file(
+    wanted: Annotated[EvaluationFile, Query()],
+    request: Request,
+    database: ServiceDatabase,
+    blobs: Blobs,
+    settings: ServiceSettings,
+    response: Response,
+) -> EvaluationOut:
+    """Score predictions that are the request's body: JSON lines or Parquet, of any number of rows and in any order.
+
+    A row is a prediction as in `POST /evaluations`: `id`, `output`, and `parsed`, `probability` where it has them (in
+    Parquet, where there is such a column). A cut upload stores nothing.
+    """
+    kind = file_type(request.headers.get("content-type", ""))
+    with await spooled(request, blobs, settings.max_evaluation_file_bytes) as file:
+        rows = checked(file, kind, PREDICTIONS)
+        return await one_at_a_time(_add_evaluation, wanted, rows, database, blobs, response)
 
 
 @router.get("/evaluations", tags=["evaluations"], dependencies=READ)
@@ -163,6 +219,40 @@ def compare(
     return comparison.verdict_card(session, blobs, before, after, metric=metric, margin=margin, confidence=confidence)
 
 
+@router.get("/comparisons/several", tags=["comparisons"], dependencies=READ)
+def compare_several(
+    session: ReadSession,
+    blobs: Blobs,
+    baseline: str,
+    candidate: Several,
+    metric: Metric = None,
+    margin: Margin = 0.0,
+    confidence: Confidence = 0.95,
+) -> SeveralCard:
+    """Which candidates are better than the baseline? Verdicts go by p-values adjusted for their number (Holm)."""
+    before = evaluations.existing(session, baseline)
+    after = [evaluations.existing(session, one) for one in candidate]
+    return comparison.several(session, blobs, before, after, metric=metric, margin=margin, confidence=confidence)
+
+
+@router.get("/comparisons/configurations", tags=["comparisons"], dependencies=READ)
+def compare_configurations(
+    session: ReadSession,
+    blobs: Blobs,
+    baseline: Several,
+    candidate: Several,
+    metric: Metric = None,
+    margin: Margin = 0.0,
+    confidence: Confidence = 0.95,
+) -> ConfigurationCard:
+    """Is a configuration better than another, whatever the seed? Evaluations of each one's runs with several seeds.
+
+    Mean and spread of each, and the difference of means with an interval over items and seeds.
+    """
+    before, after = ([evaluations.existing(session, one) for one in ids] for ids in (baseline, candidate))
+    return comparison.configurations(session, blobs, before, after, metric=metric, margin=margin, confidence=confidence)
+
+
 @router.get("/comparisons/items", tags=["comparisons"], dependencies=READ)
 def list_changed_items(
     session: ReadSession,
@@ -177,6 +267,33 @@ def list_changed_items(
     """The items that the candidate lost or gained, with both outputs, the largest change first."""
     before, after = (evaluations.existing(session, one) for one in (baseline, candidate))
     return comparison.changed_items(session, blobs, before, after, kind=kind, metric=metric, limit=limit, cursor=cursor)
+
+
+def _add_suite(
+    wanted: SuiteDefinition, rows: Iterable[Rows[SuiteItem]], database: Database, blobs: BlobStore, response: Response
+) -> SuiteOut:
+    built = suite_rules.build(wanted, rows, blobs)
+    with database.write() as session:
+        suite, new = suites.add(session, built)
+        response.status_code = 201 if new else 200
+        return SuiteOut.of(suite)
+
+
+def _add_evaluation(
+    wanted: EvaluationFields,
+    rows: Iterable[Rows[Prediction]],
+    database: Database,
+    blobs: BlobStore,
+    response: Response,
+) -> EvaluationOut:
+    with database.read() as session:
+        suite = suite_rules.existing(session, wanted.suite_id)
+        records.check_links(session, wanted.run_id, wanted.model_version_id)
+    scored = scoring.evaluate(suite, wanted, rows, blobs)
+    with database.write() as session:
+        evaluation, new = evaluations.add(session, scored)
+        response.status_code = 201 if new else 200
+        return EvaluationOut.of(evaluation, suite)
 
 
 def _existing(session: Session, evaluation_id: str) -> tuple[Evaluation, Suite]:

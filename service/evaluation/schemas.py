@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, with_config
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from service.evaluation.parsers import ParserName
@@ -18,6 +18,13 @@ TaskType = Literal["classification", "multiple_choice", "generation", "summarisa
 def _storable(value: dict[str, Any]) -> dict[str, Any]:
     """Refuses what JSON cannot hold: NaN, infinities, halves of characters."""
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return value
+
+
+def _of_json(value: Any) -> Any:
+    """An object given as JSON text; any other text is what it is."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        return json.loads(value)
     return value
 
 
@@ -41,11 +48,12 @@ class SuiteItem(TypedDict):
     tags: NotRequired[list[Text] | None]
 
 
-class SuiteCreate(BaseModel):
+class SuiteDefinition(BaseModel):
+    """All of a suite but its items."""
+
     model_config = ConfigDict(extra="forbid")
     name: Name
     task_type: TaskType
-    items: list[SuiteItem]
     metrics: list[str] = Field(description="Names of metrics; every item carries what each of them reads.")
     primary_metric: str | None = Field(None, description="The metric of verdicts and slices; absent: the first.")
     template: Text | None = Field(None, description="The prompt template the items are asked with.")
@@ -56,6 +64,18 @@ class SuiteCreate(BaseModel):
     )
     labels: list[Text] | None = Field(None, description="The only answers there are, for a label suite.")
     description: Text | None = None
+
+
+class SuiteCreate(SuiteDefinition):
+    items: list[SuiteItem]
+
+
+class SuiteFile(SuiteDefinition):
+    """A definition as query parameters: lists repeated, objects as JSON."""
+
+    parser: Annotated[ParserName | Json | None, BeforeValidator(_of_json)] = Field(
+        None, description="A name, or an object as JSON."
+    )
 
 
 class SuiteOut(Reply):
@@ -93,8 +113,15 @@ class Prediction(TypedDict):
     probability: NotRequired[Probability | None]
 
 
-class EvaluationCreate(BaseModel):
+class EvaluationFields(BaseModel):
+    """All of an evaluation but its predictions."""
+
     model_config = ConfigDict(extra="forbid")
+    id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = Field(
+        None,
+        description="An id of your own, 32 hex digits: sent again with the same predictions, it answers 200 with what "
+        "is stored.",
+    )
     suite_id: str
     run_id: str | None = None
     model_version_id: str | None = None
@@ -103,7 +130,18 @@ class EvaluationCreate(BaseModel):
     settings: Json = Field(
         default_factory=dict, description="How the answers were made: decoding, few-shot, precision, batch size, …"
     )
+
+
+class EvaluationCreate(EvaluationFields):
     predictions: list[Prediction]
+
+
+class EvaluationFile(EvaluationFields):
+    """The same as query parameters."""
+
+    settings: Annotated[Json, BeforeValidator(_of_json)] = Field(
+        default_factory=dict, description="How the answers were made, an object as JSON."
+    )
 
 
 class ScoreOut(Reply):
@@ -169,6 +207,7 @@ class ConfusedPair(Reply):
     true: str
     predicted: str
     n: int
+    items: list[str] = Field(description="Ids of the first five; the items' `true` and `predicted` find all.")
 
 
 class Confusion(Reply):
@@ -208,6 +247,43 @@ class VerdictCard(Reply):
     reason: str | None
     baseline: EvaluationOut
     candidate: EvaluationOut
+
+
+class CandidateCard(VerdictCard):
+    p_adjusted: float | None = Field(description="After Holm, over the candidates; the verdict goes by it.")
+
+
+class SeveralCard(Reply):
+    metric: str
+    baseline: EvaluationOut
+    items: list[CandidateCard] = Field(description="As the candidates were given.")
+
+
+class SpreadOut(Reply):
+    names: list[str]
+    values: list[float | None]
+    mean: float | None
+    sd: float | None = Field(description="Between runs; null for one run.")
+    evaluations: list[EvaluationOut]
+
+
+class ConfigurationCard(Reply):
+    verdict: Literal["better", "worse", "equivalent", "inconclusive"]
+    sentence: str
+    metric: str
+    baseline: SpreadOut
+    candidate: SpreadOut
+    difference: float | None
+    interval: tuple[float, float] | None
+    confidence: float
+    p_value: float | None
+    test: str
+    n: int
+    margin: float
+    share_of_seeds: float | None = Field(
+        description="Of the difference's variance, what comes from seeds; the rest comes from items."
+    )
+    reason: str | None
 
 
 class ComparisonItem(SuiteItemOut):

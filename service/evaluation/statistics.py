@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.errors import Invalid
+from service.evaluation.uploads import Rows
 from service.measure.metric import FloatArray
 from service.measure.metrics import METRICS
 from service.measure.validation import MeasureError
@@ -20,16 +22,37 @@ class CannotScore(Invalid):
     code = "cannot_score"
 
 
-def item_statistics(metric: str, items: pa.Table, answers: Sequence[str | None]) -> FloatArray:
-    """Statistics (n, k) of `answers` to `items` (columns id, label, references), in the items' order."""
+def item_statistics(
+    metric: str,
+    items: pa.Table,
+    answers: Sequence[str | None],
+    *,
+    labels: Sequence[str] | None = None,
+    piece: Rows[Any] | None = None,
+) -> FloatArray:
+    """Statistics (n, k) of `answers` to `items` (columns id, label, references), in the items' order.
+
+    `labels`: the vocabulary of the set that the items are a piece of. `piece`: the rows of an upload that they are,
+    which a refusal then names.
+    """
     try:
-        return METRICS[metric].statistics(answers, _expected(metric, items))
+        return METRICS[metric].statistics(answers, _expected(metric, items), labels)
     except MeasureError as error:
-        item = None if error.index is None else items.column("id")[error.index].as_py()
-        place = "the set" if item is None else f"item '{item}'"
-        raise CannotScore(
-            f"The metric '{metric}' cannot score {place}: {error}.", details={"item": item, "reason": error.code}
-        ) from error
+        raise _refusal(metric, items, error, piece) from error
+
+
+def _refusal(metric: str, items: pa.Table, error: MeasureError, piece: Rows[Any] | None) -> CannotScore:
+    details: dict[str, Any] = {"item": None, "reason": error.code}
+    if error.index is None:
+        return CannotScore(f"The metric '{metric}' cannot score the set: {error}.", details=details)
+    details["item"] = item = items.column("id")[error.index].as_py()
+    # A metric counts from the beginning of the piece it was given.
+    what = re.sub(rf"\bitem {error.index}\b", f"item '{item}'", str(error)).rstrip(".")
+    row = ""
+    if piece is not None and piece.numbers is not None:
+        details["row"] = piece.numbers[error.index]
+        row = f"Row {details['row']:,}: "
+    return CannotScore(f"{row}The metric '{metric}' cannot score item '{item}': {what}.", details=details)
 
 
 def _expected(metric: str, items: pa.Table) -> list[list[str]]:

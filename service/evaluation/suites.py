@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlmodel import Session
 
 from service.errors import Invalid, NotFound
-from service.evaluation.schemas import SuiteCreate, SuiteItem
+from service.evaluation.schemas import SuiteDefinition, SuiteItem
 from service.evaluation.statistics import item_statistics
+from service.evaluation.uploads import Rows
 from service.measure.metrics import METRICS
 from service.store import suites
 from service.store.blobs import BlobStore
 from service.store.tables import Suite
+
+TRANSPOSED = 100
+"""So many references for every item of a smaller set are a mistake."""
 
 
 class SuiteNotFound(NotFound):
@@ -27,32 +31,42 @@ class SuiteInvalid(Invalid):
     code = "suite_invalid"
 
 
+class ReferencesTransposed(SuiteInvalid):
+    code = "references_transposed"
+
+
 class UnknownMetric(Invalid):
     code = "unknown_metric"
 
 
-def build(wanted: SuiteCreate, blobs: BlobStore) -> Suite:
+def build(wanted: SuiteDefinition, rows: Iterable[Rows[SuiteItem]], blobs: BlobStore) -> Suite:
     """The checked suite with its items stored, ready for `suites.add`."""
-    items = [_normal(item) for item in wanted.items]
     primary = wanted.primary_metric or next(iter(wanted.metrics), "")
     _check_definition(wanted, primary)
-    _check_items(items, wanted.metrics, wanted.labels)
-    table = suites.items_table(items)
-    for metric in wanted.metrics:
-        # References no metric could ever read are refused now, and not when the first model has answered.
-        item_statistics(metric, table, [None] * len(items))
-    definition = wanted.model_dump(include={"metrics", "template", "parser", "labels", "description"})
-    definition["primary_metric"] = primary
-    return Suite(
-        name=wanted.name,
-        version=0,
-        hash=suites.content_hash(wanted.task_type, definition, items),
-        task_type=wanted.task_type,
-        n_items=len(items),
-        definition=definition,
-        items_sha256=suites.write_items(blobs, table),
-        created_at=time.time(),
-    )
+    check = _ItemCheck(wanted)
+    with suites.NewItems(blobs) as new:
+        for piece in rows:
+            items = [_normal(item) for item in piece.rows]
+            check(piece, items)
+            table = suites.items_table(items)
+            for metric in wanted.metrics:
+                # References no metric could ever read are refused now, and not when the first model has answered.
+                item_statistics(metric, table, [None] * len(items), piece=piece)
+            new.add(items, table)
+        check.whole(new)
+        definition = wanted.model_dump(include={"metrics", "template", "parser", "labels", "description"})
+        definition["primary_metric"] = primary
+        content_hash, items_sha256 = new.store(wanted.task_type, definition)
+        return Suite(
+            name=wanted.name,
+            version=0,
+            hash=content_hash,
+            task_type=wanted.task_type,
+            n_items=len(new),
+            definition=definition,
+            items_sha256=items_sha256,
+            created_at=time.time(),
+        )
 
 
 def existing(session: Session, suite_id: str) -> Suite:
@@ -83,14 +97,16 @@ def _normal(item: SuiteItem) -> dict[str, Any]:
     }
 
 
-def _check_definition(wanted: SuiteCreate, primary: str) -> None:
-    if not wanted.items:
-        raise SuiteInvalid("The suite is empty: give at least one item.")
+def _check_definition(wanted: SuiteDefinition, primary: str) -> None:
     if not wanted.metrics:
         raise SuiteInvalid(f"The suite names no metric: give at least one of {', '.join(sorted(METRICS))}.")
     for name in [*wanted.metrics, primary]:
         if name not in METRICS:
             raise UnknownMetric(f"There is no metric '{name}'. Known: {', '.join(sorted(METRICS))}.")
+        if METRICS[name].reads not in ("label", "text"):
+            raise SuiteInvalid(
+                f"The metric '{name}' reads {METRICS[name].reads}; the predictions of a suite carry a label or a text."
+            )
     if len(set(wanted.metrics)) < len(wanted.metrics):
         raise SuiteInvalid("A metric is named twice in `metrics`.")
     if primary not in wanted.metrics:
@@ -103,22 +119,47 @@ def _check_definition(wanted: SuiteCreate, primary: str) -> None:
         raise SuiteInvalid("The parser 'label' looks for declared labels: give `labels`.")
 
 
-def _check_items(items: Sequence[dict[str, Any]], metrics: Sequence[str], labels: Sequence[str] | None) -> None:
-    reads = {METRICS[name].reads: name for name in metrics}
-    allowed = None if labels is None else set(labels)
-    seen: set[str] = set()
-    for item in items:
-        item_id, label = item["id"], item["label"]
-        if item_id in seen:
-            raise _fault(item_id, "comes twice: item ids are unique in a suite")
-        seen.add(item_id)
-        if "label" in reads and label is None:
-            raise _fault(item_id, f"has no label, which the metric '{reads['label']}' reads")
-        if "text" in reads and label is None and not item["references"]:
-            raise _fault(item_id, f"has no reference, which the metric '{reads['text']}' reads")
-        if allowed is not None and label is not None and label not in allowed:
-            raise _fault(item_id, f"has the label '{label}', which is not among the suite's labels")
+class _ItemCheck:
+    """What every item must have, what no two may share, and what the set as a whole may not look like."""
 
+    def __init__(self, wanted: SuiteDefinition) -> None:
+        self._reads = {METRICS[name].reads: name for name in wanted.metrics}
+        self._labels = None if wanted.labels is None else set(wanted.labels)
+        self._numbers: list[Sequence[int] | None] = []
+        self._reference_counts: set[int] = set()
 
-def _fault(item_id: str, what: str) -> SuiteInvalid:
-    return SuiteInvalid(f"Item '{item_id}' {what}.", details={"item": item_id})
+    def __call__(self, piece: Rows[SuiteItem], items: Sequence[dict[str, Any]]) -> None:
+        self._numbers.append(piece.numbers)
+        for index, item in enumerate(items):
+            label = item["label"]
+            if "label" in self._reads and label is None:
+                raise piece.fault(SuiteInvalid, index, item["id"], self._lacks("label"))
+            if "text" in self._reads and label is None and not item["references"]:
+                raise piece.fault(SuiteInvalid, index, item["id"], self._lacks("reference"))
+            if self._labels is not None and label is not None and label not in self._labels:
+                what = f"has the label '{label}', which is not among the suite's labels"
+                raise piece.fault(SuiteInvalid, index, item["id"], what)
+            self._reference_counts.add(len(item["references"]))
+
+    def _lacks(self, what: str) -> str:
+        metric = self._reads["label" if what == "label" else "text"]
+        return f"has no {what}, which the metric '{metric}' reads"
+
+    def whole(self, new: suites.NewItems) -> None:
+        if not len(new):
+            raise SuiteInvalid("The suite is empty: give at least one item.")
+        if (repeated := new.repeated()) is not None:
+            item_id, earlier, later = repeated
+            rows = [number for numbers in self._numbers for number in numbers or ()]
+            told = f"Row {rows[later]:,}: item" if rows else "Item"
+            before = f" (first in row {rows[earlier]:,})" if rows else ""
+            raise SuiteInvalid(
+                f"{told} '{item_id}' comes twice{before}: item ids are unique in a suite.",
+                details={"item": item_id, **({"row": rows[later]} if rows else {})},
+            )
+        most = max(self._reference_counts)
+        if self._reference_counts == {most} and most >= TRANSPOSED and most > len(new):
+            raise ReferencesTransposed(
+                f"Each of the {len(new):,} items has {most:,} references: they look transposed, a list for each set "
+                "of references. Give each item the list of its own references."
+            )

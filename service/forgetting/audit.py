@@ -140,9 +140,9 @@ def _judge_all(matched: Sequence[Pair | Mismatch], alpha: float, blobs: BlobStor
 
 
 def _judge_pair(pair: Pair, alpha: float, blobs: BlobStore) -> tuple[TaskVerdict, list[GroupResult]]:
-    both = evaluations.read_pair(blobs, pair.before, pair.after, ["id"], [pair.metric])
-    before, after = (_item_scores(evaluations.statistics(answers, pair.metric), pair.metric) for answers in both)
-    items = suites.read_items(blobs, pair.suite, ["id", "group"])
+    with evaluations.Pair(blobs, pair.before, pair.after) as both:
+        before, after = (_item_scores(read(pair.metric), pair.metric) for read in (both.first, both.second))
+    items = suites.read_items(blobs, pair.suite, ["group"])
     verdict = judge_task(
         before,
         after,

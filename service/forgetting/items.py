@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,6 @@ from service.measure.metrics import METRICS
 from service.store import evaluations, parquet, suites
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, Suite
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Kind = Literal["lost", "gained"]
 
@@ -73,27 +70,26 @@ def changed_items(
 class _Changes:
     """The rows of one task that changed, in the order they are shown in."""
 
-    suite: Suite
-    answers: tuple[pa.Table, pa.Table]
+    task: Judged
     rows: NDArray[np.int64]
 
     def show(self, rows: NDArray[np.int64], blobs: BlobStore) -> list[ChangedItem]:
         if not len(rows):
             return []
-        items = suites.read_items(blobs, self.suite).take(rows).to_pylist()
-        outputs = (answers.column("output").take(rows).to_pylist() for answers in self.answers)
+        task = self.task
+        with suites.items(blobs, task.suite) as items, evaluations.Pair(blobs, task.before, task.after) as pair:
+            found, outputs = items.take(rows).to_pylist(), pair.outputs(rows)
         return [
-            ChangedItem(suite=self.suite.name, before_output=before, after_output=after, **item)
-            for item, before, after in zip(items, *outputs, strict=True)
+            ChangedItem(suite=task.suite.name, before_output=before, after_output=after, **item)
+            for item, before, after in zip(found, *outputs, strict=True)
         ]
 
 
 def _changes(task: Judged, blobs: BlobStore, kind: Kind) -> _Changes:
-    answers = evaluations.read_pair(blobs, task.before, task.after, ["id", "output"], [task.metric])
-    before, after = (evaluations.statistics(one, task.metric) for one in answers)
-    change = item_changes(METRICS[task.metric], before, after)
+    with evaluations.Pair(blobs, task.before, task.after) as pair:
+        change = item_changes(METRICS[task.metric], pair.first(task.metric), pair.second(task.metric))
     assert change is not None  # a gated metric scores items
     loss = change if kind == "lost" else -change
     group = suites.read_items(blobs, task.suite, ["group"]).column("group").fill_null("").to_numpy()
     rows = np.lexsort((loss, group))
-    return _Changes(task.suite, answers, rows[loss[rows] < 0])
+    return _Changes(task, rows[loss[rows] < 0])

@@ -5,22 +5,26 @@ Same numbers as scikit-learn's `confusion_matrix` and `precision_recall_fscore_s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from service.measure.labels import encode
-from service.measure.metric import FloatArray, IntArray, divide
-from service.measure.validation import (
-    EmptySetError,
-    Label,
-    LengthMismatchError,
-    NotALabelError,
-    check_labels,
-    check_same_kind,
+from service.measure.labels import (
+    CountBased,
+    checked_vocabulary,
+    class_totals,
+    codes_of,
+    is_right,
+    pair_counts,
 )
+from service.measure.metric import FloatArray, IntArray, divide
+from service.measure.metrics import METRICS
+from service.measure.metrics.f1 import ClassRate
+from service.measure.resampling import Distinct
+from service.measure.validation import EmptySetError, Label, Labels, LengthMismatchError, check_same_kind
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,15 @@ class ConfusionMatrix:
     """`counts[i, j]`: items whose true label is `labels[i]` and predicted label `labels[j]`, shape (C, C).
 
     `missing[i]`: items of true label i without a prediction, shape (C,). `outside`: items whose true or
-    predicted label is not among the labels asked for; they are in no cell, as in scikit-learn.
+    predicted label is not among the labels asked for; they are in no cell, as in scikit-learn. `support[i]` and
+    `predicted[i]`, shape (C,): items whose true or predicted label is i, those outside included.
     """
 
     labels: list[Label]
     counts: IntArray
     missing: IntArray
+    support: IntArray
+    predicted: IntArray
     outside: int = 0
 
     def normalised(self, over: Literal["true", "pred", "all"]) -> FloatArray:
@@ -57,12 +64,13 @@ class ClassScore:
 
 
 def confusion_matrix(
-    true: Sequence[Label], predicted: Sequence[Label | None], labels: Sequence[Label] | None = None
+    true: Labels, predicted: Labels, labels: Sequence[Label] | None = None, times: Sequence[int] | None = None
 ) -> ConfusionMatrix:
     """Counts of (true, predicted) pairs; rows are true labels.
 
     labels: which ones, in which order; by default every label seen on either side, sorted. A predicted
-    label of None is counted under `missing`. Raises a `MeasureError` naming the item on bad input.
+    label of None is counted under `missing`. times: how often each pair occurs, where each is given once.
+    Raises a `MeasureError` naming the item on bad input.
     """
     if len(true) != len(predicted):
         shorter = min(len(true), len(predicted))
@@ -70,20 +78,52 @@ def confusion_matrix(
     if not len(true):
         raise EmptySetError("there are no items to count")
     check_same_kind(true, predicted)
-    seen, codes = encode(true, predicted)
-    order = list(labels) if labels is not None else seen
-    check_labels(order, "asked-for label")
-    if len(set(order)) != len(order):
-        raise NotALabelError("the labels asked for contain a repeated one")
+    seen, codes = codes_of((true, predicted))
+    pairs = pair_counts(*codes, len(seen))
+    if times is not None:
+        pairs = Distinct(np.column_stack(codes), np.asarray(times, dtype=np.int64))
+    order = checked_vocabulary(labels) if labels is not None else seen
     # Map codes of seen labels to positions asked for; -1 is missing, -2 not asked for.
     position = {label: index for index, label in enumerate(order)}
     mapping = np.array([position.get(label, -2) for label in seen] + [-1], dtype=np.int64)
-    rows, columns = (mapping[codes[:, side].astype(np.int64)] for side in (0, 1))
-    size = len(order)
-    inside = (rows >= 0) & (columns >= 0)
-    counts = np.bincount(rows[inside] * size + columns[inside], minlength=size * size).reshape(size, size)
-    missing = np.bincount(rows[(rows >= 0) & (columns == -1)], minlength=size)
-    return ConfusionMatrix(order, counts, missing, int(np.count_nonzero((rows == -2) | (columns == -2))))
+    rows, columns = (mapping[pairs.rows[:, side].astype(np.int64)] for side in (0, 1))
+    counts = np.zeros((len(order), len(order)), dtype=np.int64)
+    missing, support, guesses = (np.zeros(len(order), dtype=np.int64) for _ in range(3))
+    inside, unanswered = (rows >= 0) & (columns >= 0), (rows >= 0) & (columns == -1)
+    counts[rows[inside], columns[inside]] = pairs.counts[inside]
+    missing[rows[unanswered]] = pairs.counts[unanswered]
+    np.add.at(support, rows[rows >= 0], pairs.counts[rows >= 0])
+    np.add.at(guesses, columns[columns >= 0], pairs.counts[columns >= 0])
+    outside = int(pairs.counts[(rows == -2) | (columns == -2)].sum())
+    return ConfusionMatrix(order, counts, missing, support, guesses, outside)
+
+
+def count_scores(true: Labels, predicted: Labels, labels: Sequence[Label] | None = None) -> dict[str, float | None]:
+    """Every metric that reads labels, by name, from one pass over the pairs; None where it has no value.
+
+    labels: the vocabulary, as in `Metric.statistics`. Arrays of integers are the fast way in.
+    """
+    if len(true) != len(predicted):
+        shorter = min(len(true), len(predicted))
+        raise LengthMismatchError(f"{len(true)} true labels but {len(predicted)} predicted", shorter)
+    if not len(true):
+        raise EmptySetError("there are no items to count")
+    check_same_kind(true, predicted)
+    known, codes = codes_of((true, predicted), labels)
+    pairs = pair_counts(*codes, len(known))
+    weights = pairs.counts.astype(np.float64)[None, :]
+    totals, right = class_totals(pairs.rows, weights), is_right(pairs.rows)[:, None]
+    scores: dict[str, float | None] = {}
+    for name, metric in METRICS.items():
+        if metric.reads == "label":
+            if isinstance(metric, ClassRate) and metric.average == "binary" and len(known) != 2:
+                value = math.nan
+            elif isinstance(metric, CountBased):
+                value = float(metric.scores(totals)[0])
+            else:
+                value = float(metric.aggregate(right, weights)[0])
+            scores[name] = None if math.isnan(value) else value
+    return scores
 
 
 def per_class(matrix: ConfusionMatrix) -> list[ClassScore]:
@@ -91,8 +131,7 @@ def per_class(matrix: ConfusionMatrix) -> list[ClassScore]:
     scores = []
     for index, label in enumerate(matrix.labels):
         hits = int(matrix.counts[index, index])
-        support = int(matrix.counts[index].sum() + matrix.missing[index])
-        predicted = int(matrix.counts[:, index].sum())
+        support, predicted = int(matrix.support[index]), int(matrix.predicted[index])
         scores.append(
             ClassScore(
                 label=label,

@@ -7,21 +7,28 @@
 | corpus metrics      | paired bootstrap (as sacrebleu's)      | percentiles of the resampled difference           |
 
 With groups: sign flips of whole groups; Tango on Rao-Scott counts or a cluster-robust t; whole groups resampled.
+
+Above 100,000 items, where a thousand resamples would take minutes, corpus metrics get the normal interval and test with
+a grouped jackknife standard error (Shao & Tu 1995, section 2.3), of whole groups with groups; except label pairs of up
+to 2,000 kinds, whose resamples cost the same at any size.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from service.measure.adjust import holm
+from service.measure.distributions import normal_quantile, normal_two_sided
 from service.measure.labels import is_right
 from service.measure.metric import FloatArray, Metric
 from service.measure.paired import (
     POWER,
+    Groups,
     clustered_counts,
     group_codes,
     items_to_settle,
@@ -31,8 +38,10 @@ from service.measure.paired import (
     smallest_detectable,
     tango_interval,
 )
-from service.measure.resampling import count_draws, distinct_rows, group_draws, item_draws
+from service.measure.resampling import Distinct, count_draws, deletions, distinct_rows, group_draws, item_draws
 from service.measure.validation import EmptySetError, LengthMismatchError, OutOfRangeError, check_probability
+
+MAX_BOOTSTRAP_ITEMS = 100_000
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 
@@ -41,7 +50,7 @@ Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 class Comparison:
     """Candidate against baseline on one metric; `difference` is candidate minus baseline in the metric's unit.
 
-    gained, lost: items that became right or wrong (real scores: rose or fell); None if items have no score.
+    gained, lost: items that became right or wrong (real scores: better or worse); None if items have no score.
     smallest_detectable: the true difference this n would have shown with 80 % power.
     n_needed: about how many items would settle an inconclusive comparison if the difference seen were the true one, as
     different or as equivalent, whichever is nearer; None when the verdict is in, or there is neither of the two.
@@ -85,7 +94,7 @@ def compare(
     *,
     margin: float = 0.0,
     confidence: float = 0.95,
-    groups: Sequence[Hashable] | None = None,
+    groups: Groups | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Compare two sets of statistics (n, k) whose rows are the same items in the same order.
@@ -108,7 +117,7 @@ def compare(
     evidence = _Evidence(reason="undefined")
     if difference is not None:
         evidence = _evidence(metric, baseline_stats, candidate_stats, difference, confidence, groups, seed)
-    verdict, reason = _verdict(evidence, margin, confidence, metric.higher_is_better)
+    verdict, why = verdict_of(evidence.interval, evidence.p_value, margin, confidence, metric.higher_is_better)
     changes = item_changes(metric, baseline_stats, candidate_stats)
     detectable, needed = _sizes(evidence, difference, margin, confidence, n, verdict)
     return Comparison(
@@ -127,8 +136,25 @@ def compare(
         margin=margin,
         smallest_detectable=detectable,
         n_needed=needed,
-        reason=reason,
+        reason=why if evidence.interval is not None and evidence.p_value is not None else evidence.reason,
     )
+
+
+def adjusted(comparisons: Sequence[Comparison]) -> list[tuple[Comparison, float | None]]:
+    """Comparisons of several candidates with one baseline, each with its p-value after Holm (1979).
+
+    A verdict of better or worse stands where the adjusted p does; else it becomes inconclusive, reason not_after_holm.
+    Equivalence and intervals are each comparison's own.
+    """
+    tested = [place for place, one in enumerate(comparisons) if one.p_value is not None]
+    p_values = dict(zip(tested, holm([p for one in comparisons if (p := one.p_value) is not None]), strict=True))
+    found: list[tuple[Comparison, float | None]] = []
+    for place, one in enumerate(comparisons):
+        p_value = p_values.get(place)
+        if one.verdict in ("better", "worse") and (p_value is None or p_value >= 1 - one.confidence):
+            one = replace(one, verdict="inconclusive", reason="not_after_holm")
+        found.append((one, p_value))
+    return found
 
 
 def _evidence(
@@ -137,12 +163,12 @@ def _evidence(
     candidate: FloatArray,
     difference: float,
     confidence: float,
-    groups: Sequence[Hashable] | None,
+    groups: Groups | None,
     seed: int,
 ) -> _Evidence:
     if len(baseline) < 2:
         return _Evidence(reason="too_few_items")
-    if groups is not None and len(set(groups)) < 2:
+    if groups is not None and group_codes(groups, len(baseline)).max() < 1:
         return _Evidence(reason="one_group")
     if metric.kind == "proportion":
         return _right_wrong(baseline[:, 0], candidate[:, 0], confidence, groups, seed)
@@ -155,7 +181,7 @@ def _evidence(
 
 
 def _right_wrong(
-    before: FloatArray, after: FloatArray, confidence: float, groups: Sequence[Hashable] | None, seed: int
+    before: FloatArray, after: FloatArray, confidence: float, groups: Groups | None, seed: int
 ) -> _Evidence:
     n, lost, gained = len(before), int(np.count_nonzero(after < before)), int(np.count_nonzero(after > before))
     # One discordant item at least: none seen does not mean that none exist.
@@ -172,7 +198,7 @@ def _right_wrong(
     )
 
 
-def _real_scores(differences: FloatArray, confidence: float, groups: Sequence[Hashable] | None, seed: int) -> _Evidence:
+def _real_scores(differences: FloatArray, confidence: float, groups: Groups | None, seed: int) -> _Evidence:
     mean = paired_mean(differences, groups)
     if mean is None:
         return _Evidence(reason="too_few_items")
@@ -189,11 +215,13 @@ def _corpus(
     candidate: FloatArray,
     difference: float,
     confidence: float,
-    groups: Sequence[Hashable] | None,
+    groups: Groups | None,
     seed: int,
 ) -> _Evidence:
     if np.array_equal(baseline, candidate):
         return _Evidence(reason="no_variation")
+    if len(baseline) > MAX_BOOTSTRAP_ITEMS and (groups is not None or _kinds(metric, baseline, candidate) is None):
+        return _jackknifed(metric, baseline, candidate, difference, confidence, groups, seed)
     resampled = paired_bootstrap(metric, baseline, candidate, groups=groups, seed=seed)
     differences = resampled[~np.isnan(resampled)]
     if len(differences) < 0.95 * len(resampled):
@@ -206,6 +234,34 @@ def _corpus(
         test if groups is None else f"{test} by group",
         float(np.var(differences)) * len(baseline),
     )
+
+
+def _jackknifed(
+    metric: Metric,
+    baseline: FloatArray,
+    candidate: FloatArray,
+    difference: float,
+    confidence: float,
+    groups: Groups | None,
+    seed: int,
+) -> _Evidence:
+    clusters = None if groups is None else group_codes(groups, len(baseline))
+    blocks = deletions(len(baseline), seed, clusters)
+    left_out = np.concatenate([metric.aggregate(candidate, w) - metric.aggregate(baseline, w) for w in blocks])
+    error = math.sqrt((len(left_out) - 1) * float(np.var(left_out)))
+    if math.isnan(error):
+        return _Evidence(reason="undefined_resamples")
+    if error == 0:
+        return _Evidence(reason="no_variation")
+    half = normal_quantile(0.5 + confidence / 2) * error
+    test = "jackknife" if groups is None else "jackknife by group"
+    p_value = normal_two_sided(difference / error)
+    return _Evidence((difference - half, difference + half), p_value, test, error**2 * len(baseline))
+
+
+def _kinds(metric: Metric, baseline: FloatArray, candidate: FloatArray) -> Distinct | None:
+    """The distinct rows of both sides' label codes, where they are few."""
+    return distinct_rows(np.hstack([baseline, candidate])) if metric.reads == "label" else None
 
 
 def _bootstrap_p(metric: Metric, resampled: FloatArray, difference: float) -> tuple[float, str]:
@@ -229,7 +285,7 @@ def paired_bootstrap(
     baseline: FloatArray,
     candidate: FloatArray,
     *,
-    groups: Sequence[Hashable] | None = None,
+    groups: Groups | None = None,
     seed: int = 0,
 ) -> FloatArray:
     """Differences candidate - baseline on 1,000 resamples of the same items for both, shape (1000,)."""
@@ -237,7 +293,7 @@ def paired_bootstrap(
     if groups is not None:
         draws = group_draws(group_codes(groups, n), seed)
     else:
-        distinct = distinct_rows(np.hstack([baseline, candidate])) if metric.reads == "label" else None
+        distinct = _kinds(metric, baseline, candidate)
         if distinct is not None:
             baseline, candidate = distinct.rows[:, :width], distinct.rows[:, width:]
             draws = count_draws(distinct.counts, seed)
@@ -247,27 +303,33 @@ def paired_bootstrap(
 
 
 def item_changes(metric: Metric, baseline: FloatArray, candidate: FloatArray) -> FloatArray | None:
-    """Each item's change, candidate - baseline, shape (n,); None where items have no score of their own.
+    """Each item's change for the better, shape (n,); None where items have no score of their own.
 
-    Under a label metric of the whole set (macro-F1) an item changes by becoming right (+1) or wrong (-1).
+    Candidate - baseline, or the reverse where lower is better. Under a label metric of the whole set (macro-F1) an
+    item changes by becoming right (+1) or wrong (-1).
     """
     before, after = metric.item_scores(baseline), metric.item_scores(candidate)
     if before is not None and after is not None:
-        return after - before
+        return after - before if metric.higher_is_better else before - after
     return is_right(candidate) - is_right(baseline) if metric.reads == "label" else None
 
 
-def _verdict(
-    evidence: _Evidence, margin: float, confidence: float, higher_is_better: bool
+def verdict_of(
+    interval: tuple[float, float] | None,
+    p_value: float | None,
+    margin: float,
+    confidence: float,
+    higher_is_better: bool,
 ) -> tuple[Verdict, str | None]:
-    if evidence.interval is None or evidence.p_value is None:
-        return "inconclusive", evidence.reason
-    low, high = evidence.interval
+    """(the verdict, why it is inconclusive where it is for another reason than a lack of evidence)."""
+    if interval is None or p_value is None:
+        return "inconclusive", None
+    low, high = interval
     if -margin < low and high < margin:
         return "equivalent", None
     if low <= 0 <= high:
         return "inconclusive", "wider_than_margin" if margin > 0 else "covers_zero"
-    if evidence.p_value >= 1 - confidence:
+    if p_value >= 1 - confidence:
         return "inconclusive", "test_disagrees"
     return ("better" if (low > 0) == higher_is_better else "worse"), None
 

@@ -8,7 +8,7 @@ Scores over a matrix of stages are in `stages`.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,6 +18,7 @@ from service.measure.adjust import holm
 from service.measure.metric import FloatArray, IntArray
 from service.measure.paired import (
     POWER,
+    Groups,
     clustered_counts,
     items_to_settle,
     mcnemar_exact,
@@ -152,7 +153,7 @@ def judge_task(
     options: int | None = None,
     minimum_n: int = 30,
     direction: Literal["higher", "lower"] = "higher",
-    groups: Sequence[Hashable] | None = None,
+    groups: Groups | None = None,
     seed: int = 0,
 ) -> TaskVerdict:
     """Judge one protected task from two aligned arrays (n,) of 0/1 or real item scores.
@@ -259,7 +260,7 @@ def _evidence(
     binary: bool,
     flips: tuple[int, int],
     alpha: float,
-    groups: Sequence[Hashable] | None,
+    groups: Groups | None,
     seed: int,
 ) -> _Evidence:
     n = len(differences)

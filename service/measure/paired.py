@@ -21,6 +21,9 @@ from service.measure.validation import (
     check_probability,
 )
 
+Groups = Sequence[Hashable] | IntArray
+"""The cluster of each item."""
+
 EXACT_SIGNS = 20
 PERMUTATIONS = 9_999
 MAX_PERMUTED = 5_000
@@ -68,7 +71,7 @@ def mcnemar_exact(lost: int, gained: int) -> float:
     return min(1.0, 2.0 * binomial_half_cdf(min(lost, gained), lost + gained))
 
 
-def sign_flip(differences: FloatArray, seed: int = 0, groups: Sequence[Hashable] | None = None) -> float:
+def sign_flip(differences: FloatArray, seed: int = 0, groups: Groups | None = None) -> float:
     """Two-sided p of the paired permutation test on the sum of differences.
 
     Under the null hypothesis each difference (each group's sum, with `groups`) keeps its size and flips its sign
@@ -165,7 +168,7 @@ def clustered_counts(
     return lost / inflation, gained / inflation, n / inflation
 
 
-def paired_mean(differences: FloatArray, groups: Sequence[Hashable] | None = None) -> PairedMean | None:
+def paired_mean(differences: FloatArray, groups: Groups | None = None) -> PairedMean | None:
     """Mean, standard error and degrees of freedom of differences (n,); None with fewer than 2 items or groups.
 
     With groups, the error is cluster-robust: G/(G-1) sum over groups of (D_g - m_g mean)^2, over n squared.
@@ -214,10 +217,13 @@ def smallest_detectable(
     return _z_sum(alpha, power, two_sided) * math.sqrt(discordant_share / n)
 
 
-def group_codes(groups: Sequence[Hashable], n: int) -> IntArray:
+def group_codes(groups: Groups, n: int) -> IntArray:
     """Groups numbered from 0 in order of appearance, shape (n,)."""
     if len(groups) != n:
         raise LengthMismatchError(f"{n} items but {len(groups)} groups", min(n, len(groups)))
+    if isinstance(groups, np.ndarray):
+        _, first, codes = np.unique(groups, return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[codes]
     numbers: dict[Hashable, int] = {}
     return np.fromiter((numbers.setdefault(group, len(numbers)) for group in groups), np.int64, n)
 

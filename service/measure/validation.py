@@ -18,8 +18,15 @@ cannot read scores 0. Every error below names the item (its position, counted fr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
 
 Label = str | int
+Labels = Sequence[Label | None] | npt.NDArray[Any]
+"""Labels of items: a sequence of texts or integers, None where missing, or an array of integers or texts."""
+Rows = Sequence[Any] | npt.NDArray[Any]
 
 
 class MeasureError(ValueError):
@@ -64,9 +71,9 @@ class OutOfRangeError(MeasureError):
     code = "out_of_range"
 
 
-def check_aligned(outputs: Sequence[object], references: Sequence[Sequence[object]]) -> None:
-    """One non-empty list of references for each output; raises on anything else."""
-    if isinstance(references, str) or any(isinstance(item, str) for item in references):
+def check_aligned(outputs: Rows, references: Rows) -> None:
+    """One list of references for each output, which may be empty; raises on anything else."""
+    if isinstance(references, str) or any(issubclass(kind, str) for kind in _types(references)):
         index = next((i for i, item in enumerate(references) if isinstance(item, str)), None)
         raise NotTextError("references must be a list of lists: wrap a single reference as [text]", index)
     if not len(outputs) and not len(references):
@@ -82,31 +89,64 @@ def check_aligned(outputs: Sequence[object], references: Sequence[Sequence[objec
             f"{min(len(outputs), len(references))} has no counterpart",
             min(len(outputs), len(references)),
         )
-    for index, item in enumerate(references):
-        if not len(item):
-            raise MissingReferenceError(f"item {index} has no reference", index)
+
+
+def _types(rows: Rows) -> set[type]:
+    return set() if isinstance(rows, np.ndarray) and rows.ndim > 1 else set(map(type, rows))
+
+
+def _lengths(rows: Rows) -> set[int]:
+    return {rows.shape[1]} if isinstance(rows, np.ndarray) and rows.ndim > 1 else set(map(len, rows))
+
+
+def check_referenced(outputs: Rows, references: Rows) -> None:
+    """One non-empty list of references for each output; raises on anything else."""
+    check_aligned(outputs, references)
+    if 0 in _lengths(references):
+        index = next(index for index, item in enumerate(references) if not len(item))
+        raise MissingReferenceError(f"item {index} has no reference", index)
 
 
 def check_texts(
     outputs: Sequence[str | None], references: Sequence[Sequence[str]]
 ) -> tuple[list[str], list[list[str]]]:
     """Texts ready to score: an output of None (the model gave nothing) becomes the empty text."""
-    check_aligned(outputs, references)
-    for index, output in enumerate(outputs):
-        if output is not None and not isinstance(output, str):
-            raise NotTextError(f"the output of item {index} is {type(output).__name__}, not text", index)
+    check_referenced(outputs, references)
+    texts = check_outputs(outputs)
     for index, item in enumerate(references):
         for reference in item:
             if not isinstance(reference, str):
                 raise NotTextError(f"a reference of item {index} is {type(reference).__name__}, not text", index)
-    return [output or "" for output in outputs], [list(item) for item in references]
+    return texts, [list(item) for item in references]
 
 
-def check_labels(labels: Sequence[Label | None], what: str, *, missing_allowed: bool = False) -> type[Label] | None:
+def check_outputs(outputs: Sequence[str | None]) -> list[str]:
+    for index, output in enumerate(outputs):
+        if output is not None and not isinstance(output, str):
+            raise NotTextError(f"the output of item {index} is {type(output).__name__}, not text", index)
+    return [output or "" for output in outputs]
+
+
+def check_labels(labels: Labels, what: str, *, missing_allowed: bool = False) -> type[Label] | None:
     """All text or all integers; returns which (None when every label is missing).
 
     Floats and booleans are refused: 0.6 is a probability, and a cast would call it class 0.
     """
+    if isinstance(labels, np.ndarray):
+        if labels.dtype.kind in "iu":
+            return int
+        labels = cast("list[Label | None]", labels.tolist())
+    kinds = set(map(type, labels))
+    if missing_allowed:
+        kinds.discard(type(None))
+    if kinds == {str}:
+        return str
+    if kinds == {int}:
+        return int
+    return _kind_of_each(labels, what, missing_allowed)
+
+
+def _kind_of_each(labels: Sequence[Label | None], what: str, missing_allowed: bool) -> type[Label] | None:
     kind: type[Label] | None = None
     for index, label in enumerate(labels):
         if label is None and missing_allowed:
@@ -123,20 +163,26 @@ def check_labels(labels: Sequence[Label | None], what: str, *, missing_allowed: 
     return kind
 
 
-def check_label_pairs(
-    outputs: Sequence[Label | None], references: Sequence[Sequence[Label]]
-) -> tuple[list[Label], list[Label | None]]:
-    """(true, predicted) labels of a set where each item has exactly one reference label."""
-    check_aligned(outputs, references)
-    for index, item in enumerate(references):
-        if len(item) != 1:
-            raise MissingReferenceError(f"item {index} has {len(item)} labels; a label metric takes one", index)
-    true = [item[0] for item in references]
+def check_label_pairs(outputs: Labels, references: Rows) -> tuple[Labels, Labels]:
+    """(true, predicted) labels of a set where each item has exactly one reference label.
+
+    references: a list of one-label lists, or an array of shape (n, 1).
+    """
+    check_referenced(outputs, references)
+    true = single_references(references)
     check_same_kind(true, outputs)
-    return true, list(outputs)
+    return true, outputs
 
 
-def check_same_kind(true: Sequence[Label], predicted: Sequence[Label | None]) -> None:
+def single_references(references: Rows) -> Labels:
+    """The one reference label of each item, shape (n,)."""
+    if _lengths(references) != {1}:
+        index, item = next((index, item) for index, item in enumerate(references) if len(item) != 1)
+        raise MissingReferenceError(f"item {index} has {len(item)} labels; a label metric takes one", index)
+    return references[:, 0] if isinstance(references, np.ndarray) else [item[0] for item in references]
+
+
+def check_same_kind(true: Labels, predicted: Labels) -> None:
     """Both sides all text or all integers: '1' never equals 1, and would score 0 in silence."""
     true_kind = check_labels(true, "true label")
     predicted_kind = check_labels(predicted, "predicted label", missing_allowed=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from service.errors import NotFound, TooLarge
 
 FRESH_SECONDS = 600.0
+PIECE = 1 << 20
 
 
 class BlobNotFound(NotFound):
@@ -25,9 +27,11 @@ class BlobNotFound(NotFound):
 class BlobStore:
     """Bytes under their SHA-256. The same bytes are stored once; a blob never changes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, scratch: Path | None = None) -> None:
+        """`scratch`: the folder of files on their way in or out; absent: the system's for temporary files."""
         self._files, self._root = fsspec.core.url_to_fs(url)
         self._files.makedirs(self._root, exist_ok=True)
+        self._scratch = scratch
 
     def put(self, data: bytes) -> str:
         """Store `data`, return its SHA-256 in hex."""
@@ -45,6 +49,28 @@ class BlobStore:
                 raise
             self._place(temporary, sha256)
         return sha256
+
+    def put_file(self, file: IO[bytes]) -> str:
+        """Store what is in `file` from its beginning, of any size; return its SHA-256 in hex."""
+        file.seek(0)
+        digest, temporary = hashlib.sha256(), self._temporary()
+        try:
+            with self._files.open(temporary, "wb") as handle:
+                while piece := file.read(PIECE):
+                    digest.update(piece)
+                    handle.write(piece)
+                self._sync(handle)
+        except BaseException:
+            self._drop(temporary)
+            raise
+        self._place(temporary, digest.hexdigest())
+        return digest.hexdigest()
+
+    def scratch_file(self) -> IO[bytes]:
+        """A file without a name on this machine's disk: gone when it is closed, or the process ends in any way."""
+        if self._scratch is not None:
+            self._scratch.mkdir(parents=True, exist_ok=True)
+        return cast(IO[bytes], tempfile.TemporaryFile(dir=self._scratch))
 
     async def put_stream(
         self, chunks: AsyncIterator[bytes], limit: int, setting: str = "TUNESCOPE_MAX_BODY_BYTES"

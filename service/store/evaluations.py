@@ -7,16 +7,19 @@ list of float64 of fixed length), so that slices, intervals and comparisons are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from service.errors import NotFound
+from service.errors import Conflict, NotFound
 from service.store import bin as bin_store
 from service.store import parquet, records
 from service.store.blobs import BlobStore
+from service.store.spool import Ids, digests
 from service.store.tables import Evaluation, ModelVersion, Run, Suite
 
 if TYPE_CHECKING:
@@ -32,16 +35,28 @@ class EvaluationNotFound(NotFound):
 ANSWER_COLUMNS = ("id", "output", "parsed", "probability", "correct")
 
 
-def add(session: Session, evaluation: Evaluation) -> Evaluation:
-    """Store it.
+class EvaluationExists(Conflict):
+    code = "evaluation_exists"
+
+
+def add(session: Session, evaluation: Evaluation) -> tuple[Evaluation, bool]:
+    """Store the evaluation; (the stored one, whether it is new). The same id and content again is stored already.
 
     Raises:
         PurgeUnderWay: its run has been purged meanwhile, or is going.
     """
     bin_store.hold(session, [evaluation.run_id])
-    session.add(evaluation)
-    session.flush()
-    return evaluation
+    try:
+        with session.begin_nested():
+            session.add(evaluation)
+        return evaluation, True
+    except IntegrityError:
+        there = session.get(Evaluation, evaluation.id)
+        if there is None:
+            raise
+    if (there.suite_id, there.prediction_hash) != (evaluation.suite_id, evaluation.prediction_hash):
+        raise EvaluationExists(f"There is an evaluation '{there.id}' of other predictions: use an id of its own.")
+    return there, False
 
 
 def existing(session: Session, evaluation_id: str) -> Evaluation:
@@ -94,42 +109,104 @@ def subject(session: Session, evaluation: Evaluation) -> str:
     return f"evaluation {evaluation.id}"
 
 
-def write_answers(blobs: BlobStore, answers: Mapping[str, Sequence[Any]], statistics: Mapping[str, Floats]) -> str:
-    """Store `ANSWER_COLUMNS` and each metric's (n, k) statistics."""
-    import pyarrow as pa
+class NewAnswers:
+    """The answers of an evaluation on their way in: added piece by piece in the suite's order, then stored whole."""
 
-    text = pa.string()
-    types = (text, text, text, pa.float64(), pa.bool_())
-    schema = pa.schema([pa.field(name, kind, name != "id") for name, kind in zip(ANSWER_COLUMNS, types, strict=True)])
-    table = pa.table({name: answers[name] for name in ANSWER_COLUMNS}, schema=schema)
-    for metric, values in statistics.items():
-        flat = pa.array(np.ascontiguousarray(values, dtype=np.float64).ravel())
-        table = table.append_column(_column(metric), pa.FixedSizeListArray.from_arrays(flat, values.shape[1]))
-    return parquet.write(blobs, table)
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._parquet: parquet.Writer | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._parquet is not None:
+            self._parquet.__exit__(kind, error, trace)
+
+    def add(self, answers: Mapping[str, Any], statistics: Mapping[str, Floats]) -> None:
+        """A piece of `ANSWER_COLUMNS` and of each metric's (n, k) statistics."""
+        import pyarrow as pa
+
+        text = pa.string()
+        types = (text, text, text, pa.float64(), pa.bool_())
+        schema = pa.schema(
+            [pa.field(name, kind, name != "id") for name, kind in zip(ANSWER_COLUMNS, types, strict=True)]
+        )
+        table = pa.table({name: answers[name] for name in ANSWER_COLUMNS}, schema=schema)
+        for metric, values in statistics.items():
+            flat = pa.array(np.ascontiguousarray(values, dtype=np.float64).ravel())
+            table = table.append_column(_column(metric), pa.FixedSizeListArray.from_arrays(flat, values.shape[1]))
+        if self._parquet is None:
+            self._parquet = parquet.Writer(self._blobs, table.schema)
+        self._parquet.write(table)
+
+    def read_back(self) -> parquet.Reader:
+        assert self._parquet is not None  # a suite has at least one item
+        return self._parquet.read_back()
+
+    def store(self) -> str:
+        assert self._parquet is not None
+        return self._parquet.store()
 
 
-def read_answers(
-    blobs: BlobStore, evaluation: Evaluation, columns: Sequence[str] | None = None, metrics: Sequence[str] = ()
-) -> pa.Table:
-    """The answers (all of `ANSWER_COLUMNS` unless `columns` names some) and the statistics of `metrics`."""
-    names = [*(ANSWER_COLUMNS if columns is None else columns), *map(_column, metrics)]
-    return parquet.read(blobs, evaluation.items_sha256, names)
+def answers(blobs: BlobStore, evaluation: Evaluation) -> parquet.Reader:
+    """The answers, to be read piece by piece: `ANSWER_COLUMNS` and the statistics of the suite's metrics."""
+    return parquet.stored(blobs, evaluation.items_sha256)
 
 
-def read_pair(
-    blobs: BlobStore, one: Evaluation, other: Evaluation, columns: Sequence[str], metrics: Sequence[str] = ()
-) -> tuple[pa.Table, pa.Table]:
-    """The answers of two evaluations of the same items, both in the order of `one`; `columns` includes "id"."""
-    import pyarrow.compute as pc
+def all_statistics(answers: parquet.Reader, metric: str) -> Floats:
+    """The (n, k) statistics of one metric of the whole set."""
+    whole, start = np.empty((len(answers), 0)), 0
+    for piece in answers.pieces([_column(metric)]):
+        values = statistics(piece, metric)
+        if not start:
+            whole = np.empty((len(answers), values.shape[1]))
+        whole[start : start + len(values)] = values
+        start += len(values)
+    return whole
 
-    first, second = (read_answers(blobs, evaluation, columns, metrics) for evaluation in (one, other))
-    return first, second.take(pc.index_in(first.column("id"), value_set=second.column("id")))
 
-
-def statistics(answers: pa.Table, metric: str) -> Floats:
-    """The (n, k) statistics of one metric out of a table of `read_answers`."""
-    column = answers.column(_column(metric)).combine_chunks()
+def statistics(table: pa.Table, metric: str) -> Floats:
+    """The (n, k) statistics of one metric out of some answers."""
+    column = table.column(_column(metric)).combine_chunks()
     return cast(Floats, column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size))
+
+
+class Pair:
+    """Two evaluations of the same items, both in the order of the first. As a context manager it closes the files."""
+
+    def __init__(self, blobs: BlobStore, one: Evaluation, other: Evaluation) -> None:
+        self._first, self._second = answers(blobs, one), answers(blobs, other)
+        # Evaluations of one suite are in its order; another suite of the same items may have another.
+        self._order = None if one.suite_id == other.suite_id else self._places()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._first.__exit__(kind, error, trace)
+        self._second.__exit__(kind, error, trace)
+
+    def _places(self) -> NDArray[np.int64]:
+        second = Ids([digests(piece.column("id").to_pylist()) for piece in self._second.pieces(["id"])])
+        return np.concatenate([second.places(piece.column("id").to_pylist()) for piece in self._first.pieces(["id"])])
+
+    def first(self, metric: str) -> Floats:
+        return all_statistics(self._first, metric)
+
+    def second(self, metric: str) -> Floats:
+        found = all_statistics(self._second, metric)
+        return found if self._order is None else found[self._order]
+
+    def outputs(self, rows: NDArray[np.int64]) -> tuple[list[str | None], list[str | None]]:
+        """Both outputs of the items at these places."""
+        theirs = rows if self._order is None else self._order[rows]
+        first, second = self._first.take(rows, ["output"]), self._second.take(theirs, ["output"])
+        return first.column("output").to_pylist(), second.column("output").to_pylist()
 
 
 def _column(metric: str) -> str:

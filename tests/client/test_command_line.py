@@ -132,6 +132,23 @@ def test_compare(live_service: str, api: Client) -> None:
     assert "WORSE" in invoke("compare", strong, weak, "--url", live_service).output
 
 
+def test_compare_several_runs_and_seeds(live_service: str, api: Client) -> None:
+    suite = make_suite(api, "compared-several")
+    runs = [evaluated(api, suite, right) for right in (100, 104, 150, 155)]
+    several = invoke("compare", *runs, "--url", live_service)
+    assert several.exit_code == 0, several.output
+    assert "p adjusted for 3 candidates (Holm)" in several.output
+    assert several.output.count("better") == 2
+    assert several.output.count("inconclusive") == 1
+    seeds = invoke("compare", ",".join(runs[:2]), ",".join(runs[2:]), "--url", live_service)
+    assert seeds.exit_code == 0, seeds.output
+    assert "BETTER" in seeds.output
+    assert "0.51   sd 0.01414 over 2: 0.5, 0.52" in seeds.output
+    assert "t over items and seeds" in seeds.output
+    mixed = invoke("compare", ",".join(runs[:2]), *runs[2:], "--url", live_service)
+    assert (mixed.exit_code, "two configurations at a time" in mixed.output) == (1, True)
+
+
 def test_compare_says_what_is_missing(live_service: str, api: Client) -> None:
     suite, other = make_suite(api, "shared-1"), make_suite(api, "shared-2")
     lonely = str(api.create_run(project="compare")["id"])

@@ -44,6 +44,8 @@ def test_modules_are_private_but_for_the_faces() -> None:
         "exports",
         "importers",
         "media",
+        "suite_commands",
+        "suites",
         "transfer",
         "transformers",
     }

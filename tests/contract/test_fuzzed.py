@@ -12,11 +12,18 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.transport.serialization import serialize_binary
 
 from tests.conftest import LiveService, running_service
 
 # Those answer 502 and 503 by themselves: they pass on what a model upstream says, or wait for one.
 PASSED_ON = {"/v1/chat/completions"}
+
+
+@schemathesis.serializer("application/x-ndjson", "application/vnd.apache.parquet")
+def any_bytes(_context: Any, value: Any) -> Any:
+    """A file of rows, as schemathesis makes it up: bytes."""
+    return serialize_binary(value)
 
 
 @pytest.fixture(scope="module")

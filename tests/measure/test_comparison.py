@@ -182,3 +182,16 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare(metric, np.ones((3, 1)), np.ones((3, 1)), margin=-0.1)
     with pytest.raises(LengthMismatchError, match="groups"):
         compare(metric, np.ones((3, 1)), np.zeros((3, 1)), groups=[1, 2])
+
+
+def test_an_item_gains_when_its_loss_falls() -> None:
+    metric = METRICS["log_loss"]
+    before, after = np.array([[1.0], [0.5], [0.2], [0.9]]), np.array([[0.1], [0.4], [0.3], [0.2]])
+    result = compare(metric, before, after)
+    assert (result.gained, result.lost) == (3, 1)
+    assert result.difference == pytest.approx(-0.4)
+    changes = item_changes(metric, before, after)
+    assert changes is not None
+    assert changes.tolist() == pytest.approx([0.9, 0.1, -0.1, 0.7])
+    much = compare(metric, np.tile(before, (20, 1)), np.tile(after, (20, 1)))
+    assert much.verdict == "better"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from service.measure.classification import confusion_matrix, per_class
+from service.measure.classification import confusion_matrix, count_scores, per_class
+from service.measure.labels import vocabulary
 from service.measure.metrics import METRICS, Metric
 from service.measure.resampling import count_draws, distinct_rows
+from service.measure.validation import NotALabelError
 
 from .cases import Case, parametrised
 
@@ -22,13 +26,14 @@ Oracle = Callable[[list[str], list[str]], float]
 # scikit-learn warns about sets of one label, which are drawn here on purpose; its numbers are the oracle.
 pytestmark = pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
 
+RATES = {"f1": sk.f1_score, "precision": sk.precision_score, "recall": sk.recall_score}
 ORACLES: dict[str, Oracle] = {
     "accuracy": sk.accuracy_score,
-    "f1_macro": lambda t, p: sk.f1_score(t, p, average="macro", zero_division=0),
-    "f1_micro": lambda t, p: sk.f1_score(t, p, average="micro", zero_division=0),
-    "f1_weighted": lambda t, p: sk.f1_score(t, p, average="weighted", zero_division=0),
-    "precision_macro": lambda t, p: sk.precision_score(t, p, average="macro", zero_division=0),
-    "recall_macro": lambda t, p: sk.recall_score(t, p, average="macro", zero_division=0),
+    **{
+        f"{rate}_{average}": partial(oracle, average=average, zero_division=0)
+        for rate, oracle in RATES.items()
+        for average in ("macro", "micro", "weighted")
+    },
     "balanced_accuracy": lambda t, p: sk.recall_score(t, p, average="macro", labels=sorted(set(t)), zero_division=0),
     "mcc": sk.matthews_corrcoef,
 }
@@ -42,9 +47,14 @@ def value(metric: Metric, true: list[str], predicted: list[str | None]) -> float
 
 
 def test_all_promised_metrics_are_found() -> None:
-    assert set(METRICS) == {*ORACLES, "cohen_kappa", "exact_match", "token_f1", "bleu", "chrf"} | {
-        f"rouge{kind}" for kind in ("1", "2", "L", "Lsum")
-    }
+    assert set(METRICS) == {
+        *ORACLES, "cohen_kappa", "f1_binary", "precision_binary", "recall_binary",
+        "top_k_accuracy", "roc_auc", "average_precision", "log_loss", "brier_score", "ece",
+        "multilabel_f1_samples", "subset_accuracy", "hamming_loss",
+        *(f"multilabel_{rate}_{average}" for rate in RATES for average in ("macro", "micro", "weighted")),
+        "exact_match", "token_f1", "bleu", "chrf", "chrf++", "ter", "rouge1", "rouge2", "rougeL", "rougeLsum",
+        "perplexity", "bits_per_byte", "pass_at_k",
+    }  # fmt: skip
     assert all(isinstance(metric, Metric) and name == metric.name for name, metric in METRICS.items())
 
 
@@ -174,3 +184,143 @@ def test_missing_answers_have_their_own_column_and_cost_recall() -> None:
     first, second = per_class(matrix)
     assert (first.precision, first.recall, first.support) == (1.0, 0.5, 2)
     assert (second.precision, second.recall, second.f1) == (None, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
+@pytest.mark.parametrize("undefined", ["0", "1", "nan"])
+@settings(max_examples=30)
+@given(pairs=PAIRS)
+def test_every_average_and_zero_division_is_scikit_learns(
+    rate: str, average: str, undefined: str, pairs: list[tuple[str, str]]
+) -> None:
+    true, predicted = [t for t, _ in pairs], [p for _, p in pairs]
+    expected = RATES[rate](true, predicted, average=average, zero_division=float(undefined))
+    metric = METRICS[f"{rate}_{average}:zero_division={undefined}"]
+    assert value(metric, true, list(predicted)) == pytest.approx(expected, abs=1e-14, nan_ok=True)
+    assert f"zero_division:{undefined}" in metric.signature().split("|")
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("undefined", ["0", "1", "nan"])
+@settings(max_examples=40)
+@given(pairs=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=12))
+def test_rates_of_the_positive_class_are_scikit_learns(rate: str, undefined: str, pairs: list[tuple[int, int]]) -> None:
+    true, predicted = [t for t, _ in pairs], [p for _, p in pairs]
+    metric = METRICS[f"{rate}_binary:zero_division={undefined}"]
+    got = metric.aggregate(metric.statistics(predicted, [[label] for label in true], [0, 1]))[0]
+    assert got == pytest.approx(RATES[rate](true, predicted, zero_division=float(undefined)), abs=1e-14, nan_ok=True)
+
+
+def test_the_positive_class_is_the_second_of_two_labels() -> None:
+    metric, true = METRICS["f1_binary"], [["ham"], ["spam"], ["spam"]]
+    spam = metric.aggregate(metric.statistics(["spam", "spam", "ham"], true))[0]
+    ham = metric.aggregate(metric.statistics(["spam", "spam", "ham"], true, ["spam", "ham"]))[0]
+    assert (spam, ham) == (0.5, 0.0)
+    with pytest.raises(NotALabelError, match="there are 3: 'a', 'b', 'c'"):
+        metric.statistics(["a", "b"], [["a"], ["c"]])
+    with pytest.raises(NotALabelError, match="there are 1: 'a'"):
+        metric.statistics(["a"], [["a"]])
+    assert count_scores(["a", "b", "c"], ["a", "b", "c"])["f1_binary"] is None
+
+
+@parametrised("metrics", lambda case: case["metric"] in ("f1", "recall") and "labels" not in case["params"])
+def test_published_rates_of_the_positive_class(case: Case) -> None:
+    true, predicted = case["input"]["y_true"], case["input"]["y_pred"]
+    positive = case["params"].get("pos_label", 1)
+    undefined = int(case["params"].get("zero_division", 0))
+    metric = METRICS[f"{case['metric']}_binary:zero_division={undefined}"]
+    statistics = metric.statistics(predicted, [[label] for label in true], [1 - positive, positive])
+    assert metric.aggregate(statistics)[0] == pytest.approx(case["expected"], abs=case["tolerance"])
+
+
+def test_a_label_that_was_not_asked_for_still_costs_recall() -> None:
+    """scikit-learn's test_precision_recall_f_ignored_labels, macro recall of the labels 1 and 3."""
+    classes = per_class(confusion_matrix([1, 1, 2, 3], [1, 3, 3, 3], [1, 3]))
+    assert [one.recall for one in classes] == [0.5, 1.0]
+    assert [one.precision for one in classes] == [1.0, 1 / 3]
+    assert confusion_matrix([1, 1, 2], [2, 1, 3], [1]).support.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["f1_macro:zero_division=2", "f1_macro:beta=1", "f1_macro:", "f1:macro", "accuracy:k=1", "top_k_accuracy:k=0",
+     "top_k_accuracy:k=1,k=2", "rouge1:stemmer=maybe", "nothing", "nothing:k=1"],
+)  # fmt: skip
+def test_a_name_with_options_that_do_not_exist_is_no_metric(name: str) -> None:
+    assert name not in METRICS
+    with pytest.raises(KeyError):
+        METRICS[name]
+
+
+def test_a_name_with_options_is_a_metric_of_that_name() -> None:
+    metric = METRICS["top_k_accuracy:k=5"]
+    assert isinstance(metric, Metric)
+    assert metric.name == "top_k_accuracy:k=5"
+    assert metric is METRICS["top_k_accuracy:k=5"]
+    assert metric.signature().startswith("top_k_accuracy|k:5|")
+    assert "top_k_accuracy:k=5" not in list(METRICS)
+
+
+CODES = st.lists(st.tuples(st.integers(-4, 9), st.integers(-4, 9)), min_size=1, max_size=60)
+
+
+@settings(max_examples=40)
+@given(pairs=CODES)
+def test_one_pass_over_arrays_gives_every_count_based_metric(pairs: list[tuple[int, int]]) -> None:
+    true, predicted = [t for t, _ in pairs], [p for _, p in pairs]
+    scores = count_scores(np.array(true), np.array(predicted))
+    assert set(scores) == {name for name, metric in METRICS.items() if metric.reads == "label"}
+    assert scores == count_scores(true, predicted)
+    for name, got in scores.items():
+        if name.endswith("_binary") and len({*true, *predicted}) != 2:
+            assert got is None
+            continue
+        expected = float(METRICS[name].aggregate(METRICS[name].statistics(predicted, [[label] for label in true]))[0])
+        assert got == (None if math.isnan(expected) else pytest.approx(expected, abs=1e-15))
+
+
+@settings(max_examples=40)
+@given(pairs=st.lists(st.tuples(LABELS, st.none() | LABELS), min_size=2, max_size=40), cut=st.integers(1, 39))
+def test_chunks_scored_with_the_vocabulary_have_the_statistics_of_the_set(
+    pairs: list[tuple[str, str | None]], cut: int
+) -> None:
+    true, predicted = [t for t, _ in pairs], [p for _, p in pairs]
+    cut = min(cut, len(pairs) - 1)
+    known = vocabulary(true[:cut], predicted[:cut])
+    known = vocabulary(known, true[cut:], predicted[cut:])
+    for metric in (METRICS["accuracy"], METRICS["f1_macro"]):
+        whole = metric.statistics(predicted, [[label] for label in true])
+        parts = [
+            metric.statistics(predicted[chunk], [[label] for label in true[chunk]], known)
+            for chunk in (slice(cut), slice(cut, None))
+        ]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("sides", [(["a", "b"], ["a", "x"]), (np.array([1, 2]), np.array([1, 7]))])
+def test_a_label_outside_the_vocabulary_is_refused_by_item(sides: tuple[Any, Any]) -> None:
+    known = ["a", "b"] if isinstance(sides[0], list) else [1, 2]
+    for (true, predicted), what in ((sides, "predicted"), (sides[::-1], "true")):
+        with pytest.raises(NotALabelError, match=f"the {what} label of item 1 is") as refused:
+            count_scores(true, predicted, known)
+        assert refused.value.index == 1
+
+
+def test_arrays_of_labels_are_held_to_the_same_rules() -> None:
+    with pytest.raises(NotALabelError, match="a probability is not a label"):
+        count_scores(np.array([0, 1]), np.array([0.2, 0.6]))
+    with pytest.raises(NotALabelError, match="bool"):
+        count_scores(np.array([0, 1]), np.array([False, True]))
+    assert count_scores(np.array(["a", "b"]), np.array(["a", "a"]))["accuracy"] == 0.5
+    far = np.array([0, 10**15, 10**15])
+    assert count_scores(far, far[::-1].copy())["accuracy"] == 1 / 3
+
+
+def test_thousands_of_labels_score_as_scikit_learns() -> None:
+    generator = np.random.default_rng(8)
+    true = generator.integers(0, 5000, 20_000)
+    predicted = np.where(generator.random(20_000) < 0.6, true, generator.integers(0, 5000, 20_000))
+    scores = count_scores(true, predicted)
+    for name in ("f1_macro", "f1_weighted", "mcc", "accuracy", "precision_macro"):
+        assert scores[name] == pytest.approx(ORACLES[name](true, predicted), rel=1e-12)  # type: ignore[arg-type]

@@ -21,6 +21,9 @@ from service.measure.validation import (
 LABEL_METRICS = [name for name, metric in METRICS.items() if metric.reads == "label"]
 TEXT_METRICS = [name for name, metric in METRICS.items() if metric.reads == "text"]
 
+# A likelihood and samples are refused in test_likelihood_and_samples, scores and label sets in files of their own.
+PAIRED = [*LABEL_METRICS, *TEXT_METRICS]
+
 BOTH: list[tuple[type[MeasureError], Any, Any, int | None]] = [
     (EmptySetError, [], [], None),
     (LengthMismatchError, ["a", "b"], [["a"]], 1),
@@ -46,9 +49,9 @@ TEXT: list[tuple[type[MeasureError], Any, Any, int | None]] = [
 ]
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", PAIRED)
 @pytest.mark.parametrize(("error", "outputs", "references", "index"), BOTH)
-def test_every_metric_refuses(
+def test_metrics_of_labels_and_texts_refuse(
     name: str, error: type[MeasureError], outputs: Any, references: Any, index: int | None
 ) -> None:
     with pytest.raises(error) as refused:
@@ -78,6 +81,17 @@ def test_text_metrics_refuse(
 
 
 @pytest.mark.parametrize("name", METRICS)
+def test_every_metric_refuses_nothing_and_unequal_lengths(name: str) -> None:
+    with pytest.raises(EmptySetError):
+        METRICS[name].statistics([], [])
+    with pytest.raises(LengthMismatchError) as refused:
+        METRICS[name].statistics([None, None, None], [["a"], ["b"]])
+    assert refused.value.index == 2
+    with pytest.raises(NotTextError):
+        METRICS[name].statistics([None], ["a"])
+
+
+@pytest.mark.parametrize("name", PAIRED)
 def test_a_square_set_of_one_reference_each_is_not_taken_for_transposed(name: str) -> None:
     metric = METRICS[name]
     assert len(metric.statistics(["a", "b"], [["a"], ["b"]])) == 2

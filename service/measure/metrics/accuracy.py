@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from service.measure.labels import ClassTotals, CountMetric, is_right, label_statistics
-from service.measure.metric import MEASURE_VERSION, FloatArray, Metric, divide, weighted_mean
+from service.measure.metric import MEASURE_VERSION, FloatArray, Kind, Metric, Reads, divide, weighted_mean
 
 
 @dataclass(frozen=True)
@@ -20,15 +19,17 @@ class Accuracy:
     """Share of items whose predicted label is the true one. Statistics (n, 1): 1 right, 0 wrong."""
 
     name: str = "accuracy"
-    reads: Literal["label", "text"] = "label"
-    kind: Literal["proportion", "mean", "corpus"] = "proportion"
+    reads: Reads = "label"
+    kind: Kind = "proportion"
     higher_is_better: bool = True
 
     def signature(self) -> str:
         return f"{self.name}|match:label|missing:wrong|measure:{MEASURE_VERSION}"
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
-        return is_right(label_statistics(outputs, references))[:, None]
+    def statistics(
+        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
+    ) -> FloatArray:
+        return is_right(label_statistics(outputs, references, labels))[:, None]
 
     def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
         return weighted_mean(statistics[:, 0], weights)

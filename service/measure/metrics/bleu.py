@@ -1,50 +1,67 @@
 """BLEU (Papineni et al. 2002) as sacrebleu computes it, on sacrebleu's scale of 0 to 100.
 
 Tokeniser 13a, exponential smoothing, closest reference length (ties to the shorter), effective order off for the
-corpus and on for a single item. sacrebleu extracts the counts; the score of resampled counts is vectorised here.
+corpus and on for a single item. sacrebleu tokenises; counts and the score of resampled counts are made here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
 
 import numpy as np
 
-from service.measure.metric import MEASURE_VERSION, FloatArray, Metric, divide, weighted_sum
-from service.measure.validation import check_texts
+from service.measure.metric import (
+    MEASURE_VERSION,
+    FloatArray,
+    Kind,
+    Metric,
+    Reads,
+    base_name,
+    divide,
+    one_of,
+    option,
+    weighted_sum,
+    yes_or_no,
+)
+from service.measure.overlap import PAIRS_AT_ONCE, ngram_totals, of_tokens, shared_ngrams
+from service.measure.texts import Parsed, TextMetric
 
 ORDER = 4
 
+Tokens = list[str]
+
 
 @dataclass(frozen=True)
-class Bleu:
+class Bleu(TextMetric[list[Tokens]]):
     """Corpus BLEU. Statistics (n, 10): output length, reference length, 4 matched and 4 total n-gram counts."""
 
     name: str = "bleu"
-    reads: Literal["label", "text"] = "text"
-    kind: Literal["proportion", "mean", "corpus"] = "corpus"
+    tokenize: str = option("13a", one_of("13a", "intl", "zh", "char", "none"))
+    lowercase: bool = option(False, yes_or_no)
+    reads: Reads = "text"
+    kind: Kind = "corpus"
     higher_is_better: bool = True
 
     def signature(self) -> str:
+        case = "lc" if self.lowercase else "mixed"
         return (
-            f"{self.name}|nrefs:var|case:mixed|eff:no|tok:13a|smooth:exp|missing:empty"
+            f"{base_name(self.name)}|nrefs:var|case:{case}|eff:no|tok:{self.tokenize}|smooth:exp|missing:empty"
             f"|version:{version('sacrebleu')}|measure:{MEASURE_VERSION}"
         )
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
-        texts, reference_texts = check_texts(outputs, references)
-        from sacrebleu.metrics import BLEU  # slow to import, and only needed here
+    def read(self, references: list[list[str]]) -> list[list[Tokens]]:
+        tokens = self._tokeniser()
+        return [[tokens(text) for text in item] for item in references]
 
-        # A scorer of our own for each call: sacrebleu's keep state and are not for sharing between threads. The counts
-        # come from its extension points for metrics, which 2.x keeps; `sentence_score` would cost half as much again.
-        scorer = BLEU()
-        counts = np.empty((len(texts), 2 + 2 * ORDER))
-        for index, (text, item) in enumerate(zip(texts, reference_texts, strict=True)):
-            wanted = scorer._extract_reference_info([scorer._preprocess_segment(one) for one in item])
-            counts[index] = scorer._compute_segment_statistics(scorer._preprocess_segment(text), wanted)
+    def count(self, outputs: Parsed[str], references: Parsed[list[Tokens]]) -> FloatArray:
+        tokens = self._tokeniser()
+        counts = np.empty((len(outputs), 2 + 2 * ORDER))
+        for at in range(0, len(outputs), PAIRS_AT_ONCE):
+            block = [tokens(text) for text in outputs.items[at : at + PAIRS_AT_ONCE]]
+            counts[at : at + len(block)] = _counts(block, references.items[at : at + PAIRS_AT_ONCE])
         return counts
 
     def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
@@ -52,6 +69,42 @@ class Bleu:
 
     def item_scores(self, statistics: FloatArray) -> FloatArray | None:
         return bleu_of_counts(statistics, effective_order=True) / 100.0
+
+    def _tokeniser(self) -> Callable[[str], Tokens]:
+        from sacrebleu.metrics import BLEU  # slow to import, and only needed here
+
+        # A scorer of our own for each call: sacrebleu's keep state and are not for sharing between threads.
+        scorer = BLEU(tokenize=self.tokenize, lowercase=self.lowercase)
+        return lambda text: scorer._preprocess_segment(text).split()
+
+
+def _counts(outputs: list[Tokens], references: list[list[Tokens]]) -> FloatArray:
+    ours, theirs = of_tokens(outputs, [item[0] for item in references])
+    closest = theirs.lengths.copy()
+    matched = shared_ngrams(ours, theirs, ORDER)
+    for at, item in enumerate(references):
+        if len(item) > 1:
+            n = len(outputs[at])
+            closest[at] = min(map(len, item), key=lambda length: (abs(length - n), length))
+            matched[at] = _matched(outputs[at], item)
+    return np.column_stack([ours.lengths, closest, matched, ngram_totals(ours, ORDER)]).astype(np.float64)
+
+
+def _matched(tokens: Tokens, references: list[Tokens]) -> list[int]:
+    """Matched n-grams where there are several references: each no more often than in the one that has it most often."""
+    most: Counter[tuple[str, ...]] = Counter()
+    for reference in references:
+        most |= _ngrams(reference)
+    matched = [0] * ORDER
+    for ngram, count in _ngrams(tokens).items():
+        matched[len(ngram) - 1] += min(count, most[ngram])
+    return matched
+
+
+def _ngrams(tokens: Tokens) -> Counter[tuple[str, ...]]:
+    return Counter(
+        tuple(tokens[at : at + order]) for order in range(1, ORDER + 1) for at in range(len(tokens) - order + 1)
+    )
 
 
 def bleu_of_counts(counts: FloatArray, *, effective_order: bool) -> FloatArray:

@@ -1,5 +1,7 @@
 """ROUGE-1, -2, -L and -Lsum (Lin 2004) with the numbers of rouge_score 0.1.2, stemmer off.
 
+"rouge1:stemmer=yes" stems tokens of more than three letters with NLTK's Porter stemmer, as rouge_score does.
+
 The score of a set is the true mean of item F1 scores (rouge_score's own aggregator reports a median of random
 resamples). With several references each item keeps the one of best F1, per type, as `RougeScorer.score_multi` does.
 
@@ -13,49 +15,94 @@ same lengths and, in ROUGE-Lsum, the same choice among equally long subsequences
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache, cached_property, lru_cache
+from importlib.metadata import version
+from typing import Any, cast
 
 import numpy as np
 
-from service.measure.metric import MEASURE_VERSION, FloatArray, Metric, weighted_mean
-from service.measure.validation import UnreadableTextError, check_texts
+from service.measure.metric import (
+    MEASURE_VERSION,
+    FloatArray,
+    IntArray,
+    Kind,
+    Metric,
+    Reads,
+    base_name,
+    divide,
+    option,
+    weighted_mean,
+    yes_or_no,
+)
+from service.measure.overlap import (
+    PAIRS_AT_ONCE,
+    WORD_BITS,
+    Codes,
+    longest_common,
+    ngram_totals,
+    of_tokens,
+    shared_ngrams,
+)
+from service.measure.texts import Parsed, TextMetric
+from service.measure.validation import UnreadableTextError
 
 MATCHES = "rouge_score-0.1.2"
-_TOKEN = re.compile("[a-z0-9]+")
+_READABLE = bytes(code if chr(code) in "abcdefghijklmnopqrstuvwxyz0123456789" else 32 for code in range(256))
 
 Tokens = list[str]
-Parsed = list[Tokens]
+Lines = list[Tokens]
 """A text as the tokens of its lines; only ROUGE-Lsum looks at where lines end."""
 
 
 @dataclass(frozen=True)
-class Rouge:
+class Block:
+    """Pairs of an output and one of its references, and how many pairs each item has (n,)."""
+
+    outputs: list[Lines]
+    references: list[Lines]
+    several: IntArray
+
+    @cached_property
+    def codes(self) -> tuple[Codes, Codes]:
+        ours, theirs = of_tokens([*map(_joined, self.outputs)], [*map(_joined, self.references)])
+        return ours, theirs
+
+
+@dataclass(frozen=True)
+class Rouge(TextMetric[list[Lines]]):
     """Mean F1 of one ROUGE type. Statistics (n, 3): precision, recall, F1 of each item's best reference."""
 
     name: str
-    overlap: Callable[[Parsed, Parsed], tuple[int, int, int]]
-    reads: Literal["label", "text"] = "text"
-    kind: Literal["proportion", "mean", "corpus"] = "mean"
+    overlap: Callable[[Block], IntArray]
+    stemmer: bool = option(False, yes_or_no)
+    reads: Reads = "text"
+    kind: Kind = "mean"
     higher_is_better: bool = True
 
     def signature(self) -> str:
+        stemmer = f"porter-nltk-{version('nltk')}" if self.stemmer else "no"
         return (
-            f"{self.name}|value:f1|stemmer:no|split:newline|references:best|missing:empty"
+            f"{base_name(self.name)}|value:f1|stemmer:{stemmer}|split:newline|references:best|missing:empty"
             f"|matches:{MATCHES}|measure:{MEASURE_VERSION}"
         )
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
-        texts, reference_texts = check_texts(outputs, references)
-        scores = np.empty((len(texts), 3))
-        for index, (text, item) in enumerate(zip(texts, reference_texts, strict=True)):
-            output = _parse(text)
-            candidates = [self._score(output, _readable(reference, index)) for reference in item]
-            scores[index] = max(candidates, key=lambda scored: scored[2])  # the first of equals, as rouge_score
-        return scores
+    @property
+    def reader(self) -> str:
+        return f"rouge|stemmer:{self.stemmer}"
+
+    def read(self, references: list[list[str]]) -> list[list[Lines]]:
+        return [[self._stemmed(_readable(text, index)) for text in item] for index, item in enumerate(references)]
+
+    def read_outputs(self, outputs: list[str]) -> list[Lines]:
+        return [self._stemmed(_parse(text)) for text in outputs]
+
+    def count(self, outputs: Parsed[Lines], references: Parsed[list[Lines]]) -> FloatArray:
+        if references.derived.get("outputs") is not outputs:
+            references.derived.update(outputs=outputs, blocks=_blocks(outputs.items, references.items))
+        return np.concatenate([self._scores(block) for block in references.derived["blocks"]])
 
     def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
         return weighted_mean(statistics[:, 2], weights)
@@ -63,19 +110,55 @@ class Rouge:
     def item_scores(self, statistics: FloatArray) -> FloatArray | None:
         return statistics[:, 2]
 
-    def _score(self, output: Parsed, reference: Parsed) -> tuple[float, float, float]:
-        shared, in_output, in_reference = self.overlap(output, reference)
-        precision, recall = shared / max(in_output, 1), shared / max(in_reference, 1)
-        f1 = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
-        return precision, recall, f1
+    def _scores(self, block: Block) -> FloatArray:
+        shared, in_output, in_reference = self.overlap(block).T
+        precision, recall = shared / np.maximum(in_output, 1), shared / np.maximum(in_reference, 1)
+        scores = np.column_stack([precision, recall, divide(2 * precision * recall, precision + recall)])
+        if len(scores) == len(block.several):
+            return scores
+        starts = np.cumsum(block.several) - block.several
+        # The first of equals, as rouge_score.
+        return scores[
+            [at + int(np.argmax(scores[at : at + size, 2])) for at, size in zip(starts, block.several, strict=True)]
+        ]
+
+    def _stemmed(self, lines: Lines) -> Lines:
+        if not self.stemmer:
+            return lines
+        return [[_stem(token) if len(token) > 3 else token for token in line] for line in lines]
 
 
-def _parse(text: str) -> Parsed:
-    # Runs of what remains when rouge_score lower-cases a text and blanks all but ASCII letters and digits.
-    return [_TOKEN.findall(line) for line in text.lower().split("\n")]
+@lru_cache(maxsize=1 << 16)
+def _stem(token: str) -> str:
+    return cast(str, _porter().stem(token))
 
 
-def _readable(text: str, index: int) -> Parsed:
+@cache
+def _porter() -> Any:
+    from nltk.stem.porter import PorterStemmer  # slow to import, and only needed here
+
+    return PorterStemmer()
+
+
+def _blocks(outputs: list[Lines], references: list[list[Lines]]) -> list[Block]:
+    blocks = []
+    for at in range(0, len(outputs), PAIRS_AT_ONCE):
+        ours, theirs = outputs[at : at + PAIRS_AT_ONCE], references[at : at + PAIRS_AT_ONCE]
+        several = np.fromiter(map(len, theirs), np.int64, len(theirs))
+        pairs = [output for output, item in zip(ours, theirs, strict=True) for _ in item]
+        blocks.append(Block(pairs, [one for item in theirs for one in item], several))
+    return blocks
+
+
+def _parse(text: str) -> Lines:
+    # What remains when rouge_score lower-cases a text and blanks all but ASCII letters and digits.
+    return [
+        line.encode("ascii", "replace").translate(_READABLE).decode("ascii").split()
+        for line in text.lower().split("\n")
+    ]
+
+
+def _readable(text: str, index: int) -> Lines:
     lines = _parse(text)
     if not any(lines) and any(character.isalnum() for character in text):
         raise UnreadableTextError(
@@ -86,30 +169,35 @@ def _readable(text: str, index: int) -> Parsed:
     return lines
 
 
-def _joined(lines: Parsed) -> Tokens:
+def _joined(lines: Lines) -> Tokens:
     # A line break separates tokens, so the tokens of the lines are the tokens of the text.
-    return [token for line in lines for token in line]
+    return lines[0] if len(lines) == 1 else [token for line in lines for token in line]
 
 
-def _ngrams(order: int) -> Callable[[Parsed, Parsed], tuple[int, int, int]]:
-    def overlap(output: Parsed, reference: Parsed) -> tuple[int, int, int]:
-        ours, theirs = (_count_ngrams(_joined(lines), order) for lines in (output, reference))
-        return (ours & theirs).total(), ours.total(), theirs.total()
+def _ngrams(order: int) -> Callable[[Block], IntArray]:
+    def overlap(block: Block) -> IntArray:
+        ours, theirs = block.codes
+        totals = (ngram_totals(codes, order)[:, -1] for codes in (ours, theirs))
+        return np.column_stack([shared_ngrams(ours, theirs, order)[:, -1], *totals])
 
     return overlap
 
 
-def _count_ngrams(tokens: Tokens, order: int) -> Counter[tuple[str, ...]]:
-    return Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
+def _longest_common(block: Block) -> IntArray:
+    ours, theirs = block.codes
+    long = np.flatnonzero(ours.lengths > WORD_BITS)
+    shared = longest_common(ours, theirs)
+    for at in long:
+        # Longer than a machine word: Python's integers have any length.
+        shared[at] = _lcs_rows(_joined(block.references[at]), _joined(block.outputs[at]))[-1].bit_count()
+    return np.column_stack([shared, ours.lengths, theirs.lengths])
 
 
-def _longest_common(output: Parsed, reference: Parsed) -> tuple[int, int, int]:
-    ours, theirs = _joined(output), _joined(reference)
-    rows = _lcs_rows(theirs, ours)
-    return rows[-1].bit_count(), len(ours), len(theirs)
+def _each(overlap: Callable[[Lines, Lines], tuple[int, int, int]]) -> Callable[[Block], IntArray]:
+    return lambda block: np.array([*map(overlap, block.outputs, block.references)], dtype=np.int64)
 
 
-def _union_of_longest_common(output: Parsed, reference: Parsed) -> tuple[int, int, int]:
+def _union_of_longest_common(output: Lines, reference: Lines) -> tuple[int, int, int]:
     """Summary level, section 3.2 of the paper: union over output lines, each token counted no more than it occurs."""
     ours, theirs = [[line for line in lines if line] for lines in (output, reference)]
     left_ours, left_theirs = Counter(_joined(ours)), Counter(_joined(theirs))
@@ -160,5 +248,5 @@ FAMILY: list[Metric] = [
     Rouge("rouge1", _ngrams(1)),
     Rouge("rouge2", _ngrams(2)),
     Rouge("rougeL", _longest_common),
-    Rouge("rougeLsum", _union_of_longest_common),
+    Rouge("rougeLsum", _each(_union_of_longest_common)),
 ]

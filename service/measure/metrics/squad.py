@@ -12,11 +12,10 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from service.measure.metric import MEASURE_VERSION, FloatArray, Metric, weighted_mean
+from service.measure.metric import MEASURE_VERSION, FloatArray, Kind, Metric, Reads, weighted_mean
 from service.measure.validation import check_texts
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -45,15 +44,17 @@ class AnswerMetric:
     """Best score of an answer over its references. Statistics (n, 1): that score."""
 
     name: str
-    kind: Literal["proportion", "mean", "corpus"]
+    kind: Kind
     compare: Callable[[str, str], float]
-    reads: Literal["label", "text"] = "text"
+    reads: Reads = "text"
     higher_is_better: bool = True
 
     def signature(self) -> str:
         return f"{self.name}|norm:squad-v1.1|references:best|missing:wrong|measure:{MEASURE_VERSION}"
 
-    def statistics(self, outputs: Sequence[str | None], references: Sequence[Sequence[str]]) -> FloatArray:
+    def statistics(
+        self, outputs: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str] | None = None
+    ) -> FloatArray:
         texts, reference_texts = check_texts(outputs, references)
         scores = np.empty((len(texts), 1))
         for index, (text, item) in enumerate(zip(texts, reference_texts, strict=True)):

@@ -12,7 +12,7 @@ from scipy import stats
 from starlette.testclient import TestClient
 from statsmodels.stats.contingency_tables import mcnemar
 
-from service.evaluation.comparison import sentence
+from service.evaluation.wording import sentence
 from service.measure.comparison import Comparison
 from service.measure.metrics import METRICS
 
@@ -134,6 +134,64 @@ def test_many_groups_are_clusters_and_few_are_categories(client: TestClient) -> 
         suite = make_suite(client, items, name=f"groups {n_groups}")
         base, tuned = (evaluate(client, suite, outputs(200, right)) for right in (range(100), range(130)))
         assert compare(client, base, tuned)["test"] == test
+
+
+def test_several_candidates_share_one_risk(client: TestClient, suite: Json) -> None:
+    """Six gained and none lost is p = 1/32: enough alone, not enough among three."""
+    base = evaluate(client, suite, outputs(200, range(100)), name="base")
+    ids = [evaluate(client, suite, outputs(200, range(top)), name=f"to {top}")["id"] for top in (106, 150, 100)]
+    assert compare(client, base, {"id": ids[0]})["verdict"] == "better"
+    found = get(client, "comparisons/several", baseline=base["id"], candidate=ids)
+    assert (found["metric"], found["baseline"]) == ("exact_match", base)
+    assert [one["candidate"]["name"] for one in found["items"]] == ["to 106", "to 150", "to 100"]
+    assert [one["verdict"] for one in found["items"]] == ["inconclusive", "better", "inconclusive"]
+    first, second, _ = found["items"]
+    assert (first["reason"], first["p_value"]) == ("not_after_holm", pytest.approx(1 / 32))
+    assert first["p_adjusted"] == pytest.approx(2 / 32)
+    assert "(not after adjusting for the number of candidates)" in first["sentence"]
+    assert second == {**compare(client, base, {"id": ids[1]}), "p_adjusted": second["p_adjusted"]}
+
+
+def test_seeds_of_two_configurations(client: TestClient, suite: Json) -> None:
+    before = [evaluate(client, suite, outputs(200, range(top)), name=f"full seed {top}") for top in (100, 104, 97)]
+    after = [evaluate(client, suite, outputs(200, range(top)), name=f"lora seed {top}") for top in (150, 155)]
+    full, lora = ([one["id"] for one in side] for side in (before, after))
+    card = get(client, "comparisons/configurations", baseline=full, candidate=lora)
+    assert card["baseline"]["values"] == [0.5, 0.52, 0.485]
+    assert card["candidate"]["mean"] == pytest.approx(0.7625)
+    assert card["candidate"]["sd"] == pytest.approx(np.std([0.75, 0.775], ddof=1))
+    assert card["candidate"]["evaluations"] == after
+    assert card["difference"] == pytest.approx(0.7625 - 1.505 / 3)
+    assert card["verdict"] == "better"
+    low, high = (100 * bound for bound in card["interval"])
+    who = "lora seed 150 (2 seeds) is better than full seed 100 (3 seeds)"
+    assert card["sentence"] == f"{who} on facts by 26.1 points [{low:.1f}, {high:.1f}]."
+    same = get(client, "comparisons/configurations", baseline=full, candidate=full[:2])
+    assert (same["verdict"], same["reason"]) == ("inconclusive", "covers_zero")
+    assert same["sentence"].startswith("full seed 100 (2 seeds) cannot be told apart from full seed 100 (3 seeds) on")
+    wide = get(client, "comparisons/configurations", baseline=full, candidate=full[:2], margin=0.5)
+    assert wide["verdict"] == "equivalent"
+    bleu = get(client, "comparisons/configurations", baseline=full, candidate=lora, metric="bleu")
+    assert bleu["metric"] == "bleu"
+    assert "bleu" in bleu["sentence"]
+
+
+def test_seeds_are_joined_by_id_across_suites_of_the_same_content(client: TestClient) -> None:
+    items = text_items([[word] for word in ("one", "two", "three", "four")])
+    first, second = make_suite(client, items), make_suite(client, items[::-1], name="reversed")
+    ids = [evaluate(client, suite, ["one", "x", "x", "x"])["id"] for suite in (first, second)]
+    card = get(client, "comparisons/configurations", baseline=ids[:1], candidate=ids[1:])
+    assert (card["difference"], card["reason"]) == (0.0, "no_variation")
+
+
+@pytest.mark.parametrize("path", ["several", "configurations"])
+def test_several_of_different_suites_are_refused(client: TestClient, suite: Json, path: str) -> None:
+    changed = make_suite(client, text_items([["yes"]] * 199))
+    one, two = evaluate(client, suite, outputs(200, range(3))), evaluate(client, changed, outputs(199, range(3)))
+    params = {"baseline": one["id"], "candidate": [one["id"], two["id"]]}
+    answer = client.get(f"/api/v1/comparisons/{path}", params=params)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "suites_differ")
+    assert client.get(f"/api/v1/comparisons/{path}", params={"baseline": one["id"]}).status_code == 400
 
 
 def test_only_the_same_items_can_be_compared(client: TestClient, suite: Json) -> None:

@@ -99,6 +99,7 @@ LABELS: list[Json] = label_items(["spam", "ham"])
         ({"items": LABELS, "metrics": ["accuracy"], "parser": "label"}, "suite_invalid", "declared labels"),
         ({"metrics": ["accurcy"]}, "unknown_metric", "'accurcy'"),
         ({"metrics": []}, "suite_invalid", "no metric"),
+        ({"metrics": ["log_loss"]}, "suite_invalid", "reads scores; the predictions of a suite carry"),
         ({"metrics": ["exact_match", "exact_match"]}, "suite_invalid", "twice"),
         ({"primary_metric": "bleu"}, "suite_invalid", "'bleu' is not among"),
         ({"items": [{"id": "x", "input": "?", "references": ["東京"]}], "metrics": ["rouge1"]}, "cannot_score", "'x'"),

@@ -1,0 +1,78 @@
+"""How likely a model finds given texts: perplexity and bits per byte.
+
+An output is (negative log-likelihood of the text in nats, tokens it was scored on). Perplexity is exp of the corpus
+mean per token, not a mean of the items' perplexities; it compares models of one tokeniser only. Bits per byte count
+the UTF-8 bytes of the reference and compare any models. A missing output is left out: no likelihood stands for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from service.measure.metric import MEASURE_VERSION, FloatArray, Kind, Metric, Reads, divide, weighted_sum
+from service.measure.validation import MissingReferenceError, OutOfRangeError, check_referenced, check_texts
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Statistics (n, 2): nats, and tokens or bytes. Lower is better."""
+
+    name: str
+    per: Literal["token", "byte"]
+    reads: Reads = "likelihood"
+    kind: Kind = "corpus"
+    higher_is_better: bool = False
+
+    def signature(self) -> str:
+        unit = "exp-of-mean" if self.per == "token" else "bits|encoding:utf-8"
+        return f"{self.name}|value:{unit}|per:{self.per}|missing:left-out|measure:{MEASURE_VERSION}"
+
+    def statistics(
+        self, outputs: Sequence[Any], references: Sequence[Sequence[Any]], labels: Sequence[Any] | None = None
+    ) -> FloatArray:
+        check_referenced(outputs, references)
+        texts = check_texts([None] * len(outputs), references)[1]
+        rows = np.zeros((len(outputs), 2))
+        for index, (output, item) in enumerate(zip(outputs, texts, strict=True)):
+            if len(item) != 1:
+                raise MissingReferenceError(f"item {index} has {len(item)} texts; a likelihood is of one", index)
+            if output is not None:
+                nats, tokens = _checked(output, index)
+                rows[index] = nats, tokens if self.per == "token" else len(item[0].encode())
+                if self.per == "byte" and not item[0]:
+                    raise OutOfRangeError(f"the text of item {index} is empty: it has no bytes to count", index)
+        return rows
+
+    def aggregate(self, statistics: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+        sums = weighted_sum(statistics, weights)
+        mean = divide(sums[:, 0], sums[:, 1], undefined=np.nan)
+        if self.per == "byte":
+            return mean / math.log(2)
+        # A mean that exp cannot hold has no value that a number could show.
+        return np.exp(np.where(mean < 709, mean, np.nan))
+
+    def item_scores(self, statistics: FloatArray) -> FloatArray | None:
+        return None
+
+
+def _checked(output: Any, index: int) -> tuple[float, int]:
+    try:
+        nats, tokens = output
+        number, count = float(nats), int(tokens)
+    except (TypeError, ValueError) as error:
+        raise OutOfRangeError(
+            f"the output of item {index} is {output!r}: (negative log-likelihood, tokens) is asked for", index
+        ) from error
+    if not (math.isfinite(number) and number >= 0):
+        raise OutOfRangeError(f"the negative log-likelihood of item {index} is {nats!r}: finite, 0 or more", index)
+    if count != tokens or count < 1:
+        raise OutOfRangeError(f"the number of tokens of item {index} is {tokens!r}: a whole number, 1 or more", index)
+    return number, count
+
+
+FAMILY: list[Metric] = [Likelihood("perplexity", "token"), Likelihood("bits_per_byte", "byte")]
