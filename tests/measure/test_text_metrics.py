@@ -324,3 +324,25 @@ def test_paired_bootstrap_of_bleu_is_sacrebleus_for_its_seed(monkeypatch: pytest
     assert ours.p_value == theirs[1].p_value
     assert (ours.baseline_value, ours.candidate_value) == pytest.approx((theirs[0].score, theirs[1].score))
     assert ours.test == "paired bootstrap (sacrebleu)"
+
+
+@pytest.mark.parametrize("name", ["rouge1", "rougeL", "rougeLsum", "bleu", "chrf"])
+def test_long_and_many_texts_are_scored_as_short_and_few(name: str) -> None:
+    """Beyond a machine word of tokens, a block of pairs, and the keys that fit 63 bits."""
+    generator = np.random.default_rng(6)
+    words = [f"w{place}" for place in range(9000)] + ["東京", "é\0ß", "Σ"]
+    lengths = [*generator.integers(0, 40, 2100), 63, 64, 65, 200, 700]
+    texts = [" ".join(["a", *generator.choice(words[: 50 if n < 300 else None], n)]) for n in lengths]
+    outputs, references = texts, [[text] for text in texts[1:] + texts[:1]]
+    metric = METRICS[name]
+    statistics = metric.statistics(outputs, references)
+    for place in [0, 1, 2047, 2048, 2099, 2100, 2101, 2102, 2103, 2104]:
+        alone = metric.statistics([outputs[place]], [references[place]])
+        np.testing.assert_array_equal(statistics[place], alone[0])
+        if name.startswith("rouge"):
+            one = RougeScorer([name]).score(references[place][0], outputs[place])[name]
+            assert statistics[place].tolist() == [one.precision, one.recall, one.fmeasure]
+    if name in ("bleu", "chrf"):
+        scorer = {"bleu": BLEU(force=True), "chrf": CHRF()}[name]
+        expected = scorer.corpus_score(outputs, streams(references)).score
+        assert metric.aggregate(statistics)[0] == pytest.approx(expected, rel=1e-12)
