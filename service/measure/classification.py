@@ -17,8 +17,8 @@ from service.measure.labels import (
     checked_vocabulary,
     class_totals,
     codes_of,
+    count_pairs,
     is_right,
-    pair_counts,
 )
 from service.measure.metric import FloatArray, IntArray, divide
 from service.measure.metrics import METRICS
@@ -78,9 +78,10 @@ def confusion_matrix(
     if not len(true):
         raise EmptySetError("there are no items to count")
     check_same_kind(true, predicted)
-    seen, codes = codes_of((true, predicted))
-    pairs = pair_counts(*codes, len(seen))
-    if times is not None:
+    if times is None:
+        seen, pairs = count_pairs(true, predicted)
+    else:
+        seen, codes = codes_of((true, predicted))
         pairs = Distinct(np.column_stack(codes), np.asarray(times, dtype=np.int64))
     order = checked_vocabulary(labels) if labels is not None else seen
     # Map codes of seen labels to positions asked for; -1 is missing, -2 not asked for.
@@ -109,8 +110,7 @@ def count_scores(true: Labels, predicted: Labels, labels: Sequence[Label] | None
     if not len(true):
         raise EmptySetError("there are no items to count")
     check_same_kind(true, predicted)
-    known, codes = codes_of((true, predicted), labels)
-    pairs = pair_counts(*codes, len(known))
+    known, pairs = count_pairs(true, predicted, labels)
     weights = pairs.counts.astype(np.float64)[None, :]
     totals, right = class_totals(pairs.rows, weights), is_right(pairs.rows)[:, None]
     scores: dict[str, float | None] = {}

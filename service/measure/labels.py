@@ -59,7 +59,7 @@ def codes_of(
     sides: tuple[Labels, Labels], labels: Sequence[Label] | None = None
 ) -> tuple[list[Label], tuple[IntArray, IntArray]]:
     """(vocabulary, integer codes of true labels, of predicted ones), as in `encode`."""
-    if all(isinstance(side, np.ndarray) and side.dtype.kind in "iu" for side in sides):
+    if all(_integers(side) for side in sides):
         return _codes_of_integers(cast("tuple[IntArray, IntArray]", sides), labels)
     true, predicted = (side.tolist() if isinstance(side, np.ndarray) else side for side in sides)
     known = vocabulary(true, predicted) if labels is None else checked_vocabulary(labels)
@@ -74,6 +74,10 @@ def codes_of(
                 raise _outside(what, index, side[index]) from None
         raise
     return known, (np.array(first, dtype=np.int64), np.array(second, dtype=np.int64))
+
+
+def _integers(side: Labels) -> bool:
+    return isinstance(side, np.ndarray) and side.dtype.kind in "iu"
 
 
 def _codes_of_integers(
@@ -122,6 +126,31 @@ def label_statistics(outputs: Labels, references: Rows, labels: Sequence[Label] 
     """Codes (n, 2) of validated label pairs."""
     true, predicted = check_label_pairs(outputs, references)
     return encode(true, predicted, labels)[1]
+
+
+def count_pairs(true: Labels, predicted: Labels, labels: Sequence[Label] | None = None) -> tuple[list[Label], Distinct]:
+    """(vocabulary, the distinct pairs of codes and how often each occurs), as `encode` would number them."""
+    if labels is None and all(_integers(side) for side in (true, predicted)):
+        counted = _count_integers(np.asarray(true, dtype=np.int64), np.asarray(predicted, dtype=np.int64))
+        if counted is not None:
+            return counted
+    known, codes = codes_of((true, predicted), labels)
+    return known, pair_counts(*codes, len(known))
+
+
+def _count_integers(true: IntArray, predicted: IntArray) -> tuple[list[Label], Distinct] | None:
+    """The same in one count over the pairs as they are; None where the labels lie too far apart for that."""
+    low, high = int(min(true.min(), predicted.min())), int(max(true.max(), predicted.max()))
+    span = high - low + 1
+    if span * span > max(4 * len(true), 1 << 16):
+        return None
+    keys = true * span
+    keys += predicted
+    keys -= low * (span + 1)
+    counts = np.bincount(keys, minlength=span * span).reshape(span, span)
+    present = np.flatnonzero(counts.any(axis=0) | counts.any(axis=1))
+    cells = np.searchsorted(present, np.argwhere(counts)).astype(np.float64)
+    return [*(present + low).tolist()], Distinct(cells, counts[counts > 0])
 
 
 def pair_counts(true: IntArray, predicted: IntArray, n_classes: int) -> Distinct:

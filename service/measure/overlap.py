@@ -69,8 +69,11 @@ def ngram_totals(codes: Codes, orders: int) -> IntArray:
     return totals
 
 
-def shared_ngrams(ours: Codes, theirs: Codes, orders: int) -> IntArray:
-    """n-grams that a pair has in common, each as often as in the text that has it less often: (n, orders)."""
+def shared_ngrams(ours: Codes, theirs: Codes, orders: int, *, lowest: int = 1) -> IntArray:
+    """n-grams that a pair has in common, each as often as in the text that has it less often: (n, orders).
+
+    lowest: the orders below are not counted, and are 0.
+    """
     n = len(ours.lengths)
     size = int(max(ours.codes.max(initial=0), theirs.codes.max(initial=0))) + 1
     shared = np.zeros((n, orders), dtype=np.int64)
@@ -87,6 +90,8 @@ def shared_ngrams(ours: Codes, theirs: Codes, orders: int) -> IntArray:
                 places[at] = places[at][long_enough]
                 keys[at] = keys[at][long_enough] * size + codes[places[at] + order]
             width *= size
+        if order + 1 < lowest:
+            continue
         first, second = (sides[at][1][places[at]] * width + keys[at] for at in (0, 1))
         shared[:, order] = _in_both(first, second, width, n)
     return shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from itertools import zip_longest
 from typing import Any
@@ -13,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF, TER
-from sacrebleu.significance import PairedTest
+from sacrebleu.significance import PairedTest, estimate_ci
 
 from service.measure.comparison import compare
 from service.measure.metrics import METRICS
+from service.measure.resampling import item_draws
 from service.measure.validation import LengthMismatchError, MeasureError, UnreadableTextError
 
 from .cases import Case, parametrised
@@ -322,5 +324,48 @@ def test_paired_bootstrap_of_bleu_is_sacrebleus_for_its_seed(monkeypatch: pytest
     _, scores = PairedTest(systems, {"BLEU": BLEU()}, [references], test_type="bs")()
     theirs = scores["BLEU"]
     assert ours.p_value == theirs[1].p_value
+    statistics = metric.statistics(candidate, items)
+    resampled = np.concatenate([metric.aggregate(statistics, weights) for weights in item_draws(80, 12345)])
+    assert estimate_ci(resampled) == pytest.approx((theirs[1].mean, theirs[1].ci), rel=1e-6)
     assert (ours.baseline_value, ours.candidate_value) == pytest.approx((theirs[0].score, theirs[1].score))
     assert ours.test == "paired bootstrap (sacrebleu)"
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf++", "ter", "rougeLsum:stemmer=yes", "token_f1"])
+def test_an_instance_shared_between_threads_gives_each_its_own_numbers(name: str) -> None:
+    """sacrebleu's scorers keep references and tokens on themselves: one shared by threads returned a wrong value."""
+    metric = METRICS[name]
+    sets = [([f"the cat {n} sat on mats"] * 30, [[f"a cat {n} sits on mats today"]] * 30) for n in range(8)]
+    alone = [metric.statistics(*one).tolist() for one in sets]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda one: metric.statistics(*one).tolist(), sets * 5))
+    assert together == alone * 5
+
+
+def test_the_score_of_a_set_is_the_mean_in_every_process() -> None:
+    """rouge_score's aggregator reports a median of resamples drawn from the global random state."""
+    metric = METRICS["rouge1"]
+    statistics = metric.statistics(["a b", "a", "c d"], [["a b"], ["a b"], ["e"]])
+    assert metric.aggregate(statistics)[0] == (1 + 2 / 3 + 0) / 3
+
+
+@pytest.mark.parametrize("name", ["rouge1", "rougeL", "rougeLsum", "bleu", "chrf"])
+def test_long_and_many_texts_are_scored_as_short_and_few(name: str) -> None:
+    """Beyond a machine word of tokens, a block of pairs, and the keys that fit 63 bits."""
+    generator = np.random.default_rng(6)
+    words = [f"w{place}" for place in range(9000)] + ["東京", "é\0ß", "Σ"]
+    lengths = [*generator.integers(0, 40, 2100), 63, 64, 65, 200, 700]
+    texts = [" ".join(["a", *generator.choice(words[: 50 if n < 300 else None], n)]) for n in lengths]
+    outputs, references = texts, [[text] for text in texts[1:] + texts[:1]]
+    metric = METRICS[name]
+    statistics = metric.statistics(outputs, references)
+    for place in [0, 1, 2047, 2048, 2099, 2100, 2101, 2102, 2103, 2104]:
+        alone = metric.statistics([outputs[place]], [references[place]])
+        np.testing.assert_array_equal(statistics[place], alone[0])
+        if name.startswith("rouge"):
+            one = RougeScorer([name]).score(references[place][0], outputs[place])[name]
+            assert statistics[place].tolist() == [one.precision, one.recall, one.fmeasure]
+    if name in ("bleu", "chrf"):
+        scorer = {"bleu": BLEU(force=True), "chrf": CHRF()}[name]
+        expected = scorer.corpus_score(outputs, streams(references)).score
+        assert metric.aggregate(statistics)[0] == pytest.approx(expected, rel=1e-12)

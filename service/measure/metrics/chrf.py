@@ -15,6 +15,7 @@ import numpy as np
 from service.measure.metric import (
     MEASURE_VERSION,
     FloatArray,
+    IntArray,
     Kind,
     Metric,
     Reads,
@@ -25,7 +26,7 @@ from service.measure.metric import (
     whole,
     yes_or_no,
 )
-from service.measure.overlap import PAIRS_AT_ONCE, ngram_totals, of_characters, of_tokens, shared_ngrams
+from service.measure.overlap import PAIRS_AT_ONCE, Codes, ngram_totals, of_characters, of_tokens, shared_ngrams
 from service.measure.texts import Parsed, TextMetric
 
 ORDER = 6
@@ -97,18 +98,21 @@ class Chrf(TextMetric[list[Read]]):
         return rows[best]
 
     def _matches(self, outputs: list[Read], references: list[Read]) -> FloatArray:
-        sides = [(of_characters, ORDER, [[one.characters for one in side] for side in (outputs, references)])]
+        ours, theirs = of_characters([one.characters for one in outputs], [one.characters for one in references])
+        parts = [_matches(ours, theirs, ORDER)]
         if self.word_order:
-            sides.append((of_tokens, self.word_order, [[one.words for one in side] for side in (outputs, references)]))
-        blocks = []
-        for number, orders, (first, second) in sides:
-            ours, theirs = number(first, second)
-            in_output, in_reference = ngram_totals(ours, orders), ngram_totals(theirs, orders)
-            # An output's n-grams are not held against it where the reference has none.
-            in_output[in_reference == 0] = 0
-            shared = shared_ngrams(ours, theirs, orders)
-            blocks.append(np.stack([in_output, in_reference, shared], axis=2).reshape(len(outputs), -1))
-        return np.hstack(blocks).astype(np.float64)
+            ours, theirs = of_tokens([one.words for one in outputs], [one.words for one in references])
+            parts.append(_matches(ours, theirs, self.word_order))
+        return np.hstack(parts).astype(np.float64)
+
+
+def _matches(ours: Codes, theirs: Codes, orders: int) -> IntArray:
+    """Columns by order: n-grams of the output, of the reference and in both."""
+    in_output, in_reference = ngram_totals(ours, orders), ngram_totals(theirs, orders)
+    # An output's n-grams are not held against it where the reference has none.
+    in_output[in_reference == 0] = 0
+    columns = [in_output, in_reference, shared_ngrams(ours, theirs, orders)]
+    return np.stack(columns, axis=2).reshape(len(in_output), 3 * orders)
 
 
 def _split_punctuation(word: str) -> list[str]:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
+from string import ascii_lowercase, digits
 from typing import Any, cast
 
 import numpy as np
@@ -50,7 +51,8 @@ from service.measure.texts import Parsed, TextMetric
 from service.measure.validation import UnreadableTextError
 
 MATCHES = "rouge_score-0.1.2"
-_READABLE = bytes(code if chr(code) in "abcdefghijklmnopqrstuvwxyz0123456789" else 32 for code in range(256))
+_BETWEEN = "\0"
+_READABLE = bytes(code if chr(code) in f"{ascii_lowercase}{digits}\n{_BETWEEN}" else 32 for code in range(256))
 
 Tokens = list[str]
 Lines = list[Tokens]
@@ -94,10 +96,16 @@ class Rouge(TextMetric[list[Lines]]):
         return f"rouge|stemmer:{self.stemmer}"
 
     def read(self, references: list[list[str]]) -> list[list[Lines]]:
-        return [[self._stemmed(_readable(text, index)) for text in item] for index, item in enumerate(references)]
+        texts = [text for item in references for text in item]
+        read = iter(self._stemmed(_parse(texts)))
+        parsed = [[next(read) for _ in item] for item in references]
+        for index, (item, lines) in enumerate(zip(references, parsed, strict=True)):
+            for text, one in zip(item, lines, strict=True):
+                _check_readable(text, one, index)
+        return parsed
 
     def read_outputs(self, outputs: list[str]) -> list[Lines]:
-        return [self._stemmed(_parse(text)) for text in outputs]
+        return self._stemmed(_parse(outputs))
 
     def count(self, outputs: Parsed[Lines], references: Parsed[list[Lines]]) -> FloatArray:
         if references.derived.get("outputs") is not outputs:
@@ -122,10 +130,10 @@ class Rouge(TextMetric[list[Lines]]):
             [at + int(np.argmax(scores[at : at + size, 2])) for at, size in zip(starts, block.several, strict=True)]
         ]
 
-    def _stemmed(self, lines: Lines) -> Lines:
+    def _stemmed(self, texts: list[Lines]) -> list[Lines]:
         if not self.stemmer:
-            return lines
-        return [[_stem(token) if len(token) > 3 else token for token in line] for line in lines]
+            return texts
+        return [[[_stem(token) if len(token) > 3 else token for token in line] for line in text] for text in texts]
 
 
 @lru_cache(maxsize=1 << 16)
@@ -150,23 +158,22 @@ def _blocks(outputs: list[Lines], references: list[list[Lines]]) -> list[Block]:
     return blocks
 
 
-def _parse(text: str) -> Lines:
-    # What remains when rouge_score lower-cases a text and blanks all but ASCII letters and digits.
-    return [
-        line.encode("ascii", "replace").translate(_READABLE).decode("ascii").split()
-        for line in text.lower().split("\n")
-    ]
+def _parse(texts: list[str]) -> list[Lines]:
+    """What remains when rouge_score lower-cases texts and blanks all but ASCII letters and digits; all in one go."""
+    joined = _BETWEEN.join(texts)
+    if joined.count(_BETWEEN) >= len(texts):
+        joined = _BETWEEN.join(text.replace(_BETWEEN, " ") for text in texts)
+    readable = joined.lower().encode("ascii", "replace").translate(_READABLE).decode("ascii")
+    return [[line.split() for line in text.split("\n")] for text in readable.split(_BETWEEN)]
 
 
-def _readable(text: str, index: int) -> Lines:
-    lines = _parse(text)
+def _check_readable(text: str, lines: Lines, index: int) -> None:
     if not any(lines) and any(character.isalnum() for character in text):
         raise UnreadableTextError(
             f"ROUGE reads ASCII letters and digits only and would score a reference of item {index} 0 whatever the "
             f"output: {text[:40]!r}. Use chrf for this script.",
             index,
         )
-    return lines
 
 
 def _joined(lines: Lines) -> Tokens:
@@ -178,7 +185,7 @@ def _ngrams(order: int) -> Callable[[Block], IntArray]:
     def overlap(block: Block) -> IntArray:
         ours, theirs = block.codes
         totals = (ngram_totals(codes, order)[:, -1] for codes in (ours, theirs))
-        return np.column_stack([shared_ngrams(ours, theirs, order)[:, -1], *totals])
+        return np.column_stack([shared_ngrams(ours, theirs, order, lowest=order)[:, -1], *totals])
 
     return overlap
 
