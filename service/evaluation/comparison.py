@@ -13,6 +13,7 @@ from service.evaluation.schemas import ComparisonItem, ComparisonItemPage, Evalu
 from service.evaluation.suites import metric_of
 from service.measure.comparison import Comparison, compare, item_changes
 from service.measure.metrics import METRICS, Metric
+from service.measure.metrics.human import HumanShare
 from service.store import evaluations, parquet, suites
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, Suite
@@ -66,10 +67,10 @@ def verdict_card(
     )
     clusters = suites.clusters(suites.read_items(blobs, suite, ["id", "group"]))
     result = compare(METRICS[name], before, after, margin=margin, confidence=confidence, groups=clusters)
-    names = _names(session, baseline, candidate)
+    before_name, after_name = names(session, baseline, candidate)
     return VerdictCard(
         **asdict(result),
-        sentence=sentence(result, METRICS[name], baseline=names[0], candidate=names[1], suite=suite.name),
+        sentence=sentence(result, METRICS[name], baseline=before_name, candidate=after_name, suite=suite.name),
         baseline=EvaluationOut.of(baseline, suite),
         candidate=EvaluationOut.of(candidate, suite),
     )
@@ -97,7 +98,7 @@ class _Amount:
 
     def __init__(self, result: Comparison, metric: Metric) -> None:
         self.scale, self.unit, self.digits = 100.0, "points", 1
-        if metric.kind != "proportion":
+        if metric.kind != "proportion" and not isinstance(metric, HumanShare):
             largest = max(abs(result.baseline_value or 0.0), abs(result.candidate_value or 0.0))
             self.scale, self.unit, self.digits = 1.0, metric.name, 3 if largest <= 1 else 1
 
@@ -147,7 +148,8 @@ def changed_items(
     )
 
 
-def _names(session: Session, baseline: Evaluation, candidate: Evaluation) -> tuple[str, str]:
+def names(session: Session, baseline: Evaluation, candidate: Evaluation) -> tuple[str, str]:
+    """What a person calls the two, told apart."""
     one, other = evaluations.subject(session, baseline), evaluations.subject(session, candidate)
     if one != other:
         return one, other

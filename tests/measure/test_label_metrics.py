@@ -42,9 +42,16 @@ def value(metric: Metric, true: list[str], predicted: list[str | None]) -> float
 
 
 def test_all_promised_metrics_are_found() -> None:
-    assert set(METRICS) == {*ORACLES, "cohen_kappa", "exact_match", "token_f1", "bleu", "chrf"} | {
-        f"rouge{kind}" for kind in ("1", "2", "L", "Lsum")
-    }
+    assert set(METRICS) == {
+        *ORACLES,
+        "cohen_kappa",
+        "exact_match",
+        "token_f1",
+        "bleu",
+        "chrf",
+        "human_good",
+        "human_good_mean",
+    } | {f"rouge{kind}" for kind in ("1", "2", "L", "Lsum")}
     assert all(isinstance(metric, Metric) and name == metric.name for name, metric in METRICS.items())
 
 

@@ -77,7 +77,7 @@ def test_text_metrics_refuse(
     assert refused.value.index == index
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", [name for name in METRICS if not name.startswith("human_")])
 def test_a_square_set_of_one_reference_each_is_not_taken_for_transposed(name: str) -> None:
     metric = METRICS[name]
     assert len(metric.statistics(["a", "b"], [["a"], ["b"]])) == 2
