@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -206,6 +206,8 @@ def _verdicts(session: Session, counted: Counted, margin: float, confidence: flo
             continue
         groups = counted.clusters(rows)
         found = compare(metric, before, after, margin=margin, confidence=confidence, groups=groups, seed=SEED)
+        if metric is HUMAN_WINS and found.test == "mcnemar":
+            found = replace(found, test="exact sign test")  # of what was won and lost: the same test by its name here
         one, other = counted.evaluations[baseline], counted.evaluations[candidate]
         own, theirs = names(session, one, other)
         place = f"{counted.suite.name} ({counted.votes.review.name})"

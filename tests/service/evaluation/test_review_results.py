@@ -226,6 +226,7 @@ def test_pairs_are_unblinded_by_the_service(client: TestClient, three: list[Json
     assert (lora["value"], base["value"]) == pytest.approx((22 / 24, 2 / 24))
     (card,) = found["verdicts"]
     assert (card["verdict"], card["gained"], card["lost"]) == ("better", 20, 0)
+    assert card["test"] == "exact sign test"
     assert card["p_value"] == pytest.approx(binomtest(0, 20).pvalue, rel=1e-9)
     assert card["sentence"].startswith("lora is better than base on facts (tone) by 83.3 points [")
     picks = found["position"]
