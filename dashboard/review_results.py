@@ -33,7 +33,7 @@ def result_part(review: Json) -> None:
             "Margin, points", 0.0, 50.0, 0.0, 1.0, key="margin", width=160,
             help="Differences within ± this do not matter. With a margin, models can be found equivalent.",
         )  # fmt: skip
-    found = data.review_result(review["id"], progress["done"], review["closed_at"], margin / 100)
+    found = data.review_result(review["id"], progress["said"], review["closed_at"], margin / 100)
     for place, card in enumerate(found["verdicts"]):
         verdicts.comparison_card(card, key=f"review-{place}", links=False)
     scores_part(found)

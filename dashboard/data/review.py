@@ -52,8 +52,8 @@ def close_review(review_id: str) -> Json:
 
 
 @st.cache_data(ttl=FIXED, max_entries=64, show_spinner=False)
-def review_result(review_id: str, done: int, closed_at: float | None, margin: float) -> Json:
-    """Worked out anew when there are other judgements: `done` and `closed_at` are the review's own."""
+def review_result(review_id: str, said: int, closed_at: float | None, margin: float) -> Json:
+    """Worked out anew when more was said: `said` and `closed_at` are the review's own."""
     return client().review_result(review_id, margin=margin)
 
 

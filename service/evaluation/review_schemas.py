@@ -63,6 +63,7 @@ class ReviewProgress(Reply):
     wanted: int = Field(description="Judgements asked for.")
     done: int
     reviewers: int
+    said: int = Field(description="Everything that was ever said, also what was superseded or withdrawn.")
 
 
 class ReviewOut(Reply):

@@ -33,11 +33,15 @@ class ReviewNotFound(NotFound):
 
 @dataclass(frozen=True)
 class Progress:
-    """Judgements asked for, and those there are of them (more than were asked of a task do not count)."""
+    """Judgements asked for, and those there are of them (more than were asked of a task do not count).
+
+    `said`: everything that was ever said, also what no longer stands.
+    """
 
     wanted: int
     done: int
     reviewers: int
+    said: int
 
 
 def add(session: Session, review: Review, tasks: Sequence[Mapping[str, Any]]) -> tuple[Review, bool]:
@@ -73,12 +77,14 @@ def progress(session: Session, review_ids: Sequence[str]) -> dict[str, Progress]
     done = sql.case((col(ReviewTask.judged) < col(ReviewTask.wanted), ReviewTask.judged), else_=ReviewTask.wanted)
     owner = col(ReviewTask.review_id)
     counted = sql.select(owner, func.sum(ReviewTask.wanted), func.sum(done)).where(owner.in_(review_ids))
-    said = sql.select(col(Judgement.review_id), func.count(col(Judgement.reviewer).distinct()))
+    said = sql.select(
+        col(Judgement.review_id), func.count(col(Judgement.reviewer).distinct()), func.count(col(Judgement.number))
+    )
     said = said.where(col(Judgement.review_id).in_(review_ids)).group_by(col(Judgement.review_id))
     connection = session.connection()
-    reviewers: dict[str, int] = dict(iter(connection.execute(said)))
+    heard = {review_id: (int(people), int(words)) for review_id, people, words in connection.execute(said)}
     return {
-        review_id: Progress(int(wanted), int(judged), reviewers.get(review_id, 0))
+        review_id: Progress(int(wanted), int(judged), *heard.get(review_id, (0, 0)))
         for review_id, wanted, judged in connection.execute(counted.group_by(owner))
     }
 

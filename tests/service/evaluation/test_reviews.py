@@ -68,7 +68,7 @@ def undo(client: TestClient, review: Json, reviewer: str = "ann", status: int = 
 def test_a_review_is_drawn_once_and_versioned(client: TestClient, two: tuple[Json, Json]) -> None:
     review = make_review(client, *two, sample={"n": 4, "seed": 3}, instructions="Is it polite?", reasons=["rude"])
     assert (review["version"], review["n_items"], review["n_tasks"], review["closed_at"]) == (1, 4, 8, None)
-    assert review["progress"] == {"wanted": 8, "done": 0, "reviewers": 0}
+    assert review["progress"] == {"wanted": 8, "done": 0, "reviewers": 0, "said": 0}
     assert review["created_by"] == "local"
     same = make_review(client, *two, sample={"n": 4, "seed": 3}, instructions="Is it polite?", reasons=["rude"],
                        status=200)  # fmt: skip
@@ -90,7 +90,7 @@ def test_every_task_comes_once_and_then_it_is_done(client: TestClient, two: tupl
         say(client, review, seen[-1], "good")
     assert sorted(seen) == list(range(2 * N))
     assert (given["reason"], given["progress"]) == ("done", {"judged": 2 * N, "left": 0, "reserved": 0})
-    assert get(client, f"reviews/{review['id']}")["progress"] == {"wanted": 24, "done": 24, "reviewers": 1}
+    assert get(client, f"reviews/{review['id']}")["progress"] == {"wanted": 24, "done": 24, "reviewers": 1, "said": 24}
 
 
 def test_nothing_shown_names_a_model(client: TestClient, two: tuple[Json, Json]) -> None:
@@ -119,7 +119,7 @@ def test_reviewers_at_once_get_different_tasks_until_the_time_is_up(
     # Bob is late, and what he says is kept all the same: the task then has one judgement more than was asked for.
     for name in ("bob", "dan"):
         say(client, review, first[1], "bad", name)
-    assert get(client, f"reviews/{review['id']}")["progress"] == {"wanted": 3, "done": 1, "reviewers": 2}
+    assert get(client, f"reviews/{review['id']}")["progress"] == {"wanted": 3, "done": 1, "reviewers": 2, "said": 2}
     assert ask(client, review, "bob")["reason"] == "reserved"
 
 
