@@ -33,7 +33,8 @@ def main() -> None:
             "Evaluate": [
                 st.Page(
                     "views/evaluations.py", title="Evaluations", icon=":material/fact_check:", url_path="evaluations"
-                )
+                ),
+                st.Page("views/review.py", title="Review", icon=":material/thumbs_up_down:", url_path="review"),
             ],
             "Audit": [
                 st.Page(

@@ -63,6 +63,14 @@ MARKS: dict[str, Mark] = {
     "FAIL": Mark("red", "gpp_bad", "fail"),
     "INCONCLUSIVE": Mark("orange", "help", "inconclusive"),
     "INVALID": Mark("gray", "block", "invalid"),
+    # reviews
+    "open": Mark("blue", "rate_review", "open"),
+    "closed": Mark("green", "check_circle", "closed"),
+    "good": Mark("green", "thumb_up", "good"),
+    "bad": Mark("red", "thumb_down", "bad"),
+    "preferred": Mark("green", "star", "preferred"),
+    "tie": Mark("gray", "drag_handle", "tie"),
+    "skip": Mark("gray", "skip_next", "skipped"),
     # experiments
     "broken": Mark("red", "error", "broken"),
     "too_little_data": Mark("gray", "hourglass_top", "too little data"),

@@ -11,7 +11,7 @@ NONE = "–"
 # Metrics that are shares of something: shown in percent, their differences in points.
 SHARES = {
     "accuracy", "balanced_accuracy", "exact_match", "token_f1", "satisfaction", "rating_rate", "task_success",
-    "error_rate", "fallback_rate",
+    "error_rate", "fallback_rate", "human_good", "human_good_mean", "human_wins", "human_wins_mean", "human_win_rate",
 }  # fmt: skip
 SHARE_PREFIXES = ("f1_", "precision_", "recall_")
 SECONDS_PREFIXES = ("latency", "first_token")

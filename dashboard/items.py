@@ -26,14 +26,14 @@ def expected(item: Json) -> str | None:
     return " ⏐ ".join(references) or None
 
 
-def marked(reference: str | None, output: str | None) -> str:
-    """An output as HTML, with the words the reference does not have marked.
+def marked(reference: str | None, output: str | None, longest: int = LONGEST) -> str:
+    """An output as HTML, up to its `longest` characters, with the words the reference does not have marked.
 
     A long output that shares no word with its reference is left as it is: all of it would be marked.
     """
     if output is None:
         return '<span class="ts-dim">no output</span>'
-    text = output[:LONGEST]
+    text = output[:longest]
     if reference is None or reference == output:
         return html.escape(text)
     wanted, got = re.split(r"(\s+)", reference), re.split(r"(\s+)", text)
@@ -44,7 +44,7 @@ def marked(reference: str | None, output: str | None) -> str:
         piece = html.escape("".join(got[start:end]))
         if piece:
             parts.append(piece if operation == "equal" else f'<del class="ts-diff">{piece}</del>')
-    return "".join(parts) + ("…" if len(output) > LONGEST else "")
+    return "".join(parts) + ("…" if len(output) > longest else "")
 
 
 def answers(items: Sequence[Json]) -> None:
@@ -69,9 +69,19 @@ def _right(item: Json) -> str:
         return "<br>".join(
             f'<span class="ts-dim">{html.escape(name)}</span> {value:.2f}' for name, value in scores.items()
         )
+    judged = any(name.startswith("human_") for name in item.get("scores") or {})
     if item["correct"]:
-        return '<span class="ts-chip ts-green"><span class="ts-icon">check</span>right</span>'
-    word = "no answer" if item["output"] is None else "unparsed" if item.get("parsed") is None else "wrong"
+        word = "good" if judged else "right"
+        return f'<span class="ts-chip ts-green"><span class="ts-icon">check</span>{word}</span>'
+    word = (
+        "bad"
+        if judged
+        else "no answer"
+        if item["output"] is None
+        else "unparsed"
+        if item.get("parsed") is None
+        else "wrong"
+    )
     return f'<span class="ts-chip ts-red"><span class="ts-icon">close</span>{word}</span>'
 
 

@@ -128,7 +128,8 @@ def comparison_facts(card: Json) -> list[tuple[str, str]]:
         pairs.append(("Smallest detectable", formats.change(metric, card["smallest_detectable"]).lstrip("+")))
     if card["n_needed"] is not None:
         pairs.append(("Would settle it", f"{card['n_needed']:,} items"))
-    pairs.append(("Test", card["test"].replace("_", " ").replace("-", " ")))
+    if card["test"] is not None:
+        pairs.append(("Test", card["test"].replace("_", " ").replace("-", " ")))
     return pairs
 
 

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from service import errors
 from service.dependencies import get_database
+from service.evaluation import review_routes as evaluation_reviews
 from service.evaluation import routes as evaluation
 from service.experiments import gateway
 from service.experiments import routes as experiments
@@ -90,6 +91,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         tracking_filters.router,
         tracking_media.router,
         evaluation.router,
+        evaluation_reviews.router,
         forgetting.router,
         experiments.router,
         *mlflow.routers,
@@ -128,5 +130,6 @@ def create_judge(settings: Settings) -> FastAPI:
     app.state.settings = settings
     errors.install(app)
     app.include_router(evaluation.router)
+    app.include_router(evaluation_reviews.router)
     app.include_router(forgetting.router)
     return app

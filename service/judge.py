@@ -37,6 +37,8 @@ LONG = re.compile(
     r"POST /api/v1/(audits|(suites|evaluations)(/file)?)"
     r"|GET /api/v1/(suites|evaluations|audits)/[^/]+/(items|confusion|slices)"
     r"|GET /api/v1/comparisons(/(items|several|configurations))?"
+    r"|POST /api/v1/reviews(/[^/]+/(next|close))?"
+    r"|GET /api/v1/reviews/[^/]+/(result|items)"
 )
 _OF_THE_CONNECTION = {b"connection", b"keep-alive", b"transfer-encoding"}
 

@@ -149,7 +149,7 @@ def _compared(
 def _card(
     session: Session, suite: Suite, baseline: Evaluation, candidate: Evaluation, result: Comparison
 ) -> dict[str, Any]:
-    before, after = _names(session, baseline, candidate)
+    before, after = names(session, baseline, candidate)
     said = wording.sentence(result, METRICS[result.metric], baseline=before, candidate=after, suite=suite.name)
     return {
         **asdict(result),
@@ -190,7 +190,8 @@ def changed_items(
     )
 
 
-def _names(session: Session, baseline: Evaluation, candidate: Evaluation) -> tuple[str, str]:
+def names(session: Session, baseline: Evaluation, candidate: Evaluation) -> tuple[str, str]:
+    """What a person calls the two, told apart."""
     one, other = evaluations.subject(session, baseline), evaluations.subject(session, candidate)
     if one != other:
         return one, other

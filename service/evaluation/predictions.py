@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +70,14 @@ class Answers:
                 line = _line(self._ids[int(place)].as_py(), None, None, None)
             digest.update(line + b"\n")
         return digest.hexdigest()
+
+
+def hash_of(answers: Iterable[tuple[str, str | None, str | None, float | None]]) -> str:
+    """The same of answers in memory: id, output, parsed and probability of each item, in any order."""
+    digest = hashlib.sha256()
+    for answer in sorted(answers, key=itemgetter(0)):
+        digest.update(_line(*answer) + b"\n")
+    return digest.hexdigest()
 
 
 def _line(item_id: str, output: str | None, parsed: str | None, probability: float | None) -> bytes:

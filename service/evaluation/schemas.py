@@ -237,7 +237,7 @@ class VerdictCard(Reply):
     interval: tuple[float, float] | None
     confidence: float
     p_value: float | None
-    test: str
+    test: str | None = Field(description="Null where there is too little to test; `reason` says what.")
     n: int
     gained: int | None
     lost: int | None

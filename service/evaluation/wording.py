@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from service.measure.comparison import Comparison
 from service.measure.configurations import ConfigurationComparison
 from service.measure.metric import Metric
+from service.measure.metrics.human import HumanShare
 
 _WHY = {
     "no_variation": "both give the same answers",
@@ -40,7 +41,7 @@ class _Amount:
 
     def __init__(self, metric: Metric, *values: float | None) -> None:
         self.scale, self.unit, self.digits = 100.0, "points", 1
-        if metric.kind != "proportion":
+        if metric.kind != "proportion" and not isinstance(metric, HumanShare):
             largest = max(abs(value or 0.0) for value in values)
             self.scale, self.unit, self.digits = 1.0, metric.name, 3 if largest <= 1 else 1
 

@@ -6,7 +6,7 @@ list of float64 of fixed length), so that slices, intervals and comparisons are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -92,7 +92,10 @@ def page(
 
 def suites_of(session: Session, evaluations: Sequence[Evaluation]) -> dict[str, Suite]:
     """The suites of these evaluations, by suite id."""
-    ids = {evaluation.suite_id for evaluation in evaluations}
+    return suites_by_id(session, {evaluation.suite_id for evaluation in evaluations})
+
+
+def suites_by_id(session: Session, ids: Collection[str]) -> dict[str, Suite]:
     return {suite.id: suite for suite in session.exec(select(Suite).where(col(Suite.id).in_(ids)))}
 
 

@@ -137,6 +137,13 @@ def side_by_side(
         yield ours
 
 
+def write(blobs: BlobStore, table: pa.Table) -> str:
+    """Store a table that is in memory, return the file's SHA-256."""
+    with Writer(blobs, table.schema) as writer:
+        writer.write(table)
+        return writer.store()
+
+
 def stored(blobs: BlobStore, sha256: str) -> Reader:
     return Reader(blobs.open(sha256))
 

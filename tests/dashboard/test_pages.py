@@ -414,3 +414,26 @@ def test_runs_are_deleted_and_come_back_from_the_bin(api: Client) -> None:
     assert "Project **bin-page**, 1 run" in text(page)
     page.button(key="restore-bin-page").click().run()
     assert [one["id"] for one in api.list_runs(project="bin-page")["items"]] == [run["id"]]
+
+
+def test_a_review_asks_who_one_is_and_names_no_model(record: Seed, api: Client) -> None:
+    judged = [record.evaluations[name, record.general] for name in ("base", "full")]
+    review = api.create_review(name="tone", kind="pairwise", evaluations=judged, sample={"n": 20}, reasons=["rude"])
+    assert "Who are you?" in text(open_page("review", id=review["id"]))
+    app = open_page("review", id=review["id"], reviewer="ann")
+    said = text(app)
+    assert "Output A" in said
+    assert "full" not in said
+    buttons = {button.label: button for button in app.button}
+    assert {"A is better", "Tie", "B is better", "Skip", "Undo", "rude"} <= set(buttons)
+    assert buttons["Undo"].disabled
+    buttons["Tie"].click().run()
+    assert not app.exception
+    assert [one["answer"] for one in api.review_judgements(review["id"])["items"]] == ["tie"]
+    result = text(open_page("review", id=review["id"], tab="Result"))
+    assert f"1 of {review['progress']['wanted']} judgements" in result
+    assert "full" in result
+
+
+def test_an_unknown_review_is_not_here(record: Seed) -> None:
+    assert "There is no review &#x27;nope&#x27;" in text(open_page("review", id="nope"))

@@ -53,7 +53,7 @@ def test_all_promised_metrics_are_found() -> None:
         "multilabel_f1_samples", "subset_accuracy", "hamming_loss",
         *(f"multilabel_{rate}_{average}" for rate in RATES for average in ("macro", "micro", "weighted")),
         "exact_match", "token_f1", "bleu", "chrf", "chrf++", "ter", "rouge1", "rouge2", "rougeL", "rougeLsum",
-        "perplexity", "bits_per_byte", "pass_at_k",
+        "perplexity", "bits_per_byte", "pass_at_k", "human_good", "human_good_mean",
     }  # fmt: skip
     assert all(isinstance(metric, Metric) and name == metric.name for name, metric in METRICS.items())
 

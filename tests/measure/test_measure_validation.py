@@ -19,7 +19,7 @@ from service.measure.validation import (
 )
 
 LABEL_METRICS = [name for name, metric in METRICS.items() if metric.reads == "label"]
-TEXT_METRICS = [name for name, metric in METRICS.items() if metric.reads == "text"]
+TEXT_METRICS = [name for name, metric in METRICS.items() if metric.reads == "text" and not name.startswith("human_")]
 
 # A likelihood and samples are refused in test_likelihood_and_samples, scores and label sets in files of their own.
 PAIRED = [*LABEL_METRICS, *TEXT_METRICS]

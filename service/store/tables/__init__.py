@@ -24,6 +24,7 @@ from service.store.tables.experiments import (
 from service.store.tables.forgetting import Audit, AuditEvaluation, Policy
 from service.store.tables.lineage import Dataset, LoggedModel, LoggedModelFile, LoggedModelMetric, RunDataset, RunModel
 from service.store.tables.registry import ModelAlias, ModelVersion, ModelVersionTag, RegisteredModel, RegisteredModelTag
+from service.store.tables.review import Judgement, Review, ReviewLease, ReviewTask
 from service.store.tables.tracking import (
     Alert,
     Artifact,
@@ -58,6 +59,7 @@ __all__ = [
     "Exposure",
     "GatewayContent",
     "GatewayRequest",
+    "Judgement",
     "LatencyBin",
     "LoggedModel",
     "LoggedModelFile",
@@ -75,6 +77,9 @@ __all__ = [
     "Purge",
     "RegisteredModel",
     "RegisteredModelTag",
+    "Review",
+    "ReviewLease",
+    "ReviewTask",
     "Run",
     "RunDataset",
     "RunModel",
