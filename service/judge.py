@@ -34,9 +34,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import errors
 
 LONG = re.compile(
-    r"POST /api/v1/(suites|evaluations|audits)"
-    r"|GET /api/v1/(suites|evaluations|audits)/[^/]+/(items|confusion|slices)"
-    r"|GET /api/v1/comparisons(/items)?"
+    r"POST /api/v1/(suites|datasets|evaluations|audits)"
+    r"|GET /api/v1/(suites|datasets|evaluations|audits)/[^/]+/(items|confusion|slices|quality|label-noise|split)"
+    r"|GET /api/v1/(comparisons(/items)?|leakage)"
 )
 _OF_THE_CONNECTION = {b"connection", b"keep-alive", b"transfer-encoding"}
 
