@@ -33,7 +33,8 @@ def main() -> None:
             "Evaluate": [
                 st.Page(
                     "views/evaluations.py", title="Evaluations", icon=":material/fact_check:", url_path="evaluations"
-                )
+                ),
+                st.Page("views/data.py", title="Data", icon=":material/dataset:", url_path="data"),
             ],
             "Audit": [
                 st.Page(

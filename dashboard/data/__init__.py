@@ -27,6 +27,7 @@ from dashboard.data.experiments import (
 )
 from dashboard.data.forgetting import audit, audit_items, audit_report, audits
 from dashboard.data.models import model_version, model_version_links, model_versions, models
+from dashboard.data.quality import dataset, datasets, label_noise, leakage, quality
 from dashboard.data.tracking import (
     alerts,
     artifact,
@@ -77,6 +78,8 @@ __all__ = [
     "comparison_items",
     "confusion",
     "console",
+    "dataset",
+    "datasets",
     "decide_experiment",
     "delete_filter",
     "delete_runs",
@@ -92,6 +95,8 @@ __all__ = [
     "health",
     "history",
     "importance",
+    "label_noise",
+    "leakage",
     "media",
     "media_content",
     "media_keys",
@@ -102,6 +107,7 @@ __all__ = [
     "models",
     "projects",
     "purge_bin",
+    "quality",
     "readout",
     "restore_project",
     "restore_runs",

@@ -74,7 +74,8 @@ def warnings(
     if empty:
         found.append(Warned(code="empty_text", message=f"{_items(empty)} with an empty input."))
     if duplicates.n_conflicting:
-        message = f"{duplicates.n_conflicting:,} texts come with different answers: at least one of each is wrong."
+        what = "at least one of each is wrong" if balanced.labels else "if all are right, one item can have several"
+        message = f"{duplicates.n_conflicting:,} texts come with different answers: {what}."
         found.append(Warned(code="conflicting_answers", message=message))
     if duplicates.n_extra:
         found.append(Warned(code="duplicates", message=f"{_items(duplicates.n_extra)} repeat the text of another."))

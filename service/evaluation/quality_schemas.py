@@ -88,7 +88,7 @@ class ShownItem(Reply):
 
 class RepeatedText(Reply):
     n: int
-    conflicting: bool = Field(description="Its items have different answers: at least one is wrong.")
+    conflicting: bool = Field(description="Its items have different answers.")
     items: list[ShownItem] = Field(description="The first ten.")
 
 
