@@ -17,7 +17,8 @@ def balance(frame: pd.DataFrame, *, gap: int = 0) -> go.Figure:
             orientation="h",
             marker={"color": PALETTE[0]},
             text=[f"{n:,}" for n in frame["n"]],
-            textposition="auto",
+            textposition="outside",
+            cliponaxis=False,
             hovertemplate="%{x:,} items<extra>%{y}</extra>",
         )
     )

@@ -17,6 +17,7 @@ Json = dict[str, Any]
 LABELS_SHOWN = 24
 SHARES_SHOWN = 12
 PAIRS_SHOWN = 25
+MODELS_SHOWN = 6
 WORDS = {
     "too_small": "too small",
     "empty_text": "empty",
@@ -54,7 +55,7 @@ def warnings(found: Sequence[Json]) -> None:
         )
         return
     rows = "".join(
-        f'<tr><td class="nowrap">{_warned(one["code"])}</td><td>{html.escape(one["message"])}</td></tr>'
+        f'<tr><td style="width:1%">{_warned(one["code"])}</td><td>{html.escape(one["message"])}</td></tr>'
         for one in found
     )
     st.html(f'<div class="ts-scroll"><table class="ts-table"><tbody>{rows}</tbody></table></div>')
@@ -75,10 +76,6 @@ def reason(code: str | None) -> str:
 
 def balance_part(balance: Json) -> None:
     frame = pd.DataFrame(balance["labels"], columns=["label", "n"])
-    if frame.empty:
-        components.section("Labels")
-        st.caption("Its items have no labels.")
-        return
     hidden = len(frame) - LABELS_SHOWN
     half = LABELS_SHOWN // 2
     shown = frame if hidden <= 0 else pd.concat([frame.head(half), frame.tail(half)])
@@ -141,11 +138,11 @@ def near_part(near: Json) -> None:
         f"{'' if near['complete'] else 'At least '}{formats.plural(near['n_pairs'], 'pair')} of different texts with a "
         f"similarity of {near['threshold']:g} or more: the share of five-character pieces they have in common."
     )
-    pairs_table("Nearly the same", sentence, near["pairs"], near["n_pairs"], ("One", "The other"), key="near")
+    pairs_table("Nearly the same", sentence, near["pairs"], ("One", "The other"), key="near", total=near["n_pairs"])
 
 
 def pairs_table(
-    title: str, sentence: str, pairs: Sequence[Json], total: int, names: tuple[str, str], *, key: str
+    title: str, sentence: str, pairs: Sequence[Json], names: tuple[str, str], *, key: str, total: int | None = None
 ) -> None:
     """Two texts side by side, with the words that the other does not have marked."""
     frame = pd.DataFrame(
@@ -167,8 +164,9 @@ def pairs_table(
         for pair in pairs[:PAIRS_SHOWN]
     ]
     components.data_table(title, [number_head("Similarity"), *names], rows, frame, key=key, sentence=sentence)
-    if total > PAIRS_SHOWN:
-        st.caption(f"The first {min(PAIRS_SHOWN, len(pairs))} of {total:,}; the CSV has {len(pairs):,}.")
+    if len(pairs) > PAIRS_SHOWN:
+        of = "" if total is None else f" of {total:,}"
+        st.caption(f"The first {PAIRS_SHOWN}{of}; the CSV has {len(pairs):,}.")
 
 
 def _side(own: Json, other: Json, pair: Json) -> Cell:
@@ -231,7 +229,7 @@ def noise_part(noise: Json) -> None:
             text_cell(one["id"], "ts-mono"),
             text_cell(one["input"].strip(), "text"),
             one["answer"] or formats.NONE,
-            Cell(f"<b>{html.escape(one['suggested'])}</b>"),
+            Cell(_suggested(one)),
             numeric(
                 f"{one['models']} of {len(one['answers'])}" if by_models else formats.percent(one["label_probability"])
             ),
@@ -254,6 +252,17 @@ def noise_part(noise: Json) -> None:
     components.data_table(title, head, rows, frame, key="noise")
     if noise["n_candidates"] > PAIRS_SHOWN:
         st.caption(f"The first {PAIRS_SHOWN} of {noise['n_candidates']:,}.")
+
+
+def _suggested(one: Json) -> str:
+    """What the models answer, and which of them."""
+    said = "<br>".join(
+        f'<span class="ts-dim">{html.escape(answer["model"])}: {html.escape(answer["answer"] or "no answer")}'
+        + ("" if answer["probability"] is None else f" ({formats.percent(answer['probability'])})")
+        + "</span>"
+        for answer in one["answers"][:MODELS_SHOWN]
+    )
+    return f"<b>{html.escape(one['suggested'])}</b>" + (f"<br>{said}" if said else "")
 
 
 def noise_method(noise: Json) -> str:
@@ -295,11 +304,8 @@ def leakage_part(found: Json) -> None:
         names = [("training", found["train_lengths"]), ("test", found["test_lengths"])]
         frame = lengths_frame(names)
         components.chart(data_charts.lengths(frame), frame, title="Characters an input", key="leakage-lengths")
-    total = found["n_exact"] + (found["n_near"] or 0)
     sentence = "A score on these is memory: take them out of one of the two sets."
-    pairs_table(
-        "In both", sentence, found["pairs"], max(total, len(found["pairs"])), ("Training", "Test"), key="leaked"
-    )
+    pairs_table("In both", sentence, found["pairs"], ("Training", "Test"), key="leaked")
 
 
 def _difference(one: Json, letter: str) -> str:

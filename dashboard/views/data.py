@@ -79,10 +79,15 @@ def summary(kind: Kind, chosen: Json, found: Json) -> None:
 def overview_part(found: Json) -> None:
     data_parts.warnings(found["warnings"])
     left, right = st.columns(2, gap="small")
+    labelled = bool(found["balance"]["labels"])
     with left:
-        data_parts.balance_part(found["balance"])
+        if labelled:
+            data_parts.balance_part(found["balance"])
+        else:
+            data_parts.lengths_part("Characters an input", found["input_lengths"], "input-lengths")
     with right:
-        data_parts.lengths_part("Characters an input", found["input_lengths"], "input-lengths")
+        if labelled:
+            data_parts.lengths_part("Characters an input", found["input_lengths"], "input-lengths")
         data_parts.lengths_part("Characters an answer", found["answer_lengths"], "answer-lengths")
         data_parts.coverage_part(found["coverage"], found["n_items"])
 

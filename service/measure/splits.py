@@ -80,19 +80,15 @@ def split(
     strata = np.zeros(n, dtype=np.int64) if labels is None else _strata(labels, units, len(names))
     order = _order(keys, units, n_units, seed)
     chosen = _assign(units, order, strata, _targets(strata, np.asarray(shares, dtype=np.float64)))
-    found = Split(list(names), chosen[units], list(shares), n_units)
-    if 0 in found.sizes():
-        empty = found.names[found.sizes().index(0)]
-        raise CannotSplit(f"nothing is left for '{empty}': {_many(n_units, 'unit')} of {n:,} items are too few")
-    return found
+    return Split(list(names), chosen[units], list(shares), n_units)
 
 
 def warnings(found: Split) -> list[str]:
     """Where the shares could not be kept, in words."""
     n = len(found.part)
     return [
-        f"'{name}' has {100 * size / n:.1f} % of the items where {100 * share:.1f} % were asked: what belongs together "
-        "is too large to be cut finer"
+        f"'{name}' has {100 * size / n:.1f} % of the items where {100 * share:.1f} % were asked: {found.units:,} "
+        "texts or groups cannot be cut finer"
         for name, size, share in zip(found.names, found.sizes(), found.shares, strict=True)
         if abs(size - share * n) > max(1.0, TOLERANCE * share * n)
     ]
@@ -158,21 +154,23 @@ def _assign(units: IntArray, order: IntArray, strata: IntArray, targets: IntArra
     rank = np.empty(n_units, dtype=np.int64)
     rank[order] = np.arange(n_units)
     large = sorted((u for u in range(n_units) if counts[u].total() > 1), key=lambda u: (-counts[u].total(), rank[u]))
-    for unit in large:
+    singles = [unit for unit in order.tolist() if counts[unit].total() == 1]
+    taken = np.zeros(parts, dtype=np.int64)
+    for number, unit in enumerate([*large, *singles]):
         rows = list(counts[unit])
         own = np.array([counts[unit][row] for row in rows], dtype=np.float64)[:, None]
-        free = left[rows]
-        # How much further from the targets each choice leads: overfull parts count against it, by the square.
-        cost = (np.square(free - own) - np.square(free)).sum(axis=0)
-        room = left.sum(axis=0) - own.sum()
-        part = int(np.lexsort((np.arange(parts), cost, room < -0.5))[0])
+        # The last units go to parts that have none yet.
+        barred = (taken > 0) & (n_units - number <= np.count_nonzero(taken == 0))
+        if len(own) == 1 and own[0, 0] == 1:
+            part = int(np.lexsort((np.maximum(0.5 - left[rows[0]], 0.0), barred))[0])
+        else:
+            free = left[rows]
+            # How much further from the targets each choice leads: overfull parts count against it, by the square.
+            cost = (np.square(free - own) - np.square(free)).sum(axis=0)
+            part = int(np.lexsort((cost, left.sum(axis=0) < own.sum() - 0.5, barred))[0])
         chosen[unit] = part
+        taken[part] += 1
         left[rows, part] -= own[:, 0]
-    for unit in order.tolist():
-        if counts[unit].total() == 1:
-            (row,) = counts[unit]
-            chosen[unit] = int(np.argmax(left[row] > 0)) if (left[row] > 0).any() else int(left[row].argmax())
-            left[row, chosen[unit]] -= 1
     return chosen
 
 
