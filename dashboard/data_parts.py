@@ -310,15 +310,16 @@ def leakage_part(found: Json) -> None:
 
 def _difference(one: Json, letter: str) -> str:
     if one["p_value"] is None:
-        return reason(one["reason"]).rstrip(".")
+        return (one["reason"] or formats.NONE).replace("_", " ")
     p = formats.p_value(one["p_value"])
     return f"p {p if p.startswith('<') else f'= {p}'}, {letter} = {one['effect']:.2f}"
 
 
 def shares_chart(found: Json) -> None:
     labels = pd.DataFrame(found["labels"], columns=["label", "train", "test"])
-    if labels.empty:
-        st.caption("The two sets have no labels to compare.")
+    if found["label_difference"]["reason"] == "no_labels":
+        components.section("Share of each label")
+        st.caption("One of the two sets has no labels: there is nothing to compare.")
         return
     shares = labels.assign(**{side: 100 * labels[side] / max(1, labels[side].sum()) for side in ("train", "test")})
     order = (shares["train"] - shares["test"]).abs().sort_values(ascending=False, kind="stable").index

@@ -59,8 +59,8 @@ def too_small(n: int) -> list[Warned]:
         return []
     width = 100 * quality.half_width(n)
     message = (
-        f"{n:,} items are few: an accuracy measured on them is known to ± {width:.0f} points only. "
-        f"Have at least {quality.SMALL}."
+        f"{_items(n)} {'is' if n == 1 else 'are'} few: an accuracy measured on so many is known to ± "
+        f"{width:.0f} points only. Have at least {quality.SMALL}."
     )
     return [Warned(code="too_small", message=message)]
 
@@ -75,12 +75,13 @@ def warnings(
         found.append(Warned(code="empty_text", message=f"{_items(empty)} with an empty input."))
     if duplicates.n_conflicting:
         what = "at least one of each is wrong" if balanced.labels else "if all are right, one item can have several"
-        message = f"{duplicates.n_conflicting:,} texts come with different answers: {what}."
+        n = duplicates.n_conflicting
+        message = f"{n:,} {'text comes' if n == 1 else 'texts come'} with different answers: {what}."
         found.append(Warned(code="conflicting_answers", message=message))
     if duplicates.n_extra:
-        found.append(Warned(code="duplicates", message=f"{_items(duplicates.n_extra)} repeat the text of another."))
+        found.append(Warned(code="duplicates", message=f"{_items(duplicates.n_extra, 'repeat')} the text of another."))
     if near.n_items:
-        message = f"{_items(near.n_items)} nearly repeat another (similarity {near.threshold:g} or more)."
+        message = f"{_items(near.n_items, 'nearly repeat')} another (similarity {near.threshold:g} or more)."
         found.append(Warned(code="near_duplicates", message=message))
     if not near.complete:
         message = (
@@ -103,8 +104,8 @@ def warnings(
     return found
 
 
-def _items(n: int) -> str:
-    return f"{n:,} item" if n == 1 else f"{n:,} items"
+def _items(n: int, verb: str = "") -> str:
+    return f"{n:,} item {verb}s".removesuffix(" s") if n == 1 else f"{n:,} items {verb}".rstrip()
 
 
 def _duplicates(columns: Columns, groups: Sequence[Sequence[int]]) -> DuplicatesOut:

@@ -134,14 +134,14 @@ def _candidates(sets: _Sets, threshold: float, side: IntArray | None) -> tuple[I
         if side is not None:
             keep &= side[one] != side[two]
         one, two = one[keep], two[keep]
-        found.append(np.unique(np.minimum(one, two) * n + np.maximum(one, two)))
+        found.append(ngrams.distinct(np.minimum(one, two) * n + np.maximum(one, two)))
         kept += len(found[-1])
         if kept > CANDIDATES:
-            found = [np.unique(np.concatenate(found))]
+            found = [ngrams.distinct(np.concatenate(found))]
             kept = len(found[0])
             if kept > CANDIDATES:
                 return found[0][:CANDIDATES], False
-    return (np.unique(np.concatenate(found)) if found else _NONE[0]), complete
+    return (ngrams.distinct(np.concatenate(found)) if found else _NONE[0]), complete
 
 
 def _rare_neighbours(sets: _Sets, threshold: float) -> tuple[IntArray, IntArray, IntArray]:

@@ -26,9 +26,13 @@ def rows(n: int, *, labels: str = "ab", seed: int = 0) -> list[Json]:
     """Sentences of which no two are alike."""
     chance = random.Random(seed)
     return [
-        {"id": f"r{place}", "input": " ".join(chance.choices(WORDS, k=8)) + f" {place}", "label": labels[place % len(labels)]}
+        {
+            "id": f"r{place}",
+            "input": " ".join(chance.choices(WORDS, k=8)) + f" {place}",
+            "label": labels[place % len(labels)],
+        }
         for place in range(n)
-    ]  # fmt: skip
+    ]
 
 
 def send(client: TestClient, items: Sequence[Json], **about: Any) -> Any:
