@@ -7,6 +7,8 @@ import plotly.graph_objects as go
 
 from dashboard.charts import PALETTE, frame_layout, titled
 
+LONGEST_NAME = 26
+
 
 def balance(frame: pd.DataFrame, *, gap: int = 0) -> go.Figure:
     """A bar a label, first row on top: columns label, n. `gap`: labels left out in the middle."""
@@ -24,11 +26,18 @@ def balance(frame: pd.DataFrame, *, gap: int = 0) -> go.Figure:
     )
     frame_layout(figure, 60 + 22 * max(2, len(frame)), legend=False)
     figure.update_layout(hovermode="closest", bargap=0.25)
-    figure.update_yaxes(autorange="reversed", type="category")
+    name_rows(figure, frame["label"])
     figure.update_xaxes(title=titled("items"), rangemode="tozero")
     if gap:
         figure.add_hline(y=len(frame) / 2 - 0.5, line={"width": 1, "dash": "dot"})
     return figure
+
+
+def name_rows(figure: go.Figure, labels: pd.Series) -> None:
+    """Rows from the top down; a long name is cut, so that bars keep their room on a phone."""
+    names = list(labels)
+    shown = [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in names]
+    figure.update_yaxes(autorange="reversed", type="category", tickmode="array", tickvals=names, ticktext=shown)
 
 
 def lengths(frame: pd.DataFrame) -> go.Figure:
@@ -73,6 +82,6 @@ def label_shares(frame: pd.DataFrame, *, train: str, test: str) -> go.Figure:
         )
     frame_layout(figure, 90 + 30 * max(2, len(frame)), legend=True)
     figure.update_layout(barmode="group", hovermode="closest", bargap=0.3)
-    figure.update_yaxes(autorange="reversed", type="category")
+    name_rows(figure, frame["label"])
     figure.update_xaxes(ticksuffix=" %", rangemode="tozero")
     return figure

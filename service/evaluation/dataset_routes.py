@@ -35,8 +35,8 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 LINES = {
     "requestBody": {
         "required": True,
-        "description": "An item a line: `id`, `input`, and `label` or `references`, `group`, `tags`.",
-        "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+        "description": "Lines of JSON, an item a line: `id`, `input`, and `label` or `references`, `group`, `tags`.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 
