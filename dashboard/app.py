@@ -35,6 +35,7 @@ def main() -> None:
                     "views/evaluations.py", title="Evaluations", icon=":material/fact_check:", url_path="evaluations"
                 ),
                 st.Page("views/review.py", title="Review", icon=":material/thumbs_up_down:", url_path="review"),
+                st.Page("views/data.py", title="Data", icon=":material/dataset:", url_path="data"),
             ],
             "Audit": [
                 st.Page(

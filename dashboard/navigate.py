@@ -8,7 +8,9 @@ from typing import Any, Literal
 import streamlit as st
 
 Json = dict[str, Any]
-PageName = Literal["home", "runs", "run", "compare", "evaluations", "review", "forgetting", "experiments", "models"]
+PageName = Literal[
+    "home", "runs", "run", "compare", "evaluations", "review", "data", "forgetting", "experiments", "models"
+]
 # Where a click asked to go, and which page is shown, in the session.
 _GO, _PAGE = "_go", "_page"
 

@@ -11,6 +11,8 @@ from fastapi.responses import JSONResponse
 
 from service import errors
 from service.dependencies import get_database
+from service.evaluation import dataset_routes as evaluation_datasets
+from service.evaluation import quality_routes as evaluation_quality
 from service.evaluation import review_routes as evaluation_reviews
 from service.evaluation import routes as evaluation
 from service.experiments import gateway
@@ -92,6 +94,8 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         tracking_media.router,
         evaluation.router,
         evaluation_reviews.router,
+        evaluation_datasets.router,
+        evaluation_quality.router,
         forgetting.router,
         experiments.router,
         *mlflow.routers,
@@ -129,7 +133,12 @@ def create_judge(settings: Settings) -> FastAPI:
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     app.state.settings = settings
     errors.install(app)
-    app.include_router(evaluation.router)
-    app.include_router(evaluation_reviews.router)
-    app.include_router(forgetting.router)
+    for router in (
+        evaluation.router,
+        evaluation_reviews.router,
+        evaluation_datasets.router,
+        evaluation_quality.router,
+        forgetting.router,
+    ):
+        app.include_router(router)
     return app

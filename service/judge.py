@@ -34,9 +34,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import errors
 
 LONG = re.compile(
-    r"POST /api/v1/(audits|(suites|evaluations)(/file)?)"
-    r"|GET /api/v1/(suites|evaluations|audits)/[^/]+/(items|confusion|slices)"
-    r"|GET /api/v1/comparisons(/(items|several|configurations))?"
+    r"POST /api/v1/(audits|datasets|(suites|evaluations)(/file)?)"
+    r"|GET /api/v1/(suites|datasets|evaluations|audits)/[^/]+/(items|confusion|slices|quality|label-noise|split)"
+    r"|GET /api/v1/(comparisons(/(items|several|configurations))?|leakage)"
     r"|POST /api/v1/reviews(/[^/]+/(next|close))?"
     r"|GET /api/v1/reviews/[^/]+/(result|items)"
 )

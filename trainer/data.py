@@ -6,20 +6,16 @@ length (causal LM, -100 where no loss falls) or one class number (classification
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
-import pyarrow.parquet
-
 from trainer.config import DataConfig
 from trainer.errors import DataError
+from tunescope import _records
+from tunescope._records import Record
 
-Record = Mapping[str, Any]
 NO_LOSS = -100
 
 
@@ -59,65 +55,10 @@ def read_table(path: Path) -> Table:
 
     Raises `DataError` for a path that is not there, an unknown ending, an unreadable row or a file without rows.
     """
-    readers = {".csv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".parquet": _parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: cannot tell the format from {path.suffix!r}; one of {', '.join(readers)} is read.")
     try:
-        records = reader(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such file (looked in {path.absolute().parent}).") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8.") from error
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path}: {str(error).splitlines()[0]}.") from error
-    if not records:
-        raise DataError(f"{path}: the file has no rows.")
-    return Table(path, records)
-
-
-def _csv(path: Path) -> list[Record]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            rows: list[Record] = list(reader)
-        except csv.Error as error:
-            raise DataError(f"{path}, line {reader.reader.line_num}: {error}.") from error
-    for number, row in enumerate(rows, start=1):
-        if None in row or None in row.values():
-            raise DataError(f"{path}, row {number}: has more or fewer cells than the header.")
-    return rows
-
-
-def _jsonl(path: Path) -> list[Record]:
-    records: list[Record] = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: not JSON ({error.msg}).") from error
-            if not isinstance(record, dict):
-                raise DataError(f"{path}, line {number}: a record is a JSON object, in braces.")
-            records.append(record)
-    return records
-
-
-def _json(path: Path) -> list[Record]:
-    try:
-        content = json.loads(path.read_text("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from error
-    if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
-        raise DataError(f"{path}: a JSON file of data is a list of objects.")
-    return content
-
-
-def _parquet(path: Path) -> list[Record]:
-    records: list[Record] = pyarrow.parquet.read_table(path).to_pylist()
-    return records
+        return Table(path, _records.read_records(path))
+    except _records.RecordsError as error:
+        raise DataError(str(error)) from error
 
 
 def locate(data: DataConfig, path: str) -> Path:
@@ -126,13 +67,7 @@ def locate(data: DataConfig, path: str) -> Path:
 
 def fingerprint(*tables: Table) -> str:
     """SHA-256 of the records in their order: which data a run saw, whatever the file was called."""
-    digest = hashlib.sha256()
-    for table in tables:
-        for record in table.records:
-            digest.update(json.dumps(record, sort_keys=True, ensure_ascii=False, default=str).encode())
-            digest.update(b"\n")
-        digest.update(b"\0")
-    return digest.hexdigest()
+    return _records.fingerprint(*(table.records for table in tables))
 
 
 def draw(table: Table, limit: int | None, seed: int) -> Table:

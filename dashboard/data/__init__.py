@@ -27,6 +27,7 @@ from dashboard.data.experiments import (
 )
 from dashboard.data.forgetting import audit, audit_items, audit_report, audits
 from dashboard.data.models import model_version, model_version_links, model_versions, models
+from dashboard.data.quality import dataset, datasets, label_noise, leakage, quality
 from dashboard.data.review import (
     close_review,
     create_review,
@@ -90,6 +91,8 @@ __all__ = [
     "confusion",
     "console",
     "create_review",
+    "dataset",
+    "datasets",
     "decide_experiment",
     "delete_filter",
     "delete_runs",
@@ -106,6 +109,8 @@ __all__ = [
     "history",
     "importance",
     "judge",
+    "label_noise",
+    "leakage",
     "media",
     "media_content",
     "media_keys",
@@ -117,6 +122,7 @@ __all__ = [
     "next_review_task",
     "projects",
     "purge_bin",
+    "quality",
     "readout",
     "restore_project",
     "restore_runs",

@@ -48,6 +48,11 @@ def chi_square_tail(statistic: float, dof: float) -> float:
     return float(special().chdtrc(dof, statistic))
 
 
+def kolmogorov_tail(statistic: float) -> float:
+    """P(K >= statistic) of Kolmogorov's limit distribution."""
+    return float(special().kolmogorov(statistic))
+
+
 def binomial_half_cdf(successes: int, trials: int) -> float:
     """P(X <= successes) for X ~ Binomial(trials, 1/2)."""
     return float(special().bdtr(successes, trials, 0.5))

@@ -1,4 +1,4 @@
-"""What suites, evaluations, reviews, policies and audits share: written once, versioned by hash, read in pages."""
+"""What suites, data sets, evaluations, reviews, policies and audits share: written once, versioned, read in pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from service.errors import NotFound
 from service.store import registry, runs
-from service.store.tables import Audit, Evaluation, Judgement, Policy, Review, Suite
+from service.store.tables import Audit, Evaluation, Judgement, Policy, Review, RowSet, Suite
 
 
 class RecordFrozen(RuntimeError):
@@ -31,7 +31,7 @@ def _refuse(_mapper: Any, _connection: Any, row: Any) -> None:
     raise RecordFrozen(f"{type(row).__name__} {row.id} is written once: a change is a new record.")
 
 
-for _table in (Suite, Evaluation, Policy, Audit, Judgement):
+for _table in (Suite, RowSet, Evaluation, Policy, Audit, Judgement):
     event.listen(_table, "before_update", _refuse)
     event.listen(_table, "before_delete", _refuse)
 
@@ -41,7 +41,7 @@ class Identified(Protocol):
     def id(self) -> Any: ...
 
 
-Versioned = TypeVar("Versioned", Suite, Policy, Review)
+Versioned = TypeVar("Versioned", Suite, RowSet, Policy, Review)
 Row = TypeVar("Row", bound=Identified)
 
 

@@ -41,6 +41,7 @@ def test_modules_are_private_but_for_the_faces() -> None:
         "bin_commands",
         "cli",
         "commands",
+        "data_commands",
         "exports",
         "importers",
         "media",

@@ -16,6 +16,7 @@ import pytest
 from dashboard import cli
 from tests.conftest import free_port, wait_until
 from tests.dashboard.seed import Seed
+from tests.dashboard.test_data_page import add_dataset
 from tunescope import Client
 
 if TYPE_CHECKING:
@@ -347,6 +348,7 @@ def test_every_page_on_a_phone_and_in_the_dark(
         ("compare-what-matters", f"/compare?ids={','.join(record.sweep)}&view=What+matters", "Compare"),
         ("evaluations", f"/evaluations?suite={record.intents}", "Evaluations"),
         ("evaluation-confusion", f"/evaluations?id={evaluation}&tab=Confusion", "lora-r64, step 1,200"),
+        ("data", "/data", "Data"),
         ("forgetting", "/forgetting", "Forgetting"),
         ("audit", f"/forgetting?id={record.audits['full']}", "Forgetting audit of full"),
         ("experiments", "/experiments", "Experiments"),
@@ -373,3 +375,29 @@ def test_the_command_says_where_it_is(live_service: str, tmp_path: Path) -> None
     finally:
         process.terminate()
         process.wait(30)
+
+
+def test_from_a_training_set_to_what_leaks_of_it(visitor: Visitor, record: Seed, live_service: str) -> None:
+    dataset = add_dataset(live_service, "browser-train")
+    visitor.open(f"/data?id={dataset}", "Data")
+    visitor.page.locator(".js-plotly-plot").nth(1).wait_for()
+    visitor.keep("data")
+    for view, part in (
+        ("Repeated", "mark, del.ts-diff"),
+        ("Labels", "table.ts-table, .ts-empty"),
+        ("Leakage", ".ts-facts"),
+    ):
+        visitor.page.get_by_role("tab", name=view).click()
+        visitor.page.wait_for_url(re.compile(f"tab={view}"))
+        visitor.page.locator(part).first.wait_for()
+        visitor.settled()
+        visitor.keep(f"data-{view.lower()}")
+    visitor.page.get_by_role("combobox", name="Tested on").click()
+    visitor.page.get_by_role("option", name=re.compile(record.intents)).click()
+    visitor.main("1 of 420 test items (0.2 %) are in the training set", exact=False).wait_for()
+    visitor.page.locator("[class*=st-key-csv-leaked]").get_by_role("button", name="CSV").click()
+    with visitor.page.expect_download() as download:
+        visitor.page.get_by_role("button", name="Download").click()
+    assert "intent-lost_card-3" in Path(download.value.path()).read_text()
+    visitor.follow("lora-r64")
+    visitor.arrived("lora-r64")

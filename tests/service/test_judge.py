@@ -63,6 +63,9 @@ def test_a_service_at_work_stays_small(live: LiveService) -> None:
         texts = client.create_suite(name="t", **TEXTS)["id"]
         outputs = [{"id": str(i), "output": "the cat sat on a mat"} for i in range(100)]
         assert client.create_evaluation(suite_id=texts, predictions=outputs)["n"] == 100
+        rows = client.create_dataset("d", ITEMS)["id"]
+        assert client.leakage(rows, suite)["n_exact"] == 400
+        assert client.suite_quality(suite)["n_items"] == client.get_dataset(rows)["n_items"]
         assert loaded(process(live)) == set()
         assert client.history_arrow([run], ["loss"])
         readers = [threading.Thread(target=client.list_runs, kwargs={"project": "p"}) for _ in range(32)]

@@ -16,6 +16,7 @@ from tunescope._client.files import Files
 from tunescope._client.forgetting import Forgetting
 from tunescope._client.metrics import Metrics
 from tunescope._client.models import Models
+from tunescope._client.quality import Quality
 from tunescope._client.review import Reviews
 from tunescope._client.runs import Runs
 from tunescope._transport import Transport
@@ -23,7 +24,7 @@ from tunescope._transport import Transport
 __all__ = ["Client", "Json"]
 
 
-class Client(Runs, Metrics, Files, Deleting, Models, Evaluation, Reviews, Forgetting, Experiments):
+class Client(Runs, Metrics, Files, Deleting, Models, Evaluation, Reviews, Quality, Forgetting, Experiments):
     """A connection to a Tunescope service.
 
     `url` and `api_key` default to `TUNESCOPE_URL` and `TUNESCOPE_API_KEY`. Every method raises `ConnectionFailed`

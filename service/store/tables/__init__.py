@@ -8,7 +8,7 @@ the artifact store, named by their SHA-256.
 from service.store.tables.access import ApiKey
 from service.store.tables.bin import OrphanBlob, Purge
 from service.store.tables.columns import new_id
-from service.store.tables.evaluation import Evaluation, Suite
+from service.store.tables.evaluation import Evaluation, QualityReport, RowSet, Suite
 from service.store.tables.experiments import (
     ArmSum,
     Experiment,
@@ -75,11 +75,13 @@ __all__ = [
     "Project",
     "ProjectTag",
     "Purge",
+    "QualityReport",
     "RegisteredModel",
     "RegisteredModelTag",
     "Review",
     "ReviewLease",
     "ReviewTask",
+    "RowSet",
     "Run",
     "RunDataset",
     "RunModel",

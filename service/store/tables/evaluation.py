@@ -26,6 +26,32 @@ class Suite(SQLModel, table=True):
     created_at: float
 
 
+class RowSet(SQLModel, table=True):
+    """A data set by its rows: what models are trained on, in the shape of a suite's items. `data_hash` is what runs
+    that were trained on the whole file have."""
+
+    __tablename__ = "row_set"
+    __table_args__ = (UniqueConstraint("name", "version"), UniqueConstraint("name", "hash"))
+    id: str = Field(default_factory=new_id, primary_key=True)
+    name: str = Field(index=True)
+    version: int
+    hash: str
+    data_hash: str | None = Field(default=None, index=True)
+    source: str | None = None
+    n_items: int
+    items_sha256: str
+    created_at: float
+
+
+class QualityReport(SQLModel, table=True):
+    """What was found out about items, kept under the hash of the items and of what was asked."""
+
+    __tablename__ = "quality_report"
+    key: str = Field(primary_key=True)
+    report_sha256: str
+    created_at: float
+
+
 class Evaluation(SQLModel, table=True):
     """The predictions of one model on one suite version, with their scores."""
 

@@ -47,7 +47,7 @@ class Run(SQLModel, table=True):
     notes: str | None = Field(default=None, sa_column=Column(Text))
     config: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
     environment: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
-    data_hash: str | None = None
+    data_hash: str | None = Field(default=None, index=True)
     created_at: float
     heartbeat_at: float
     finished_at: float | None = None
