@@ -16,6 +16,7 @@ from service.experiments import gateway
 from service.experiments import routes as experiments
 from service.experiments.traffic import Traffic
 from service.forgetting import routes as forgetting
+from service.forgetting import stage_routes as forgetting_stages
 from service.judge import Handover
 from service.settings import Settings
 from service.store.blobs import BlobStore
@@ -91,6 +92,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         tracking_media.router,
         evaluation.router,
         forgetting.router,
+        forgetting_stages.router,
         experiments.router,
         *mlflow.routers,
     ):
@@ -129,4 +131,5 @@ def create_judge(settings: Settings) -> FastAPI:
     errors.install(app)
     app.include_router(evaluation.router)
     app.include_router(forgetting.router)
+    app.include_router(forgetting_stages.router)
     return app

@@ -34,9 +34,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import errors
 
 LONG = re.compile(
-    r"POST /api/v1/(suites|evaluations|audits)"
+    r"POST /api/v1/(suites|evaluations|audits|stages)"
     r"|GET /api/v1/(suites|evaluations|audits)/[^/]+/(items|confusion|slices)"
-    r"|GET /api/v1/comparisons(/items)?"
+    r"|GET /api/v1/(comparisons(/items)?|forgetting-events)"
 )
 _OF_THE_CONNECTION = {b"connection", b"keep-alive", b"transfer-encoding"}
 
