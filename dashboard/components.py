@@ -63,6 +63,9 @@ MARKS: dict[str, Mark] = {
     "FAIL": Mark("red", "gpp_bad", "fail"),
     "INCONCLUSIVE": Mark("orange", "help", "inconclusive"),
     "INVALID": Mark("gray", "block", "invalid"),
+    "valid": Mark("green", "approval", "valid"),
+    "expired": Mark("orange", "event_busy", "expired"),
+    "revoked": Mark("gray", "undo", "revoked"),
     # experiments
     "broken": Mark("red", "error", "broken"),
     "too_little_data": Mark("gray", "hourglass_top", "too little data"),

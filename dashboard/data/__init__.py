@@ -25,7 +25,16 @@ from dashboard.data.experiments import (
     experiments,
     readout,
 )
-from dashboard.data.forgetting import audit, audit_items, audit_report, audits
+from dashboard.data.forgetting import (
+    audit,
+    audit_items,
+    audit_report,
+    audits,
+    forgetting_events,
+    revoke_waiver,
+    stages,
+    waive,
+)
 from dashboard.data.models import model_version, model_version_links, model_versions, models
 from dashboard.data.tracking import (
     alerts,
@@ -89,6 +98,7 @@ __all__ = [
     "experiments",
     "filters",
     "forget",
+    "forgetting_events",
     "health",
     "history",
     "importance",
@@ -105,13 +115,16 @@ __all__ = [
     "readout",
     "restore_project",
     "restore_runs",
+    "revoke_waiver",
     "run",
     "run_links",
     "run_series",
     "runs",
     "save_filter",
     "slices",
+    "stages",
     "suite",
     "suites",
+    "waive",
     "whole_console",
 ]
