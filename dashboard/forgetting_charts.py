@@ -90,7 +90,7 @@ def by_category(frame: pd.DataFrame) -> go.Figure:
 
 
 class HeatCell(NamedTuple):
-    """A place of the matrix: what to colour by (0 to 1), what to write, what to say. Without a value it is its reason."""
+    """A place of the matrix: what to colour by (0 to 1), what to write, what to say; or, without a value, why."""
 
     value: float | None
     text: str

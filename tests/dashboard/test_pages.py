@@ -320,7 +320,7 @@ def test_audits_are_listed_with_the_plane(record: Seed) -> None:
     app = open_page("forgetting")
     assert {"lora-r16", "lora-r64", "full"} <= set(app.dataframe[0].value["Audit"])
     assert len(app.get("plotly_chart")) == 1
-    app.segmented_control[0].set_value("PASS").run()
+    app.segmented_control(key="verdict").set_value("PASS").run()
     assert "full" not in set(app.dataframe[0].value["Audit"])
 
 
@@ -365,11 +365,10 @@ def test_a_waiver_is_written_on_the_page_and_taken_back(record: Seed, api: Clien
     audit = record.audits["full"]
     app = open_page("forgetting", id=audit)
     assert "Ada Lovelace" not in text(app)
-    app.button(key="waive").click().run()
-    assert app.button(key="waive-do").disabled
+    app.button(key="waive-do").click().run()
+    assert [error.value for error in app.error] == ["Say who and why."]
     app.text_input[0].set_value("Grace Hopper")
     app.text_area[0].set_value("A demonstration only.")
-    app.run()
     app.button(key="waive-do").click().run()
     (waiver,) = api.list_waivers(audit)["items"]
     assert (waiver["who"], waiver["state"], waiver["suite"]) == ("Grace Hopper", "valid", None)
@@ -378,10 +377,8 @@ def test_a_waiver_is_written_on_the_page_and_taken_back(record: Seed, api: Clien
     app = open_page("forgetting", id=audit)
     assert "A demonstration only." in text(app)
     assert "fail" in text(app)[text(app).index("ts-verdict") :]
-    app.button(key="revoke").click().run()
     app.text_input[0].set_value("Grace Hopper")
     app.text_area[0].set_value("It is over.")
-    app.run()
     app.button(key="revoke-do").click().run()
     assert [one["state"] for one in api.list_waivers(audit)["items"]] == ["revoked"]
 
@@ -390,7 +387,7 @@ def test_waived_audits_say_so_in_the_list(record: Seed) -> None:
     table = open_page("forgetting").dataframe[0].value
     waived = dict(zip(table["Audit"], table["Waived"], strict=True))
     assert waived["lora-r64"].startswith("until 20")
-    assert waived["lora-r16"] is None
+    assert not isinstance(waived["lora-r16"], str)
 
 
 def test_stages_are_a_matrix_with_every_convention(record: Seed) -> None:
