@@ -102,15 +102,12 @@ def matrix(
 ) -> go.Figure:
     """R[i][j]: a row a stage, the base on top; `trained` are the places (row, column) where a stage was trained for
     that suite, framed."""
-    # Colours are relative to the column: suites differ in difficulty, and what is read is how one suite fares.
     values = np.array([[np.nan if cell.value is None else cell.value for cell in row] for row in cells], dtype=float)
     figure = go.Figure(
         go.Heatmap(
             z=values,
             x=list(range(len(columns))),
             y=list(range(len(rows))),
-            text=[[cell.text for cell in row] for row in cells],
-            texttemplate="%{text}",
             customdata=[[cell.hover for cell in row] for row in cells],
             hovertemplate="%{customdata}<extra></extra>",
             hoverongaps=True,
@@ -122,12 +119,11 @@ def matrix(
             ygap=2,
         )
     )
+    # Annotations, and not the heat map's own texts: they take the theme's colour of text.
     for row, line in enumerate(cells):
         for column, cell in enumerate(line):
-            if cell.value is None:
-                figure.add_annotation(
-                    x=column, y=row, text=cell.text, showarrow=False, font={"size": 11, "color": charts.NEUTRAL}
-                )
+            font = {"size": 11, "color": charts.NEUTRAL} if cell.value is None else {"size": 13}
+            figure.add_annotation(x=column, y=row, text=cell.text, showarrow=False, font=font)
     for row, column in trained:
         figure.add_shape(
             type="rect", x0=column - 0.48, x1=column + 0.48, y0=row - 0.46, y1=row + 0.46,
@@ -171,7 +167,8 @@ def events(frame: pd.DataFrame) -> go.Figure:
     charts.frame_layout(figure, 280, legend=True)
     figure.update_layout(
         barmode="relative", bargap=0.4,
-        yaxis2={"overlaying": "y", "side": "right", "range": [0, 100], "showgrid": False, "ticksuffix": " %"},
+        yaxis2={"overlaying": "y", "side": "right", "range": [0, 100], "showgrid": False,
+                "tickvals": [0, 25, 50, 75, 100], "ticksuffix": " %"},
     )  # fmt: skip
     figure.update_xaxes(title=charts.titled("step"), type="category")
     figure.update_yaxes(title=charts.titled("items"), selector={"overlaying": None}, zeroline=True)

@@ -182,16 +182,24 @@ def _cell(row: Json, column: Json, one: Json) -> HeatCell:
         return HeatCell(None, why, f"{row['name']}, {column['suite']}: {why}")
     shown = formats.measured(metric, one["value"])
     bounds = formats.interval(metric, one["interval"])
+    # BLEU and its kin count to 100.
     return HeatCell(
-        one["value"], shown, f"{row['name']}<br>{column['suite']}, {metric}<br>{shown} {bounds}, n {one['n']:,}"
+        one["value"] if one["value"] <= 1 else one["value"] / 100,
+        shown,
+        f"{row['name']}<br>{column['suite']}, {metric}<br>{shown} {bounds}, n {one['n']:,}",
     )
 
 
 def _scores(found: Json) -> None:
+    reasons = {score["reason"] for score in found["scores"]}
+    if len(reasons) == 1 and None not in reasons:
+        (reason,) = reasons
+        st.info(f"No score of the sequence yet: {REASONS.get(reason, reason)}.", icon=":material/info:")
+        return
     rows: list[list[str | Cell]] = []
     for score in found["scores"]:
-        value = REASONS.get(score["reason"], score["reason"]) if score["value"] is None else f"{score['value']:+.3f}"
-        bounds = "" if score["interval"] is None else "[{:+.3f}, {:+.3f}]".format(*score["interval"])
+        value = REASONS.get(score["reason"], score["reason"]) if score["value"] is None else f"{score['value']:.3f}"
+        bounds = "" if score["interval"] is None else "[{:.3f}, {:.3f}]".format(*score["interval"])
         rows.append(
             [
                 Cell(f"<b>{score['name']}</b> {'↑' if score['higher_is_better'] else '↓'}", "nowrap"),

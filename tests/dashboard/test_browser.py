@@ -304,12 +304,12 @@ def test_a_waiver_is_written_from_the_page(visitor: Visitor, record: Seed, live_
 def test_a_sequence_of_fine_tunes_is_a_matrix(visitor: Visitor, record: Seed) -> None:
     stages = "".join(f"&stages=version:{record.versions[name]}" for name in ("lora-r16", "lora-r64", "full"))
     suites = "".join(f"&suites={suite}" for suite in (record.intents, record.general))
-    visitor.open(f"/forgetting?part=stages&base=version:{record.versions['base']}{stages}{suites}", "Forgetting")
+    visitor.open(f"/forgetting?part=Stages&base=version:{record.versions['base']}{stages}{suites}", "Forgetting")
     visitor.page.locator(".js-plotly-plot .heatmaplayer").first.wait_for()
-    visitor.main("Lopez-Paz & Ranzato 2017 (GEM)").wait_for()
+    visitor.main("say which suite each stage was trained for", exact=False).wait_for()
     visitor.keep("stages")
     visitor.open(
-        f"/forgetting?part=stages&base=version:{record.versions['base']}"
+        f"/forgetting?part=Stages&base=version:{record.versions['base']}"
         f"&stages=version:{record.versions['lora-r16']}&stages=version:{record.versions['full']}{suites}",
         "Forgetting",
     )
@@ -382,7 +382,7 @@ def test_every_page_on_a_phone_and_in_the_dark(
         ("audit", f"/forgetting?id={record.audits['full']}", "Forgetting audit of full"),
         (
             "stages",
-            f"/forgetting?part=stages&stages=version:{record.versions['lora-r16']}&suites={record.general}",
+            f"/forgetting?part=Stages&stages=version:{record.versions['lora-r16']}&suites={record.general}",
             "Forgetting",
         ),
         ("experiments", "/experiments", "Experiments"),
