@@ -111,7 +111,7 @@ def matrix(
             customdata=[[cell.hover for cell in row] for row in cells],
             hovertemplate="%{customdata}<extra></extra>",
             hoverongaps=True,
-            colorscale=[[0, "rgba(209,67,67,0.55)"], [0.5, "rgba(224,142,11,0.22)"], [1, "rgba(14,159,116,0.55)"]],
+            colorscale=[[0, "#F2C4C4"], [0.5, "#F7E6C0"], [1, "#A6DCC5"]],
             zmin=0,
             zmax=1,
             showscale=False,
@@ -119,10 +119,10 @@ def matrix(
             ygap=2,
         )
     )
-    # Annotations, and not the heat map's own texts: they take the theme's colour of text.
+    # Cells are light in both themes, so their text is dark in both; where there is no cell it must show on either.
     for row, line in enumerate(cells):
         for column, cell in enumerate(line):
-            font = {"size": 11, "color": charts.NEUTRAL} if cell.value is None else {"size": 13}
+            font = {"size": 11, "color": charts.NEUTRAL} if cell.value is None else {"size": 13, "color": "#1A2130"}
             figure.add_annotation(x=column, y=row, text=cell.text, showarrow=False, font=font)
     for row, column in trained:
         figure.add_shape(
@@ -143,7 +143,7 @@ def matrix(
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 26 else name[:25] + "…"
+    return name if len(name) <= 36 else name[:35] + "…"
 
 
 def events(frame: pd.DataFrame) -> go.Figure:

@@ -233,21 +233,23 @@ class ForgettingProbe(TrainerCallback):  # type: ignore[misc]
         self.stopped_at: int | None = None
         self._ask: Ask = ask or greedy(tokenizer, max_new_tokens)
         self._record = record
+        self._first = True
         self._client, self._suite_id = client, suite_id
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self.measure(model, state.global_step, first=state.is_world_process_zero)
+        self._first = state.is_world_process_zero
+        self.measure(model, state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         last = state.global_step >= state.max_steps
         if state.global_step % self.every and not last:
             return
-        share = self.measure(model, state.global_step, first=state.is_world_process_zero)
+        share = self.measure(model, state.global_step)
         if self.margin is not None and self.history[0][1] - share > self.margin and not last:
             self.stopped_at = state.global_step
             control.should_training_stop = True
 
-    def measure(self, model: Any, step: int, *, first: bool = True) -> float:
+    def measure(self, model: Any, step: int) -> float:
         """Asks everything once and answers the share that is right; the first process records it."""
         answers = [answer.strip() for answer in self._ask(model, self.prompts)]
         right = [str(item["answer"]).strip() == answer for item, answer in zip(self.items, answers, strict=True)]
@@ -262,7 +264,7 @@ class ForgettingProbe(TrainerCallback):  # type: ignore[misc]
         if self.domain_answers:
             values[f"{name}/domain_share"] = statistics.fmean(answer in self.domain_answers for answer in answers)
         self.history.append((step, share))
-        if first:
+        if self._first:
             self._say(values, answers, step)
         return share
 
