@@ -71,6 +71,9 @@ MARKS: dict[str, Mark] = {
     "preferred": Mark("green", "star", "preferred"),
     "tie": Mark("gray", "drag_handle", "tie"),
     "skip": Mark("gray", "skip_next", "skipped"),
+    "valid": Mark("green", "approval", "valid"),
+    "expired": Mark("orange", "event_busy", "expired"),
+    "revoked": Mark("gray", "undo", "revoked"),
     # experiments
     "broken": Mark("red", "error", "broken"),
     "too_little_data": Mark("gray", "hourglass_top", "too little data"),

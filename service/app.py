@@ -19,6 +19,7 @@ from service.experiments import gateway
 from service.experiments import routes as experiments
 from service.experiments.traffic import Traffic
 from service.forgetting import routes as forgetting
+from service.forgetting import stage_routes as forgetting_stages
 from service.judge import Handover
 from service.settings import Settings
 from service.store.blobs import BlobStore
@@ -97,6 +98,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         evaluation_datasets.router,
         evaluation_quality.router,
         forgetting.router,
+        forgetting_stages.router,
         experiments.router,
         *mlflow.routers,
     ):
@@ -139,6 +141,7 @@ def create_judge(settings: Settings) -> FastAPI:
         evaluation_datasets.router,
         evaluation_quality.router,
         forgetting.router,
+        forgetting_stages.router,
     ):
         app.include_router(router)
     return app

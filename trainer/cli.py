@@ -1,4 +1,4 @@
-"""`tunescope train` and `tunescope serve-model`.
+"""`tunescope train`, `tunescope drift` and `tunescope serve-model`.
 
 PyTorch and Transformers take seconds to import. `tunescope --help` imports this module, so what needs them is loaded
 by name when a command runs.
@@ -48,6 +48,29 @@ def train(
         again = "; --resume goes on from the last checkpoint" if any(one.train.save_every for one in configs) else ""
         typer.echo(f"stopped{again}", err=True)
         raise typer.Exit(130) from None
+
+
+def drift(
+    base: Annotated[Path, typer.Argument(help="Folder of the base model.", show_default=False)],
+    tuned: Annotated[Path, typer.Argument(help="Folder of the fine-tune: a whole model or an adapter.")],
+    texts: Annotated[Path, typer.Argument(help="General texts: CSV, JSONL, JSON or Parquet.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option(help="Where the numbers go, for `tunescope audit --drift`.", dir_okay=False)
+    ] = Path("drift.json"),
+    column: Annotated[str, typer.Option(help="The column with the text.")] = "text",
+    limit: Annotated[int, typer.Option(help="Use this many texts, drawn with the seed.", min=1)] = 200,
+    max_length: Annotated[int, typer.Option(help="Tokens read of a text.", min=2)] = 512,
+    seed: Annotated[int, typer.Option(help="Of the draw and of the resampling.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+) -> None:
+    """How far a fine-tune moved on general text: likelihood, perplexity and divergence from its base, per token.
+
+    Example: tunescope drift models/base models/tuned wiki.jsonl --output drift.json
+    """
+    try:
+        _load("trainer.program").drift(base, tuned, texts, output, column, limit, max_length, seed, device)
+    except TrainerError as error:
+        _fail(error)
 
 
 def serve_model(

@@ -131,6 +131,17 @@ class ProbeConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True)
     max_new_tokens: Positive = 32
 
 
+class DriftConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Causal LM: how far the training moved the model on general text, measured once, when it is done."""
+
+    path: str
+    """The texts: a file with a column `data.text`."""
+    limit: Positive | None = 200
+    """Use this many texts, drawn with the seed."""
+    max_length: Annotated[int, Meta(ge=2)] = 512
+    """Tokens read of a text."""
+
+
 class ServiceConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     url: str | None = None
     """Default: what the client finds (`TUNESCOPE_URL`, else http://127.0.0.1:8000)."""
@@ -158,6 +169,7 @@ class TrainConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True)
     train: TrainingConfig = TrainingConfig()
     evaluate: tuple[EvaluationConfig, ...] = ()
     probe: ProbeConfig | None = None
+    drift: DriftConfig | None = None
     service: ServiceConfig = ServiceConfig()
     tags: dict[str, str] = msgspec.field(default_factory=dict)
 
@@ -249,7 +261,7 @@ def _checked(config: TrainConfig) -> TrainConfig:
     if not isinstance(config.method.get("name"), str):
         raise ConfigError("method needs a name, such as full, lora or qlora.")
     if config.task == "classification":
-        for name, part in (("probe", config.probe), ("replay", config.replay)):
+        for name, part in (("probe", config.probe), ("replay", config.replay), ("drift", config.drift)):
             if part is not None:
                 raise ConfigError(f"{name} is for causal_lm, not for classification.")
     elif config.replay is not None and config.train.batch_size < 2:

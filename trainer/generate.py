@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from trainer.data import Tokenizer, prompt_ids
 
+BATCH = 64
 NEWLINES = ("\n", "Ċ", "<0x0A>")
 """A line's end as it shows in a vocabulary: itself, byte-level BPE's stand-in, SentencePiece's byte."""
 
@@ -101,7 +102,7 @@ def generate(
     prompts: Sequence[str],
     *,
     max_new_tokens: int = 32,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     newline: bool = True,
 ) -> list[str]:
     """The likeliest continuation of each prompt, up to the end of the text or (with `newline`) of the line.

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, TrainerCallback
 import tunescope
 from trainer.config import TrainConfig
 from trainer.data import Tokenizer
+from trainer.drift import Drift, Reader, measure, without_adapter
 from trainer.exam import Origin, Scored, ask, score
 from trainer.fitting import fit
 from trainer.material import Material, domain_answers, encode, gather
@@ -27,6 +28,7 @@ Json = dict[str, Any]
 Mode = Literal["online", "offline", "disabled"]
 RUN_FILE = "run.json"
 RESULT_FILE = "result.json"
+DRIFT_FILE = "drift.json"
 
 
 class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,8 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True):
     """(step, share of the general questions still answered)."""
     stopped_at: int | None = None
     """The step at which the probe ended the training, if it did."""
+    drift: Drift | None = None
+    """On general text, where it was asked for."""
 
 
 class Trained(NamedTuple):
@@ -113,6 +117,13 @@ def train(
         scored = [score(config, one, before.get(one.name), after[one.name], client, origin) for one in material.suites]
         for one in scored:
             run.log(one.values(), step=done.steps)
+        drift = None
+        if config.drift is not None:
+            say("measuring drift")
+            drift = measure_drift(config, material, model, tokenizer)
+            run.log(drift.metrics(), step=done.steps)
+            run.log_artifact(msgspec.json.encode(drift), DRIFT_FILE, kind="drift")
+            (output / DRIFT_FILE).write_bytes(msgspec.json.encode(drift))
     result = TrainResult(
         name=config.name or config.project,
         run_id=None if run.url is None and mode != "offline" else run.id,
@@ -127,6 +138,7 @@ def train(
         model_version=version,
         probe=probe.history if probe else [],
         stopped_at=probe.stopped_at if probe else None,
+        drift=drift,
     )
     (output / RESULT_FILE).write_bytes(msgspec.json.encode(result))
     return Trained(result, model.eval(), tokenizer)
@@ -203,6 +215,23 @@ def make_probe(
         tokenizer,
         run.log,
         domain_answers(material, config),
+    )
+
+
+def measure_drift(config: TrainConfig, material: Material, model: PreTrainedModel, tokenizer: Tokenizer) -> Drift:
+    """Against the model without its adapter, or against the base, loaded once more beside it."""
+    assert config.drift is not None
+    base = without_adapter(model)
+    if base is None:
+        loaded, _ = load_base(config.model, config.task, material.labels, config.train.seed)
+        base = Reader(loaded.to(model.device))
+    return measure(
+        base,
+        Reader(model),
+        tokenizer,
+        material.drift,
+        max_length=config.drift.max_length,
+        seed=config.train.seed,
     )
 
 

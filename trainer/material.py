@@ -35,6 +35,8 @@ class Material:
     """Classification: in the order of their class numbers."""
     suites: list[Suite]
     probe: tuple[Item, ...]
+    drift: tuple[str, ...]
+    """General texts."""
     data_hash: str
 
 
@@ -65,9 +67,13 @@ def gather(config: TrainConfig) -> Material:
         table = draw(read_table(locate(data, config.probe.path)), config.probe.limit, config.train.seed)
         inputs, answers = table.column(data.prompt, "data.prompt"), table.column(data.answer, "data.answer")
         probe = items(table, inputs, answers, config.probe.group)
+    general: tuple[str, ...] = ()
+    if config.drift is not None:
+        table = draw(read_table(locate(data, config.drift.path)), config.drift.limit, config.train.seed)
+        general = tuple(table.column(data.text, "data.text"))
     suites = [read_suite(one, data, config.task, labels) for one in config.evaluate]
     tables = [table for table in (train, validation, replay) if table is not None]
-    return Material(train, validation, replay, labels, suites, probe, fingerprint(*tables))
+    return Material(train, validation, replay, labels, suites, probe, general, fingerprint(*tables))
 
 
 def encode(material: Material, config: TrainConfig, tokenizer: Tokenizer) -> Examples:

@@ -15,6 +15,8 @@ from rich.console import Console
 import tunescope
 from trainer import report
 from trainer.config import TrainConfig
+from trainer.data import draw, read_table
+from trainer.drift import Reader, measure
 from trainer.errors import TrainerError
 from trainer.estimate import estimate
 from trainer.fitting import fit
@@ -22,7 +24,7 @@ from trainer.loop import TrainResult, finished, train
 from trainer.material import Examples, encode, gather
 from trainer.memory import MemoryPeak
 from trainer.methods import choose
-from trainer.models import count_parameters, device_for, load_base
+from trainer.models import count_parameters, device_for, load, load_base
 from trainer.predict import predict
 from trainer.progress import ProgressBar, quiet
 
@@ -148,3 +150,34 @@ def check(configs: Sequence[TrainConfig]) -> None:
         report.print_check(console, config, len(examples.train), steps, done.seconds / 3, peak.bytes, trainable, total)
         if needed is not None:
             report.print_needed(console, needed)
+
+
+def drift(
+    base: Path,
+    tuned: Path,
+    texts: Path,
+    output: Path,
+    column: str,
+    limit: int,
+    max_length: int,
+    seed: int,
+    device: str,
+) -> None:
+    """`tunescope drift`: two saved models on the texts of a file; the numbers to the screen and to `output`."""
+    quiet()
+    console = Console(highlight=False, soft_wrap=True)
+    chosen = draw(read_table(texts), limit, seed).column(column, "--column")
+    place = device_for("cpu" if device == "cpu" else "auto")
+    with console.status("loading both models"):
+        first, second = load(base, place), load(tuned, place)
+    if first.card.task != "causal_lm" or second.card.task != "causal_lm":
+        raise Refused("drift is between causal LMs; a classifier predicts no next token.")
+    if first.tokenizer.get_vocab() != second.tokenizer.get_vocab():
+        raise Refused("the two models have different tokenizers: they do not read the same tokens.")
+    with console.status("reading"):
+        found = measure(
+            Reader(first.model), Reader(second.model), first.tokenizer, chosen, max_length=max_length, seed=seed
+        )
+    output.write_bytes(msgspec.json.format(msgspec.json.encode(found)))
+    report.print_drift(console, found)
+    console.print(f"  written to {output}", markup=False)

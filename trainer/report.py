@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.config import TrainConfig
+from trainer.drift import Drift
+from trainer.drift import Estimate as Measured
 from trainer.estimate import Estimate
 from trainer.exam import Scored
 from trainer.loop import TrainResult
@@ -29,11 +31,25 @@ def print_result(console: Console, result: TrainResult, client: Client | None) -
     if result.probe:
         kept = ", ".join(f"{share:.3f} at step {step}" for step, share in (result.probe[0], result.probe[-1]))
         console.print(f"  general questions answered: {kept}")
+    if result.drift is not None:
+        print_drift(console, result.drift)
     for scored in result.scored:
         print_scores(console, scored)
         if client is not None and scored.evaluation is not None:
             print_confusions(console, scored.evaluation, client)
     console.print(f"  model in {result.model_folder}")
+
+
+def print_drift(console: Console, drift: Drift) -> None:
+    def shown(one: Measured) -> str:
+        bounds = "" if one.interval is None else f" [{one.interval[0]:.4f}, {one.interval[1]:.4f}]"
+        return f"{one.value:.4f}{bounds}"
+
+    console.print(
+        f"  general text, {drift.n_tokens:,} tokens: {shown(drift.delta_nll)} nats a token more than the base, "
+        f"perplexity × {shown(drift.perplexity_ratio)}, KL {shown(drift.kl)}",
+        markup=False,
+    )
 
 
 def print_scores(console: Console, scored: Scored) -> None:

@@ -4,6 +4,12 @@
 
     trainer = Trainer(model, args, ..., callbacks=[TunescopeCallback(project="intents")])
 
+and a probe that asks general questions while it trains, and can stop a training that forgets:
+
+    recorder = TunescopeCallback(project="intents")
+    probe = ForgettingProbe(questions, tokenizer=tokenizer, every=100, margin=0.05, record=recorder)
+    trainer = Trainer(model, args, ..., callbacks=[recorder, probe])
+
 The only module of this package that imports transformers.
 """
 
@@ -11,21 +17,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import resource
+import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from tunescope._client import Client
 from tunescope._exceptions import TunescopeError
 from tunescope._run import Run, init
 from tunescope.media import Histogram
 
-__all__ = ["TunescopeCallback"]
+__all__ = ["ForgettingProbe", "TunescopeCallback"]
 
+log = logging.getLogger("tunescope")
+
+Ask = Callable[[Any, Sequence[str]], Sequence[str]]
 LARGEST_HASHED = 1 << 30
 LABEL_MAPS = ("id2label", "label2id")
 
@@ -170,6 +183,139 @@ class TunescopeCallback(TrainerCallback):  # type: ignore[misc]
         samples = steps * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         values = {"train/steps_per_second": steps / busy, "train/samples_per_second": samples / busy}
         return values | ({"train/tokens_per_second": tokens / busy} if tokens > 0 else {})
+
+
+class ForgettingProbe(TrainerCallback):  # type: ignore[misc]
+    """Asks a small general suite before the first step and every `every` steps of any Trainer; with `margin`, stops a
+    training that has lost more than that share of right answers since its start.
+
+    `items` are mappings with `input`, `answer`, and where there are some `group` and `id`. Answers come from
+    `ask(model, prompts)`, or with a `tokenizer` from the model's own greedy `generate`, up to the end of the line.
+
+    `record` takes the values: a run, a `TunescopeCallback` that stands before the probe among the callbacks, or any
+    `function(values, step)`. Logged: `probe/<name>`, the share answered exactly; `probe/<name>/<group>`; and with
+    `domain_answers`, `probe/<name>/domain_share`, the share of general questions answered with one of them. The
+    Forgetting page draws them. With a `client` and a `suite_id` the answers become evaluations of the run at each
+    step, from which the service tells which items were forgotten when.
+
+    With several processes all of them ask, and so agree on stopping; the first one records.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        *,
+        tokenizer: Any = None,
+        ask: Ask | None = None,
+        record: Run | TunescopeCallback | Callable[[dict[str, float], int], object] | None = None,
+        name: str = "general",
+        every: int = 50,
+        margin: float | None = None,
+        template: str = "{input}",
+        max_new_tokens: int = 32,
+        domain_answers: frozenset[str] = frozenset(),
+        client: Client | None = None,
+        suite_id: str | None = None,
+    ) -> None:
+        if not items:
+            raise TunescopeError("A probe without items measures nothing.")
+        if (tokenizer is None) == (ask is None):
+            raise TunescopeError("Give ForgettingProbe a tokenizer or a function that asks, one of the two.")
+        if every < 1 or (margin is not None and not 0 <= margin < 1):
+            raise TunescopeError(f"every is a number of steps and margin a share, not {every} and {margin}.")
+        if (client is None) != (suite_id is None):
+            raise TunescopeError("To keep the probe's answers give it both a client and a suite_id.")
+        self.items = list(items)
+        self.prompts = [template.replace("{input}", str(item["input"])) for item in self.items]
+        self.name, self.every, self.margin = name, every, margin
+        self.domain_answers = domain_answers
+        self.history: list[tuple[int, float]] = []
+        self.stopped_at: int | None = None
+        self._ask: Ask = ask or greedy(tokenizer, max_new_tokens)
+        self._record = record
+        self._first = True
+        self._client, self._suite_id = client, suite_id
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self._first = state.is_world_process_zero
+        self.measure(model, state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        last = state.global_step >= state.max_steps
+        if state.global_step % self.every and not last:
+            return
+        share = self.measure(model, state.global_step)
+        if self.margin is not None and self.history[0][1] - share > self.margin and not last:
+            self.stopped_at = state.global_step
+            control.should_training_stop = True
+
+    def measure(self, model: Any, step: int) -> float:
+        """Asks everything once and answers the share that is right; the first process records it."""
+        answers = [answer.strip() for answer in self._ask(model, self.prompts)]
+        right = [str(item["answer"]).strip() == answer for item, answer in zip(self.items, answers, strict=True)]
+        share = statistics.fmean(right)
+        name = f"probe/{self.name}"
+        values = {name: share}
+        groups: dict[str, list[bool]] = defaultdict(list)
+        for item, correct in zip(self.items, right, strict=True):
+            if item.get("group") is not None:
+                groups[str(item["group"])].append(correct)
+        values |= {f"{name}/{group}": statistics.fmean(inside) for group, inside in groups.items()}
+        if self.domain_answers:
+            values[f"{name}/domain_share"] = statistics.fmean(answer in self.domain_answers for answer in answers)
+        self.history.append((step, share))
+        if self._first:
+            self._say(values, answers, step)
+        return share
+
+    def _say(self, values: dict[str, float], answers: Sequence[str], step: int) -> None:
+        run = self._record.run if isinstance(self._record, TunescopeCallback) else self._record
+        if isinstance(run, Run):
+            run.log(values, step=step)
+        elif callable(run):
+            run(values, step)
+        if self._client is None or self._suite_id is None:
+            return
+        predictions = [
+            {"id": str(item.get("id", place)), "output": answer}
+            for place, (item, answer) in enumerate(zip(self.items, answers, strict=True))
+        ]
+        owner: dict[str, Any] = {"run_id": run.id} if isinstance(run, Run) else {}
+        try:
+            self._client.create_evaluation(suite_id=self._suite_id, step=step, predictions=predictions, **owner)
+        except TunescopeError as error:
+            # Training goes on: the curve is in the run all the same.
+            log.warning("the probe's answers at step %d were not kept: %s", step, error)
+
+
+def greedy(tokenizer: Any, max_new_tokens: int, batch_size: int = 32) -> Ask:
+    """Answers by the model's own `generate`: the likeliest tokens, up to the end of the line."""
+
+    def ask(model: Any, prompts: Sequence[str]) -> list[str]:
+        side, training = tokenizer.padding_side, model.training
+        tokenizer.padding_side = "left"
+        model.eval()
+        answers: list[str] = []
+        try:
+            for start in range(0, len(prompts), batch_size):
+                batch = tokenizer(list(prompts[start : start + batch_size]), return_tensors="pt", padding=True)
+                batch = batch.to(model.device)
+                made = model.generate(
+                    input_ids=batch["input_ids"],
+                    attention_mask=batch["attention_mask"],
+                    max_new_tokens=max_new_tokens,
+                    do_sample=False,
+                    use_cache=True,
+                    pad_token_id=tokenizer.pad_token_id,
+                )
+                texts = tokenizer.batch_decode(made[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+                answers += [text.lstrip("\n").partition("\n")[0] for text in texts]
+        finally:
+            tokenizer.padding_side = side
+            model.train(training)
+        return answers
+
+    return ask
 
 
 def describe(args: Any, state: Any, model: Any) -> dict[str, Any]:

@@ -25,7 +25,16 @@ from dashboard.data.experiments import (
     experiments,
     readout,
 )
-from dashboard.data.forgetting import audit, audit_items, audit_report, audits
+from dashboard.data.forgetting import (
+    audit,
+    audit_items,
+    audit_report,
+    audits,
+    forgetting_events,
+    revoke_waiver,
+    stages,
+    waive,
+)
 from dashboard.data.models import model_version, model_version_links, model_versions, models
 from dashboard.data.quality import dataset, datasets, label_noise, leakage, quality
 from dashboard.data.review import (
@@ -105,6 +114,7 @@ __all__ = [
     "experiments",
     "filters",
     "forget",
+    "forgetting_events",
     "health",
     "history",
     "importance",
@@ -130,14 +140,17 @@ __all__ = [
     "review_items",
     "review_result",
     "reviews",
+    "revoke_waiver",
     "run",
     "run_links",
     "run_series",
     "runs",
     "save_filter",
     "slices",
+    "stages",
     "suite",
     "suites",
     "undo_judgement",
+    "waive",
     "whole_console",
 ]

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version as installed
+from typing import Any
 
 from sqlmodel import Session
 
-from service.forgetting import pairing
+from service.forgetting import conditions, pairing
 from service.forgetting.advice import advise
 from service.forgetting.pairing import Evidence, Mismatch, Pair
-from service.forgetting.policies import canonical_hash, existing
+from service.forgetting.policies import canonical_text, wanted_policy
 from service.forgetting.schemas import (
     AuditCreate,
-    AuditOut,
     AuditResult,
+    Drift,
+    FloorResult,
     GroupResult,
     PolicyBody,
-    PolicyOut,
     TaskResult,
     Verdict,
 )
+from service.forgetting.words import drift_warning, floor_note, not_reproducible, sentence
+from service.measure.floor import REPRODUCIBLE_ALPHA, Floor, adjust_floors, noise_floor
 from service.measure.forgetting import TaskVerdict, flips_by_group, judge, judge_task
 from service.measure.metric import MEASURE_VERSION, FloatArray
 from service.measure.metrics import METRICS
@@ -43,12 +48,24 @@ class Case:
     run_id: str | None
     params: Mapping[str, str] | None
     method: str | None
+    drift: Drift | None = None
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A task as judged alone, before the policy's other tasks are taken into account."""
+
+    verdict: TaskVerdict
+    groups: list[GroupResult]
+    floor: Floor | None
 
 
 def open_case(session: Session, wanted: AuditCreate) -> Case:
-    policy = existing(session, wanted.policy_id)
+    policy = wanted_policy(session, wanted.policy_id, wanted.policy)
     records.check_links(session, wanted.run_id, wanted.before_version_id, wanted.after_version_id)
-    before, after = ([evaluations.existing(session, one) for one in ids] for ids in (wanted.before, wanted.after))
+    before, after, aa = (
+        [evaluations.existing(session, one) for one in ids] for ids in (wanted.before, wanted.after, wanted.aa)
+    )
     after_version_id = wanted.after_version_id or _agreed([one.model_version_id for one in after])
     version = registry.get_version(session, after_version_id) if after_version_id else None
     run_id = wanted.run_id or _agreed([one.run_id for one in after]) or (version.run_id if version else None)
@@ -57,13 +74,15 @@ def open_case(session: Session, wanted: AuditCreate) -> Case:
         evidence=Evidence(
             before=before,
             after=after,
-            suites=evaluations.suites_of(session, [*before, *after]),
+            aa=aa,
+            suites=evaluations.suites_of(session, [*before, *after, *aa]),
             before_version_id=wanted.before_version_id or _agreed([one.model_version_id for one in before]),
             after_version_id=after_version_id,
         ),
         run_id=run_id,
         params=runs.params(session, run_id) if run_id else None,
         method=version.method if version else None,
+        drift=wanted.drift,
     )
 
 
@@ -75,23 +94,29 @@ def _agreed(ids: Sequence[str | None]) -> str | None:
 def conduct(case: Case, blobs: BlobStore) -> Audit:
     """Judge the case. The record's hash covers the verdict and the hashes of everything behind it."""
     body = PolicyBody.model_validate(case.policy.body)
-    matched, notes = pairing.match(body.protected, case.evidence, blobs)
+    matched, notes = pairing.match(body.protected, case.evidence, blobs, require_aa=body.require_aa)
     verdict, tasks = _judge_all(matched, body.alpha, blobs)
     problems = [problem for one in matched if isinstance(one, Mismatch) for problem in one.problems]
+    for task in tasks:
+        if task.floor is not None:
+            notes.append(floor_note(task, task.floor))
+        if task.floor is not None and task.floor.p_base < REPRODUCIBLE_ALPHA:
+            (problems if task.verdict == "INVALID" else notes).append(not_reproducible(task.suite, task.floor))
+    if case.drift is not None and (warning := drift_warning(case.drift)) is not None:
+        notes.append(warning)
     result = AuditResult(
         sentence=sentence(verdict, tasks, problems),
         tasks=tasks,
         problems=problems,
         notes=notes,
         advice=advise(case.params, case.method, tasks[0]) if verdict == "FAIL" else [],
+        drift=case.drift,
         inputs={
             "policy": case.policy.hash,
             "seed": SEED,
             "measure": MEASURE_VERSION,
-            "evaluations": {
-                side: [_input(one, case.evidence) for one in given]
-                for side, given in (("before", case.evidence.before), ("after", case.evidence.after))
-            },
+            "tunescope": installed("tunescope"),
+            "evaluations": _inputs(case.evidence),
         },
     )
     audit = Audit(
@@ -109,15 +134,18 @@ def conduct(case: Case, blobs: BlobStore) -> Audit:
     return audit
 
 
+def record_text(audit: Audit) -> str:
+    """The record as the text its hash is of."""
+    return canonical_text(audit.model_dump(exclude={"hash"}))
+
+
 def record_hash(audit: Audit) -> str:
-    return canonical_hash(audit.model_dump(exclude={"hash"}))
+    return hashlib.sha256(record_text(audit).encode()).hexdigest()
 
 
-def show(audit: Audit, policy: Policy) -> AuditOut:
-    row = audit.model_dump(exclude={"result", "policy_id", "policy_hash"})
-    return AuditOut.model_validate(
-        {**row, **audit.result, "policy": PolicyOut.of(policy), "intact": record_hash(audit) == audit.hash}
-    )
+def _inputs(evidence: Evidence) -> dict[str, list[dict[str, str]]]:
+    given = {"before": evidence.before, "after": evidence.after} | ({"aa": evidence.aa} if evidence.aa else {})
+    return {side: [_input(one, evidence) for one in listed] for side, listed in given.items()}
 
 
 def _input(evaluation: Evaluation, evidence: Evidence) -> dict[str, str]:
@@ -131,18 +159,22 @@ def _input(evaluation: Evaluation, evidence: Evidence) -> dict[str, str]:
 def _judge_all(matched: Sequence[Pair | Mismatch], alpha: float, blobs: BlobStore) -> tuple[Verdict, list[TaskResult]]:
     """The overall verdict and the tasks, worst first: FAIL before INVALID before INCONCLUSIVE before PASS."""
     pairs = [one for one in matched if isinstance(one, Pair)]
-    raw = [_judge_pair(pair, alpha, blobs) for pair in pairs]
-    judged = judge([verdict for verdict, _ in raw])[1] if raw else []
-    results = [_result(pair, verdict, groups) for pair, verdict, (_, groups) in zip(pairs, judged, raw, strict=True)]
+    alone = [_judge_pair(pair, alpha, blobs) for pair in pairs]
+    verdicts = judge([one.verdict for one in alone])[1] if alone else []
+    floors = iter(adjust_floors([one.floor for one in alone if one.floor is not None]))
+    results = [
+        _result(pair, verdict, one.groups, None if one.floor is None else next(floors))
+        for pair, verdict, one in zip(pairs, verdicts, alone, strict=True)
+    ]
     results += [_invalid(one) for one in matched if isinstance(one, Mismatch)]
     results.sort(key=lambda task: (_RANK[task.verdict], math.inf if task.difference is None else task.difference))
     return results[0].verdict, results
 
 
-def _judge_pair(pair: Pair, alpha: float, blobs: BlobStore) -> tuple[TaskVerdict, list[GroupResult]]:
-    with evaluations.Pair(blobs, pair.before, pair.after) as both:
-        before, after = (_item_scores(read(pair.metric), pair.metric) for read in (both.first, both.second))
+def _judge_pair(pair: Pair, alpha: float, blobs: BlobStore) -> _Judged:
     items = suites.read_items(blobs, pair.suite, ["group"])
+    clusters = suites.clusters(items)
+    before, after = _aligned(pair, pair.after, blobs)
     verdict = judge_task(
         before,
         after,
@@ -150,14 +182,23 @@ def _judge_pair(pair: Pair, alpha: float, blobs: BlobStore) -> tuple[TaskVerdict
         alpha=alpha,
         options=pair.task.options,
         minimum_n=pair.task.minimum_n,
-        groups=suites.clusters(items),
+        groups=clusters,
         seed=SEED,
     )
+    floor = None
+    if pair.aa is not None:
+        again = _aligned(pair, pair.aa, blobs)[1]
+        floor = noise_floor(before, again, after, alpha=alpha, groups=clusters, seed=SEED)
     groups = items.column("group").to_pylist()
-    if not any(groups):
-        return verdict, []
-    flips = flips_by_group(before, after, [group or "(none)" for group in groups])
-    return verdict, [GroupResult.model_validate(one, from_attributes=True) for one in flips]
+    flips = flips_by_group(before, after, [group or "(none)" for group in groups]) if any(groups) else []
+    return _Judged(verdict, [GroupResult.model_validate(one, from_attributes=True) for one in flips], floor)
+
+
+def _aligned(pair: Pair, other: Evaluation, blobs: BlobStore) -> tuple[FloatArray, FloatArray]:
+    """The item scores of `before` and of the other, item by item."""
+    with evaluations.Pair(blobs, pair.before, other) as both:
+        before, after = (_item_scores(read(pair.metric), pair.metric) for read in (both.first, both.second))
+    return before, after
 
 
 def _item_scores(statistics: FloatArray, metric: str) -> FloatArray:
@@ -167,22 +208,42 @@ def _item_scores(statistics: FloatArray, metric: str) -> FloatArray:
     return scores
 
 
-def _result(pair: Pair, verdict: TaskVerdict, groups: list[GroupResult]) -> TaskResult:
+def _result(pair: Pair, verdict: TaskVerdict, groups: list[GroupResult], floor: Floor | None) -> TaskResult:
     fields = {name: getattr(verdict, name) for name in TaskResult.model_fields if hasattr(verdict, name)}
     forgetting = {name: getattr(verdict.items, name, None) for name in ("F", "BT", "F_chance", "F_true")}
+    if floor is not None and not floor.reproducible and verdict.verdict != "FAIL":
+        # A second run can take a PASS away and never a FAIL: nobody gains by sending a strange one.
+        fields |= {"verdict": "INVALID", "reason": "base_not_reproducible", "n_needed": None}
     return TaskResult.model_validate(
         {
             **fields,
             **forgetting,
+            **_counted(pair.before, pair.after),
             "suite": pair.suite.name,
             "metric": pair.metric,
-            "unparsed_before": pair.before.n_unparsed,
-            "unparsed_after": pair.after.n_unparsed,
+            "floor": _floor(floor, pair.aa),
             "by_group": groups,
-            "before_evaluation_id": pair.before.id,
-            "after_evaluation_id": pair.after.id,
         }
     )
+
+
+def _floor(floor: Floor | None, aa: Evaluation | None) -> FloorResult | None:
+    if floor is None or aa is None:
+        return None
+    fields = {name: getattr(floor, name) for name in FloorResult.model_fields if hasattr(floor, name)}
+    return FloorResult.model_validate({**fields, "evaluation_id": aa.id})
+
+
+def _counted(before: Evaluation | None, after: Evaluation | None) -> dict[str, Any]:
+    """What is told of the two evaluations whether or not they can be judged."""
+    counts: dict[str, Any] = {}
+    for side, evaluation in (("before", before), ("after", after)):
+        counts[f"unparsed_{side}"] = evaluation.n_unparsed if evaluation else 0
+        counts[f"missing_{side}"] = evaluation.n_missing if evaluation else 0
+        counts[f"{side}_evaluation_id"] = evaluation.id if evaluation else None
+    if before is not None and after is not None:
+        counts["compared"] = conditions.compared(before.settings, after.settings)
+    return counts
 
 
 def _invalid(one: Mismatch) -> TaskResult:
@@ -191,36 +252,9 @@ def _invalid(one: Mismatch) -> TaskResult:
         suite=one.task.suite,
         metric=one.task.metric,
         margin=one.task.margin,
-        unparsed_before=one.before.n_unparsed if one.before else 0,
-        unparsed_after=one.after.n_unparsed if one.after else 0,
         verdict="INVALID",
         reason="not_comparable",
-        before_evaluation_id=one.before.id if one.before else None,
-        after_evaluation_id=one.after.id if one.after else None,
+        unmatched_before=one.unmatched[0],
+        unmatched_after=one.unmatched[1],
+        **_counted(one.before, one.after),
     )
-
-
-def sentence(verdict: Verdict, tasks: Sequence[TaskResult], problems: Sequence[str]) -> str:
-    """The verdict in plain words, by the worst task."""
-    worst = tasks[0]
-    if verdict == "INVALID":
-        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
-        return f"Before and after cannot be compared: {problems[0]}{more}"
-    if worst.difference is None or worst.lower_bound is None:
-        return f"It cannot be told what '{worst.suite}' lost: {worst.reason}."
-    change = f"'{worst.suite}' went from {worst.before:.3f} to {worst.after:.3f} ({_points(worst.difference)}"
-    allowed = f"the policy allows a loss of {_points(worst.margin)}"
-    if verdict == "FAIL":
-        failed = sum(task.verdict == "FAIL" for task in tasks)
-        rest = f" {failed} of {len(tasks)} protected tasks failed." if len(tasks) > 1 else ""
-        return f"{change}, adjusted p = {worst.p_adjusted:.2g}); {allowed}.{rest}"
-    if verdict == "PASS":
-        kept = f"All {len(tasks)} protected tasks are within their margins. Worst: " if len(tasks) > 1 else ""
-        return f"{kept}{change}, at worst {_points(worst.lower_bound)}); {allowed}."
-    needed = "" if worst.n_needed is None else f" About {worst.n_needed:,} items would settle it."
-    bound = f"at worst {_points(worst.lower_bound)}"
-    return f"It cannot be told whether too much was lost: {change}, {bound}); {allowed}.{needed}"
-
-
-def _points(value: float) -> str:
-    return f"{round(100 * value, 1) + 0.0:.1f} points"

@@ -37,6 +37,9 @@ def build(wanted: PolicyCreate) -> Policy:
         if task.metric is not None and METRICS[task.metric].kind == "corpus":
             raise PolicyInvalid(f"{whole_set(task.metric)} (suite '{task.suite}').")
     body = wanted.model_dump(exclude={"name"})
+    if not wanted.require_aa:
+        # Left out, so that a policy from before it could be asked for keeps its hash, and so its version.
+        del body["require_aa"]
     return Policy(name=wanted.name, version=0, hash=canonical_hash(body), body=body, created_at=time.time())
 
 
@@ -47,6 +50,20 @@ def existing(session: Session, policy_id: str) -> Policy:
     return policy
 
 
+def wanted_policy(session: Session, policy_id: str | None, named: str | None) -> Policy:
+    """The policy of this id, or of this name: `name` is its newest version, `name@3` that one."""
+    if policy_id is not None:
+        return existing(session, policy_id)
+    assert named is not None  # the request has one of the two
+    found = audits.newest_policy(session, named)
+    name, at, version = named.rpartition("@")
+    if found is None and at and version.isascii() and version.isdigit() and len(version) < 10:
+        found = audits.find_policy(session, name, int(version))
+    if found is None:
+        raise PolicyNotFound(f"There is no policy '{named}'. GET /api/v1/policies lists them.")
+    return found
+
+
 def whole_set(metric: str) -> str:
     """Why a metric cannot be gated."""
     gated = ", ".join(sorted(name for name, one in METRICS.items() if one.kind != "corpus"))
@@ -55,5 +72,9 @@ def whole_set(metric: str) -> str:
 
 def canonical_hash(value: Any) -> str:
     """SHA-256 of a JSON value, whatever the order of its keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical_text(value).encode()).hexdigest()
+
+
+def canonical_text(value: Any) -> str:
+    """A JSON value as one text, whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 
-from service.forgetting.schemas import AuditOut, ChangedItem, PolicyBody, TaskResult
+from service.forgetting.schemas import AuditOut, ChangedItem, Drift, Estimate, PolicyBody, TaskResult, WaiverOut
 from service.forgetting.style import CSS
 
 MAX_ITEMS = 500
@@ -43,20 +43,27 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-Block = Heading | Text | Bullets | Table
+@dataclass(frozen=True)
+class Record:
+    """The record to the byte, for `tunescope audit verify` and anyone with a SHA-256."""
+
+    text: str
 
 
-def markdown(audit: AuditOut, lost: Sequence[ChangedItem]) -> str:
+Block = Heading | Text | Bullets | Table | Record
+
+
+def markdown(audit: AuditOut, lost: Sequence[ChangedItem], record: str) -> str:
     title = f"# Forgetting audit: {audit.verdict}\n\n**{_md(audit.sentence)}**\n"
-    parts = [title, *(_markdown_block(block) for block in _blocks(audit, lost))]
+    parts = [title, *(_markdown_block(block) for block in _blocks(audit, lost, record))]
     return (
         "\n".join(parts)
         + "\n\nDecision: ______________  Name: ______________  Date: ______________  Signature: ______________\n"
     )
 
 
-def html(audit: AuditOut, lost: Sequence[ChangedItem]) -> str:
-    body = "\n".join(_html_block(block) for block in _blocks(audit, lost))
+def html(audit: AuditOut, lost: Sequence[ChangedItem], record: str) -> str:
+    body = "\n".join(_html_block(block) for block in _blocks(audit, lost, record))
     fields = "".join(f"<div>{field}</div>" for field in ("Decision", "Name", "Date", "Signature"))
     return f"""<!doctype html>
 <html lang="en">
@@ -81,12 +88,20 @@ def html(audit: AuditOut, lost: Sequence[ChangedItem]) -> str:
 """
 
 
-def _blocks(audit: AuditOut, lost: Sequence[ChangedItem]) -> Iterator[Block]:
+def _blocks(audit: AuditOut, lost: Sequence[ChangedItem], record: str) -> Iterator[Block]:
+    if audit.waivers:
+        yield Heading("Waivers")
+        yield Text("A waiver says who answers for the finding. It changes neither verdict nor record.")
+        yield _waiver_table(audit.waivers)
     yield Heading("Protected tasks, worst first")
     yield _task_table(audit.tasks, audit.policy.body.alpha)
     if audit.problems:
         yield Heading("Why it is not valid")
         yield Bullets(audit.problems)
+    yield from _floors(audit)
+    if audit.drift is not None:
+        yield Heading("Drift on general text")
+        yield from _drift(audit.drift)
     if audit.advice:
         yield Heading("What usually helps")
         yield Bullets([f"{advice.text} {advice.evidence}" for advice in audit.advice])
@@ -98,9 +113,12 @@ def _blocks(audit: AuditOut, lost: Sequence[ChangedItem]) -> Iterator[Block]:
     if audit.notes:
         yield Heading("Notes")
         yield Bullets(audit.notes)
+    yield from _conditions(audit.tasks)
     yield Heading("Policy")
-    yield Text(f"{audit.policy.name}, version {audit.policy.version}, alpha {audit.policy.body.alpha:g}.")
-    yield _policy_table(audit.policy.body)
+    body = audit.policy.body
+    needs_aa = ", a second run of the base required" if body.require_aa else ""
+    yield Text(f"{audit.policy.name}, version {audit.policy.version}, alpha {body.alpha:g}{needs_aa}.")
+    yield _policy_table(body)
     yield Heading("Record")
     yield Table(("What", "Value"), list(_record(audit)))
     yield Text(
@@ -108,6 +126,11 @@ def _blocks(audit: AuditOut, lost: Sequence[ChangedItem]) -> Iterator[Block]:
         "significant after Holm's adjustment over the tasks. INCONCLUSIVE: neither. INVALID: the answers cannot be "
         "compared. F: share of items right before and wrong after; above chance, less what guessing would flip."
     )
+    yield Text(
+        "The text below is the record. Its SHA-256 is the one above: `tunescope audit verify` on this file computes it "
+        "anew, and with the audit's id, from what the service holds."
+    )
+    yield Record(record)
 
 
 def _task_table(tasks: Sequence[TaskResult], alpha: float) -> Table:
@@ -137,6 +160,74 @@ def _task_table(tasks: Sequence[TaskResult], alpha: float) -> Table:
             for task in tasks
         ],
     )
+
+
+def _waiver_table(waivers: Sequence[WaiverOut]) -> Table:
+    rows = []
+    for one in waivers:
+        state = one.state
+        if one.revoked is not None:
+            state_words = f"revoked by {one.revoked.who} on {_day(one.revoked.at)}: {one.revoked.why}"
+        else:
+            state_words = {"valid": "valid when this was made", "expired": "expired"}[state]
+        rows.append((one.who, one.why, _day(one.until), one.suite or "all tasks", state_words, _day(one.created_at)))
+    return Table(("Who", "Why", "Until", "Task", "State", "Written"), rows)
+
+
+def _floors(audit: AuditOut) -> Iterator[Block]:
+    rows = [
+        (
+            task.suite,
+            f"{task.floor.n10:,} / {task.floor.n01:,}",
+            _number(task.floor.share),
+            _number(task.lost / task.n),
+            _signed(task.floor.above) + ("" if task.floor.interval is None else _bounds(task.floor.interval)),
+            "–" if task.floor.p_adjusted is None else f"{task.floor.p_adjusted:.2g}",
+            "forgetting" if task.floor.called else "within the floor",
+        )
+        for task in audit.tasks
+        if task.floor is not None
+    ]
+    if rows:
+        yield Heading("Noise floor: the base run twice")
+        head = (
+            "Task", "Base lost / gained", "Floor", "F", f"F − floor [{1 - audit.policy.body.alpha:.0%}]", "p (Holm)",
+            "Called",
+        )  # fmt: skip
+        yield Table(head, rows)
+        yield Text(
+            "What a model loses against itself is not called forgetting. The verdict is about the net change, in which "
+            "such flips cancel, and does not rest on the floor."
+        )
+
+
+def _drift(drift: Drift) -> Iterator[Block]:
+    def shown(name: str, one: Estimate) -> tuple[str, str, str]:
+        return name, f"{one.value:.4f}", "–" if one.interval is None else _bounds(one.interval, "{:.4f}").strip()
+
+    yield Table(
+        ("Per token", "Value", f"Interval, {drift.confidence:.0%}"),
+        [
+            shown("Negative log-likelihood, tuned − base, nats", drift.delta_nll),
+            shown("Perplexity, tuned / base", drift.perplexity_ratio),
+            shown("KL(base ‖ tuned), nats", drift.kl),
+        ],
+    )
+    yield Text(
+        f"{drift.n_tokens:,} tokens of {drift.n_texts:,} texts (SHA-256 {drift.text_hash}); bootstrap over texts. A "
+        "warning, not part of the verdict."
+    )
+
+
+def _conditions(tasks: Sequence[TaskResult]) -> Iterator[Block]:
+    rows = [
+        (task.suite, one.aspect, one.before or "not recorded", one.after or "not recorded", one.state)
+        for task in tasks
+        for one in task.compared
+    ]
+    if rows:
+        yield Heading("How the answers were made")
+        yield Table(("Task", "Aspect", "Before", "After", "Compared"), rows)
 
 
 def _group_table(task: TaskResult) -> Table:
@@ -176,9 +267,11 @@ def _policy_table(body: PolicyBody) -> Table:
 
 def _record(audit: AuditOut) -> Iterator[tuple[str, str]]:
     yield "Audit", audit.id
-    yield "Made at", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(audit.created_at))
+    yield "Made at", _moment(audit.created_at)
     yield "Record SHA-256", audit.hash if audit.intact else f"{audit.hash} (THE STORED RECORD DOES NOT MATCH IT)"
     yield "Policy SHA-256", audit.policy.hash
+    yield "Seed", str(audit.inputs["seed"])
+    yield "Versions", f"Tunescope {audit.inputs.get('tunescope', '–')}, measures {audit.inputs['measure']}"
     for name, value in (
         ("Run", audit.run_id),
         ("Model version before", audit.before_version_id),
@@ -186,12 +279,25 @@ def _record(audit: AuditOut) -> Iterator[tuple[str, str]]:
     ):
         if value is not None:
             yield name, value
-    for side in ("before", "after"):
-        for given in audit.inputs["evaluations"][side]:
+    for side in ("before", "after", "aa"):
+        for given in audit.inputs["evaluations"].get(side, []):
             yield (
                 f"Evaluation {side}",
                 f"{given['id']} (suite SHA-256 {given['suite']}, predictions SHA-256 {given['predictions']})",
             )
+
+
+def _moment(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+
+
+def _day(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
+
+
+def _bounds(interval: tuple[float, float], form: str = "{:+.3f}") -> str:
+    low, high = (form.format(bound).replace("-", "−") for bound in interval)
+    return f" [{low}, {high}]"
 
 
 def _number(value: float | None) -> str:
@@ -205,7 +311,7 @@ def _signed(value: float | None) -> str:
 def _difference(task: TaskResult) -> str:
     if task.interval is None:
         return _signed(task.difference)
-    return f"{_signed(task.difference)} [{_signed(task.interval[0])}, {_signed(task.interval[1])}]"
+    return _signed(task.difference) + _bounds(task.interval)
 
 
 def _expected(item: ChangedItem) -> str:
@@ -231,6 +337,9 @@ def _markdown_block(block: Block) -> str:
         case Table(head, rows):
             lines = [head, ["---"] * len(head), *([_md(_short(cell)) for cell in row] for row in rows)]
             return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        case Record(text):
+            # One line that starts with a brace: nothing in it can end the fence.
+            return f"\n```json\n{text}\n```"
 
 
 def _md(text: str) -> str:
@@ -251,6 +360,8 @@ def _html_block(block: Block) -> str:
             top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
             body = "".join(f"<tr>{''.join(_html_cell(cell) for cell in row)}</tr>" for row in rows)
             return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+        case Record(text):
+            return f"<details><summary>The record</summary><pre>{escape(text)}</pre></details>"
 
 
 def _html_cell(cell: str) -> str:

@@ -28,6 +28,8 @@ th, td { padding: 7px 10px; border-bottom: 1px solid var(--line); }
 td { vertical-align: top; white-space: pre-wrap; overflow-wrap: break-word; }
 tr:last-child td { border-bottom: 0; }
 ul { padding-left: 20px; } li { margin: 4px 0; overflow-wrap: anywhere; }
+details { margin-top: 12px; } summary { cursor: pointer; color: var(--soft); }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 11px; }
 .sign { display: grid; grid-template-columns: repeat(4, 1fr); gap: 24px; margin-top: 64px; }
 .sign div { border-top: 1px solid var(--ink); padding-top: 6px; color: var(--soft); font-size: 13px; }
 @media print { body { background: none; } main { max-width: none; padding: 0; } .scroll { overflow: visible; }

@@ -20,6 +20,7 @@ from service.measure.paired import (
     POWER,
     Groups,
     clustered_counts,
+    items_to_pass,
     items_to_settle,
     mcnemar_exact,
     paired_mean,
@@ -30,6 +31,7 @@ from service.measure.paired import (
 from service.measure.validation import EmptySetError, LengthMismatchError, OutOfRangeError, check_probability
 
 Gate = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+TANGO = "mcnemar, tango"
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,7 @@ def _evidence(
     spread = max(lost + gained, 1) / n
     if groups is None:
         interval, bound = tango_interval(lost, gained, n, 1 - alpha), tango_lower_bound(lost, gained, n, alpha)
-        return _Evidence(interval, bound, mcnemar_exact(lost, gained), "mcnemar, tango", spread)
+        return _Evidence(interval, bound, mcnemar_exact(lost, gained), TANGO, spread)
     two_sided = clustered_counts(lost, gained, n, mean.design_effect, alpha / 2, mean.dof)
     one_sided = clustered_counts(lost, gained, n, mean.design_effect, alpha, mean.dof)
     return _Evidence(
@@ -305,14 +307,18 @@ def _decide(task: TaskVerdict) -> TaskVerdict:
 def _needed(evidence: _Evidence, difference: float, margin: float, alpha: float, n: int, minimum_n: int) -> int | None:
     """Items that would settle the task if the difference seen were the true one.
 
-    (z_alpha + z_power)^2 psi / room^2, where room is the way from the difference to the margin it must clear to pass
-    (the margin itself for a difference of 0 or better), or the drop itself once it has reached the margin.
+    About (z_alpha + z_power)^2 psi / room^2, where room is the way from the difference to the margin it must clear to
+    pass (the margin itself for a difference of 0 or better), or the drop itself once it has reached the margin. For
+    independent right/wrong items the number to pass is `items_to_pass`, whose power is as promised near psi too.
     """
     if evidence.lower_bound is None:
         return None
     fails = difference <= -margin
-    room = -difference if fails else margin + min(difference, 0.0)
-    needed = items_to_settle(evidence.spread, room, alpha, POWER, two_sided=fails)
+    if evidence.test == TANGO and not fails:
+        needed = items_to_pass(evidence.spread, margin, min(difference, 0.0), alpha)
+    else:
+        room = -difference if fails else margin + min(difference, 0.0)
+        needed = items_to_settle(evidence.spread, room, alpha, POWER, two_sided=fails)
     return None if needed is None else max(needed, n + 1 if n >= minimum_n else minimum_n)
 
 

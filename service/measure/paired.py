@@ -208,6 +208,32 @@ def items_to_settle(
     return max(1, math.ceil(n - 1e-9)) if n <= 1e9 else None
 
 
+def items_to_pass(
+    discordant_share: float, margin: float, difference: float = 0.0, alpha: float = 0.05, power: float = POWER
+) -> int | None:
+    """Right/wrong items with which Tango's lower bound clears -margin, where the true difference is `difference`.
+
+    (z_alpha s0 + z_power s1)^2 / (margin + difference)^2: s1^2 = psi - difference^2 is an item's variance, s0^2 the one
+    that Tango's statistic takes at -margin, from the limit of the restricted maximum likelihood estimate (Liu et al.
+    2002, Statistics in Medicine 21, 231-245). Where psi is far above the margin both are psi, and this is
+    `items_to_settle`; near it s0 is larger, and that formula promises up to 9 points of power too much. None: never.
+    """
+    if not abs(difference) <= discordant_share <= 1 or margin <= 0:
+        raise OutOfRangeError(f"discordant share {discordant_share}, margin {margin}, difference {difference}")
+    if margin + difference <= 0:
+        return None
+    psi, at = discordant_share, -margin
+    b = (2 - difference) * at - psi
+    c = -(psi - difference) / 2 * at * (1 - at)
+    p_lost = (math.sqrt(max(b * b - 8 * c, 0.0)) - b) / 4
+    at_margin = max(2 * p_lost + at * (1 - at), 0.0)
+    spread = normal_quantile(1 - alpha) * math.sqrt(at_margin) + normal_quantile(power) * math.sqrt(
+        max(psi - difference**2, 0.0)
+    )
+    n = (spread / (margin + difference)) ** 2
+    return max(1, math.ceil(n - 1e-9)) if n <= 1e9 else None
+
+
 def smallest_detectable(
     discordant_share: float, n: float, alpha: float = 0.05, power: float = POWER, *, two_sided: bool = True
 ) -> float:

@@ -187,6 +187,23 @@ def stage_scores(
     ]
 
 
+def score_intervals(
+    resampled: FloatArray, baseline: FloatArray | None = None, reference: FloatArray | None = None
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals of every score, by name, from resamplings of R (B, T, T), b and reference (B, T).
+
+    A maximum over stages picks what resampling favoured: intervals of the `forgetting_max` family lean upwards.
+    """
+    draws: dict[str, list[float]] = {}
+    for place, R in enumerate(resampled):
+        given = (None if one is None else one[place].tolist() for one in (baseline, reference))
+        for one in stage_scores(R, *given):
+            if one.value is not None:
+                draws.setdefault(one.name, []).append(one.value)
+    ends = {name: np.quantile(values, [0.025, 0.975]) for name, values in draws.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
+
 def _reason(name: str, value: float | None, single: bool, no_baseline: bool) -> str | None:
     if value is not None:
         return None

@@ -1,15 +1,16 @@
-"""Policies and audits: what may be lost, and what was. Both are written once."""
+"""Policies, audits and waivers: what may be lost, what was, and who answers for it. All are written once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from service.store import bin as bin_store
 from service.store import records
 from service.store.evaluations import EvaluationNotFound
-from service.store.tables import Audit, AuditEvaluation, Evaluation, Policy
+from service.store.tables import Audit, AuditEvaluation, Evaluation, Policy, Waiver
 
 
 def add_policy(session: Session, policy: Policy) -> tuple[Policy, bool]:
@@ -18,6 +19,14 @@ def add_policy(session: Session, policy: Policy) -> tuple[Policy, bool]:
 
 def get_policy(session: Session, policy_id: str) -> Policy | None:
     return session.get(Policy, policy_id)
+
+
+def find_policy(session: Session, name: str, version: int) -> Policy | None:
+    return session.exec(select(Policy).where(Policy.name == name, Policy.version == version)).first()
+
+
+def newest_policy(session: Session, name: str) -> Policy | None:
+    return session.exec(select(Policy).where(Policy.name == name).order_by(col(Policy.version).desc())).first()
 
 
 def page_policies(
@@ -77,3 +86,26 @@ def page(
         if value is not None:
             query = query.where(column == value)
     return records.page(session, query, col(Audit.id), limit, cursor)
+
+
+def add_waiver(session: Session, waiver: Waiver) -> Waiver | None:
+    """Store a waiver, or the revocation of one; None: it was revoked already."""
+    try:
+        with session.begin_nested():
+            session.add(waiver)
+    except IntegrityError:
+        return None
+    return waiver
+
+
+def get_waiver(session: Session, waiver_id: str) -> Waiver | None:
+    return session.get(Waiver, waiver_id)
+
+
+def waivers_of(session: Session, audit_ids: Sequence[str]) -> dict[str, list[Waiver]]:
+    """Waivers and revocations of each of these audits, newest first."""
+    found: dict[str, list[Waiver]] = {audit_id: [] for audit_id in audit_ids}
+    query = select(Waiver).where(col(Waiver.audit_id).in_(audit_ids)).order_by(col(Waiver.id).desc())
+    for waiver in session.exec(query):
+        found[waiver.audit_id].append(waiver)
+    return found

@@ -12,7 +12,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from service.errors import NotFound
 from service.store import registry, runs
-from service.store.tables import Audit, Evaluation, Judgement, Policy, Review, RowSet, Suite
+from service.store.tables import Audit, Evaluation, Judgement, Policy, Review, RowSet, Suite, Waiver
 
 
 class RecordFrozen(RuntimeError):
@@ -31,7 +31,7 @@ def _refuse(_mapper: Any, _connection: Any, row: Any) -> None:
     raise RecordFrozen(f"{type(row).__name__} {row.id} is written once: a change is a new record.")
 
 
-for _table in (Suite, RowSet, Evaluation, Policy, Audit, Judgement):
+for _table in (Suite, RowSet, Evaluation, Policy, Audit, Waiver, Judgement):
     event.listen(_table, "before_update", _refuse)
     event.listen(_table, "before_delete", _refuse)
 

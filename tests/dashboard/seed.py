@@ -40,6 +40,18 @@ DIFF = b"""diff --git a/train.py b/train.py
 """
 
 
+DRIFT = {
+    "delta_nll": {"value": 0.412, "interval": [0.371, 0.455]},
+    "perplexity_ratio": {"value": math.exp(0.412), "interval": [math.exp(0.371), math.exp(0.455)]},
+    "kl": {"value": 0.388, "interval": [0.352, 0.427]},
+    "n_tokens": 48_210,
+    "n_texts": 200,
+    "text_hash": "9c1185a5c5e9fc54612808977ee8f548b2258d31" + "0" * 24,
+    "resamples": 2000,
+    "seed": 0,
+}
+
+
 @dataclass(frozen=True)
 class Method:
     name: str
@@ -332,6 +344,8 @@ def evaluations(client: Client, written: Seed) -> None:
             **owner,
         )
         written.evaluations[method.name, written.intents] = one["id"]
+        if method.name == "full":
+            checkpoints(client, written, general["id"], settings)
         other = client.create_evaluation(
             suite_id=general["id"],
             predictions=[
@@ -340,6 +354,33 @@ def evaluations(client: Client, written: Seed) -> None:
             **owner,
         )
         written.evaluations[method.name, written.general] = other["id"]
+    second_run(client, written, general["id"], settings)
+
+
+def checkpoints(client: Client, written: Seed, suite_id: str, settings: Json) -> None:
+    """The full fine-tune on its way down: what it answers at three steps before the last."""
+    for step, kept in ((300, 0.79), (600, 0.70), (900, 0.62)):
+        chance = random.Random(step)
+        client.create_evaluation(
+            suite_id=suite_id,
+            run_id=written.runs["full"],
+            step=step,
+            name=f"full at {step}",
+            settings=settings,
+            predictions=[{"id": f"sum-{number}", "output": sum_answer(number, kept, chance)} for number in range(400)],
+        )
+
+
+def second_run(client: Client, written: Seed, suite_id: str, settings: Json) -> None:
+    """The base asked once more: some answers near its limit come out otherwise."""
+    chance = random.Random(0)
+    again = client.create_evaluation(
+        suite_id=suite_id,
+        name="base, second run",
+        settings=settings,
+        predictions=[{"id": f"sum-{number}", "output": sum_answer(number, BASE.kept, chance)} for number in range(400)],
+    )
+    written.evaluations["base again", written.general] = again["id"]
 
 
 def intent_answer(label: str, number: int, skill: float, chance: random.Random) -> str:
@@ -372,8 +413,17 @@ def audits(client: Client, written: Seed) -> None:
             run_id=written.runs[method.name],
             before_version_id=written.versions["base"],
             after_version_id=written.versions[method.name],
+            aa=[written.evaluations["base again", written.general]] if method.name != "lora-r16" else [],
+            drift=DRIFT if method.name == "full" else None,
         )
         written.audits[method.name] = audit["id"]
+    month = 30 * 86_400
+    client.waive(
+        written.audits["lora-r64"],
+        who="Ada Lovelace",
+        why="Goes to twenty testers, who do no sums with it.",
+        until=time.time() + month,
+    )
 
 
 # --- experiments ---

@@ -287,6 +287,37 @@ def test_the_verdict_list_leads_to_a_failed_audit(visitor: Visitor, record: Seed
     visitor.keep("audit-failed")
 
 
+def test_a_waiver_is_written_from_the_page(visitor: Visitor, record: Seed, live_service: str) -> None:
+    audit = record.audits["full"]
+    visitor.open(f"/forgetting?id={audit}", "Forgetting audit of full")
+    visitor.page.get_by_role("button", name="Waive", exact=True).first.click()
+    visitor.page.get_by_label("Who answers for it").fill("Grace Hopper")
+    visitor.page.get_by_label("Why").fill("A demonstration only.")
+    visitor.keep("audit-waive")
+    visitor.page.locator("[class*=st-key-waive-do] button").click()
+    visitor.main("A demonstration only.").wait_for()
+    visitor.settled()
+    with Client(live_service) as api:
+        (waiver,) = [one for one in api.list_waivers(audit)["items"] if one["state"] == "valid"]
+        api.revoke_waiver(audit, waiver["id"], who="Grace Hopper", why="It is over.")
+
+
+def test_a_sequence_of_fine_tunes_is_a_matrix(visitor: Visitor, record: Seed) -> None:
+    stages = "".join(f"&stages=version:{record.versions[name]}" for name in ("lora-r16", "lora-r64", "full"))
+    suites = "".join(f"&suites={suite}" for suite in (record.intents, record.general))
+    visitor.open(f"/forgetting?part=Stages&base=version:{record.versions['base']}{stages}{suites}", "Forgetting")
+    visitor.page.locator(".js-plotly-plot .heatmaplayer").first.wait_for()
+    visitor.main("say which suite each stage was trained for", exact=False).wait_for()
+    visitor.keep("stages")
+    visitor.open(
+        f"/forgetting?part=Stages&base=version:{record.versions['base']}"
+        f"&stages=version:{record.versions['lora-r16']}&stages=version:{record.versions['full']}{suites}",
+        "Forgetting",
+    )
+    visitor.main("Riemer et al. 2019").wait_for()
+    visitor.keep("stages-scored")
+
+
 def test_a_chart_gives_its_data(visitor: Visitor, record: Seed) -> None:
     visitor.open(f"/run?id={record.runs['full']}", "full")
     chart = visitor.page.locator("[class*=st-key-chart-curve-loss]")
@@ -351,6 +382,11 @@ def test_every_page_on_a_phone_and_in_the_dark(
         ("data", "/data", "Data"),
         ("forgetting", "/forgetting", "Forgetting"),
         ("audit", f"/forgetting?id={record.audits['full']}", "Forgetting audit of full"),
+        (
+            "stages",
+            f"/forgetting?part=Stages&stages=version:{record.versions['lora-r16']}&suites={record.general}",
+            "Forgetting",
+        ),
         ("experiments", "/experiments", "Experiments"),
         ("experiment", f"/experiments?key={record.experiment}", "Support bot"),
         ("model", f"/models?name={record.model}&version=2", record.model),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from dashboard import charts
+from dashboard import charts, forgetting_charts
 
 
 def series(values: list[float], *, run: str = "r1", key: str = "loss", first: int = 0, rank: int = 0) -> pd.DataFrame:
@@ -159,8 +159,8 @@ def test_the_front_of_learning_against_forgetting() -> None:
             "run_id": ["1", "2", "3", "4"],
         }
     )
-    assert charts.pareto(frame)["name"].tolist() == ["a", "d"]
-    figure = charts.plane(frame, x_title="lost", y_title="learned")
+    assert forgetting_charts.pareto(frame)["name"].tolist() == ["a", "d"]
+    figure = forgetting_charts.plane(frame, x_title="lost", y_title="learned")
     front, *groups = figure.data
     assert list(front.x) == [1.0, 2.0]
     assert {group.name for group in groups} == {"PASS", "FAIL", "INCONCLUSIVE"}
@@ -168,7 +168,7 @@ def test_the_front_of_learning_against_forgetting() -> None:
 
 
 def test_losses_go_left_and_gains_right() -> None:
-    figure = charts.by_category(pd.DataFrame({"group": ["x", "y"], "lost": [4, 1], "gained": [0, 2]}))
+    figure = forgetting_charts.by_category(pd.DataFrame({"group": ["x", "y"], "lost": [4, 1], "gained": [0, 2]}))
     lost, gained = figure.data
     assert list(lost.x) == [-4, -1]
     assert list(gained.x) == [0, 2]

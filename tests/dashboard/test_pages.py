@@ -320,7 +320,7 @@ def test_audits_are_listed_with_the_plane(record: Seed) -> None:
     app = open_page("forgetting")
     assert {"lora-r16", "lora-r64", "full"} <= set(app.dataframe[0].value["Audit"])
     assert len(app.get("plotly_chart")) == 1
-    app.segmented_control[0].set_value("PASS").run()
+    app.segmented_control(key="verdict").set_value("PASS").run()
     assert "full" not in set(app.dataframe[0].value["Audit"])
 
 
@@ -342,6 +342,73 @@ def test_a_failed_audit_says_so_first_and_shows_what_was_lost(record: Seed, api:
     lost = api.audit_items(audit["id"], kind="lost", suite=task["suite"])["items"]
     assert lost[0]["input"] in said
     assert len(app.get("download_button")) >= 4  # the report twice, tables and charts as CSV
+
+
+def test_an_audit_shows_floor_drift_conditions_and_events(record: Seed) -> None:
+    app = open_page("forgetting", id=record.audits["full"])
+    said = text(app)
+    for part in (
+        "Noise floor: the base run twice",
+        "Drift on general text",
+        "[0.371, 0.455]",
+        "Forgetting events",
+        "Of these never forgotten",
+        f"tunescope audit verify {record.audits['full']}",
+        "While it trained",
+    ):
+        assert part in said, part
+    assert any("were made: what is recorded agrees" in one.label for one in app.expander)
+    assert said.index("ts-verdict") < said.index("Waivers") < said.index("Protected tasks") < said.index("Lost: ")
+
+
+def test_a_waiver_is_written_on_the_page_and_taken_back(record: Seed, api: Client) -> None:
+    audit = record.audits["full"]
+    app = open_page("forgetting", id=audit)
+    assert "Ada Lovelace" not in text(app)
+    app.button(key="waive-do").click().run()
+    assert [error.value for error in app.error] == ["Say who and why."]
+    app.text_input[0].set_value("Grace Hopper")
+    app.text_area[0].set_value("A demonstration only.")
+    app.button(key="waive-do").click().run()
+    waiver = api.list_waivers(audit)["items"][0]
+    assert (waiver["who"], waiver["state"], waiver["suite"]) == ("Grace Hopper", "valid", None)
+    assert 29 < (waiver["until"] - time.time()) / 86_400 < 32
+    clear()
+    app = open_page("forgetting", id=audit)
+    assert "A demonstration only." in text(app)
+    assert "fail" in text(app)[text(app).index("ts-verdict") :]
+    app.text_input[0].set_value("Grace Hopper")
+    app.text_area[0].set_value("It is over.")
+    app.button(key="revoke-do").click().run()
+    assert {one["state"] for one in api.list_waivers(audit)["items"]} == {"revoked"}
+
+
+def test_waived_audits_say_so_in_the_list(record: Seed) -> None:
+    table = open_page("forgetting").dataframe[0].value
+    waived = dict(zip(table["Audit"], table["Waived"], strict=True))
+    assert waived["lora-r64"].startswith("until 20")
+    assert not isinstance(waived["lora-r16"], str)
+
+
+def test_stages_are_a_matrix_with_every_convention(record: Seed) -> None:
+    keys = {name: f"version:{record.versions[name]}" for name in ("base", "lora-r16", "lora-r64")}
+    app = AppTest.from_file(str(APP), default_timeout=60)
+    app.query_params["part"] = "Stages"
+    app.run()
+    app.switch_page("views/forgetting.py")
+    app.query_params["part"] = "Stages"
+    app.query_params["base"] = keys["base"]
+    app.query_params["stages"] = [keys["lora-r16"], keys["lora-r64"]]
+    app.query_params["suites"] = [record.intents, record.general]
+    app.run()
+    assert not app.exception, [error.message for error in app.exception]
+    said = text(app)
+    for part in ("BWT_gem_paper", "Chaudhry et al. 2018", "needs a model trained on all tasks at once", "DR_REM"):
+        assert part in said, part
+    (heat,) = app.get("plotly_chart")
+    assert "lora-r64" in heat.proto.spec
+    app.multiselect[0].set_value([keys["lora-r64"]]).run()
+    assert "say which suite each stage was trained for" in app.info[0].value
 
 
 def test_an_experiment_shows_split_effects_arms_and_time(record: Seed, api: Client) -> None:

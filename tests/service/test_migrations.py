@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +16,19 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
 from sqlmodel import SQLModel
 
+from service.forgetting import showing
+from service.store import audits, console, migrate, series, views
 from service.store import bin as bin_store
-from service.store import console, migrate, series, views
 from service.store.database import Database
 from service.store.points import Points
+from service.store.tables import Waiver
 
+# SHA-256 of the audit below as the first version of the service wrote it.
+HASH_AT_0001 = hashlib.sha256(
+    b'{"after_version_id":null,"before_version_id":null,"created_at":1.5,"id":"a","policy_hash":"h","policy_id":"q",'
+    b'"result":{"advice":[],"inputs":{},"notes":[],"problems":[],"sentence":"s","tasks":[]},"run_id":"r",'
+    b'"verdict":"FAIL"}'
+).hexdigest()
 AT_0001 = [
     "INSERT INTO project (id, name, created_at, updated_at) VALUES (7, 'p', 1, 1)",
     "INSERT INTO run (id, project_id, name, status, created_at, heartbeat_at, points_stored)"
@@ -124,3 +133,35 @@ def test_old_audits_name_their_evaluations(old: str) -> None:
         views.drop(connection)
         command.downgrade(at(connection), "0005")
     engine.dispose()
+
+
+def test_an_audit_of_an_older_database_can_be_waived_and_keeps_its_hash(old: str) -> None:
+    """The record's hash is of the row as it was written: nothing that came later may enter it."""
+    engine = create_engine(old)
+    result = {"sentence": "s", "tasks": [], "problems": [], "notes": [], "advice": [], "inputs": {}}
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO policy (id, name, version, hash, body, created_at) VALUES ('q', 'p', 1, 'h', :body, 1)"),
+            {"body": json.dumps({"alpha": 0.05, "protected": []})},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO audit (id, policy_id, policy_hash, run_id, verdict, result, hash, created_at)"
+                " VALUES ('a', 'q', 'h', 'r', 'FAIL', :result, :hash, 1.5)"
+            ),
+            {"result": json.dumps(result), "hash": HASH_AT_0001},
+        )
+    engine.dispose()
+    with closing(Database(old)) as database:
+        with database.write() as session:
+            waiver = Waiver(audit_id="a", who="w", why="y", written_by="k", until=1e10, created_at=2)
+            assert audits.add_waiver(session, waiver) is waiver
+            revoked = {"audit_id": "a", "revokes": waiver.id, "who": "w", "why": "n", "written_by": "k"}
+            assert audits.add_waiver(session, Waiver(**revoked, created_at=3)) is not None
+            assert audits.add_waiver(session, Waiver(**revoked, created_at=4)) is None
+        with database.read() as session:
+            (found,) = showing.show_all(session, [showing.existing(session, "a")])
+            assert found.intact
+            assert [one.state for one in found.waivers] == ["revoked"]
+            assert found.policy.body.require_aa is False
+            assert found.drift is None

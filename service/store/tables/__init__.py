@@ -21,7 +21,7 @@ from service.store.tables.experiments import (
     UnitRollup,
     Upstream,
 )
-from service.store.tables.forgetting import Audit, AuditEvaluation, Policy
+from service.store.tables.forgetting import Audit, AuditEvaluation, Policy, Waiver
 from service.store.tables.lineage import Dataset, LoggedModel, LoggedModelFile, LoggedModelMetric, RunDataset, RunModel
 from service.store.tables.registry import ModelAlias, ModelVersion, ModelVersionTag, RegisteredModel, RegisteredModelTag
 from service.store.tables.review import Judgement, Review, ReviewLease, ReviewTask
@@ -90,6 +90,7 @@ __all__ = [
     "Tag",
     "UnitRollup",
     "Upstream",
+    "Waiver",
     "Webhook",
     "Writer",
     "new_id",

@@ -1,10 +1,10 @@
-"""Before and after: policies, audits."""
+"""Before and after: policies, audits, waivers."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import Column, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from service.store.tables.columns import json_column, new_id
@@ -46,3 +46,22 @@ class AuditEvaluation(SQLModel, table=True):
     audit_id: str = Field(primary_key=True, foreign_key="audit.id")
     side: str = Field(primary_key=True)
     evaluation_id: str = Field(primary_key=True, foreign_key="evaluation.id", index=True)
+
+
+class Waiver(SQLModel, table=True):
+    """Who takes responsibility for an audit's finding, why and until when; or, with `revokes`, who takes that back.
+
+    Written once, either of them: an audit's waivers are a ledger.
+    """
+
+    __tablename__ = "waiver"
+    id: str = Field(default_factory=new_id, primary_key=True)
+    audit_id: str = Field(foreign_key="audit.id", index=True)
+    revokes: str | None = Field(default=None, foreign_key="waiver.id", unique=True)
+    suite: str | None = None
+    who: str
+    why: str = Field(sa_column=Column(Text, nullable=False))
+    # The API key it was written with.
+    written_by: str
+    until: float | None = None
+    created_at: float

@@ -17,6 +17,7 @@ def test_what_goes_in_comes_out(client: TestClient) -> None:
     assert (policy["name"], policy["version"]) == ("ship", 1)
     assert policy["body"] == {
         "alpha": 0.01,
+        "require_aa": False,
         "protected": [
             {
                 "suite": "general",
