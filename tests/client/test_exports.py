@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from tests.client.importers.conftest import Point, points, run_import, runs_of
 from tests.conftest import LiveService, running_service
 from tunescope import Client, cli
-from tunescope._exceptions import TunescopeError
+from tunescope._exceptions import ConnectionFailed, TunescopeError
 from tunescope.exports import Exported, Format, NothingToExport, export
 from tunescope.importers._record import ImportProblem
 
@@ -75,6 +75,11 @@ def fill(client: Client, project: str) -> str:
     send(client, run_id, 4, "far", [-(2**63), 2**63 - 1], [1.0, 2.0])
     send(client, run_id, 5, "=loss", [0, 1], [7.0, 8.0], rank=1)
     send(client, run_id, 6, "only/rank 1", [3], [9.0], rank=1)
+    for batch, rank, texts in ((7, 0, ["", "=cmd()", "'quoted"]), (8, 1, ["é ✓"]), (9, 0, ['last, "said"'])):
+        lines = [[1000.5 + at, "stderr" if at % 2 else "stdout", text] for at, text in enumerate(texts)]
+        client.send_batch(
+            run_id, msgspec.msgpack.encode({"writer": "test", "batch": batch, "rank": rank, "console": lines})
+        )
     client.upload_artifact(run_id, "a/ü b.txt", b"hello", "text")
     client.upload_artifact(run_id, "=b", b"\0\1", "file")
     picture: dict[str, Any] = {"key": "=samples", "step": 2**62, "kind": "image", "content_type": "image/png"}
@@ -115,6 +120,7 @@ def everything(client: Client, project: str) -> dict[str, Any]:
             "heartbeat_at": None,
             "points_sent": None,
             "points": points(client, run["id"]),
+            "console": client.console(run["id"], after=0)["items"],
             "files": {path: (one["kind"], client.download_artifact(run["id"], path)) for path, one in files.items()},
             "media": [
                 ({**one, "id": None, "run_id": None}, client.download_media(one["id"]))
@@ -229,22 +235,119 @@ def test_no_text_cell_of_a_csv_is_a_formula(api: Client, tmp_path: Path) -> None
     assert cells > 60_000
 
 
-def test_scores_of_evaluations(api: Client, tmp_path: Path) -> None:
-    run_id = api.create_run(project="scored")["id"]
+def evaluate(client: Client, run_id: str) -> list[dict[str, Any]]:
+    """Three evaluations on two suites, the last by a parser and with answers of every kind."""
     items = [{"id": str(i), "input": f"q{i}", "label": "ab"[i % 2]} for i in range(40)]
-    suite = api.create_suite(name="export", task_type="classification", items=items, metrics=["accuracy", "f1_macro"])
+    suite = client.create_suite(
+        name="export", task_type="classification", items=items, metrics=["accuracy", "f1_macro"]
+    )
     answers = [{"id": str(i), "output": "ab"[(i + (i % 5 == 0)) % 2]} for i in range(40)]
-    evaluation = api.create_evaluation(suite_id=suite["id"], run_id=run_id, step=7, predictions=answers)
-    done = export(api, tmp_path / "out", "parquet", target=run_id)
-    rows = pq.read_table(tmp_path / "out" / "evaluations.parquet").to_pylist()
-    assert done.scores == len(rows) == len(evaluation["scores"])
-    for row, score in zip(rows, evaluation["scores"], strict=True):
-        assert (row["metric"], row["value"], row["n"]) == (score["name"], score["value"], score["n"])
-        assert (row["low"], row["high"]) == tuple(score["interval"] or (None, None))
-        assert (row["suite"], row["suite_hash"], row["step"]) == ("export", suite["hash"], 7)
-    assert rows[0]["value"] == 0.8
-    found = run_import(None, "tunescope", tmp_path / "out")
-    assert found.left_out == {("scores of evaluations", "a service scores predictions itself"): done.scores}
+    about = {"suite_id": suite["id"], "run_id": run_id}
+    made = [client.create_evaluation(**about, step=step, predictions=answers[step:]) for step in (7, 8)]
+    odd = [
+        {"id": "=1", "input": "", "label": "'a", "group": "g", "tags": ["y", "x"]},
+        {"id": "2", "input": "-two\n", "label": "é", "references": ["e", "'"]},
+        {"id": "3", "input": "three", "label": "é"},
+    ]
+    labels = {"labels": ["'a", "é"], "parser": "label", "template": "{input}?", "description": "odd"}
+    named = client.create_suite(name="=odd", task_type="classification", items=odd, metrics=["accuracy"], **labels)
+    said = [
+        {"id": "=1", "output": "it is 'a", "probability": 0.1},
+        {"id": "2", "output": None},
+        {"id": "3", "output": "", "parsed": None},
+    ]
+    settings = {"shots": 3, "decoding": {"temperature": 0.0}}
+    about = {"suite_id": named["id"], "run_id": run_id, "name": "-named", "settings": settings}
+    return [*made, client.create_evaluation(**about, predictions=said)]
+
+
+def judged(client: Client, run_id: str) -> list[Any]:
+    """Everything of a run's evaluations but what a service gives them: ids, versions, and when they were made."""
+    found = []
+    for one in client.list_evaluations(run_id=run_id)["items"]:
+        suite = {**client.get_suite(one["suite_id"]), "id": None, "version": None, "created_at": None}
+        items = client.evaluation_items(one["id"])["items"]
+        about = {**one, "suite": None} | dict.fromkeys(("id", "suite_id", "run_id", "created_at"))
+        found.append((about, suite, items, client.suite_items(one["suite_id"])["items"]))
+    return found
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_evaluations_are_made_again(api: Client, other: LiveService, tmp_path: Path, format: Format) -> None:
+    before_it = api.create_run(project="scored", name="without")["id"]
+    run_id = api.create_run(project="scored", name=f"scored {format}", parent_run_id=before_it)["id"]
+    made = evaluate(api, run_id)
+    out = tmp_path / "out"
+    done = export(api, out, format, target=run_id)
+    assert (done.evaluations, done.scores) == (3, 5)
+    with Client(other.url) as there:
+        found = run_import(there, "tunescope", out)
+        assert (found.tally.evaluations, found.left_out) == (3, {})
+        assert judged(there, run_id) == judged(api, run_id)
+        again = run_import(there, "tunescope", out)
+        assert (again.tally.evaluations, again.tally.known_evaluations) == (0, 3)
+        assert judged(there, run_id) == judged(api, run_id)
+    if format == "parquet":
+        rows = pq.read_table(out / "evaluations.parquet").to_pylist()
+        scores = [(one, score) for one in made for score in one["scores"]]
+        for row, (one, score) in zip(rows, scores, strict=True):
+            assert (row["metric"], row["value"], row["n"]) == (score["name"], score["value"], score["n"])
+            assert (row["low"], row["high"]) == tuple(score["interval"] or (None, None))
+            assert (row["suite"], row["suite_hash"], row["step"]) == (
+                *map(one["suite"].get, ("name", "hash")),
+                one["step"],
+            )
+
+
+def test_an_evaluation_whose_answer_was_lost_is_made_once(api: Client, other: LiveService, tmp_path: Path) -> None:
+    run_id = api.create_run(project="lost evaluation")["id"]
+    evaluate(api, run_id)
+    export(api, tmp_path / "out", "parquet", target=run_id)
+
+    class Flaky(Client):
+        lost = 0
+
+        def create_evaluation(self, **body: Any) -> dict[str, Any]:
+            made = super().create_evaluation(**body)
+            if self.lost < 2:
+                self.lost += 1
+                raise ConnectionFailed("the answer was lost")
+            return made
+
+    with Flaky(other.url) as there:
+        run_import(there, "tunescope", tmp_path / "out")
+        assert there.lost == 2
+        assert judged(there, run_id) == judged(api, run_id)
+
+
+def test_rows_of_a_run_that_is_refused_are_passed_over(api: Client, other: LiveService, tmp_path: Path) -> None:
+    ids = [api.create_run(project="passed over", name=name)["id"] for name in "abc"]
+    for run_id in (ids[0], ids[2]):
+        evaluate(api, run_id)
+        api.send_batch(
+            run_id, msgspec.msgpack.encode({"writer": "w", "batch": 1, "console": [[1.0, "stdout", run_id]]})
+        )
+    export(api, tmp_path / "out", "parquet", target="passed over")
+    with Client(other.url) as there:
+        there.create_run(project="somewhere else", id=ids[2])  # newest first: it is the first to come
+        found = run_import(there, "tunescope", tmp_path / "out")
+        assert found.tally.runs == 2
+        assert judged(there, ids[0]) == judged(api, ids[0])
+        assert [line["text"] for line in there.console(ids[0])["items"]] == [ids[0]]
+
+
+def test_an_export_from_before_there_were_predictions(api: Client, tmp_path: Path) -> None:
+    run_id = api.create_run(project="scores only")["id"]
+    evaluate(api, run_id)
+    out = tmp_path / "out"
+    export(api, out, "parquet", target=run_id)
+    for name in ("suites", "suite_items", "predictions", "console"):
+        (out / f"{name}.parquet").unlink()
+    manifest = json.loads((out / "export.json").read_text())
+    (out / "export.json").write_text(json.dumps({**manifest, "layout": 2}))
+    found = run_import(None, "tunescope", out)
+    assert found.left_out == {("scores of evaluations", "exports of before did not hold the predictions"): 5}
+    assert found.tally.evaluations == 0
 
 
 def test_many_series_are_asked_for_in_parts(api: Client, tmp_path: Path) -> None:
@@ -299,19 +402,21 @@ def test_the_commands(api: Client, live_service: str, other: LiveService, tmp_pa
     out = str(tmp_path / "out")
     query = 'status = failed and tags.formula = "=HYPERLINK(1)"'
     told = invoke("export", "by command", "--query", query, "--format", "json", "-o", out, "--url", live_service)
-    assert told.output == f"1 runs, 10,018 points, 0 scores, 2 artifacts, 4 media in {out}\n", told.output
+    assert told.output == f"1 runs, 10,018 points, 5 lines, 0 evaluations, 2 artifacts, 4 media in {out}\n", told.output
     told = invoke("import", "tunescope", out, "--dry-run")
-    counted = "1 runs, 10,018 points, 4 params, 7 tags, 0 artifacts, 0 media"
+    counted = "1 runs, 10,018 points, 4 params, 7 tags, 5 lines, 0 artifacts, 0 media, 0 evaluations"
     assert told.output.startswith(f"{counted} would be imported\nleft out:\n")
     assert "media of run '=cmd()' (4 times): the export was made without --artifacts" in told.output
     assert "files of run '=cmd()' (2 times): the export was made without --artifacts" in told.output
     told = invoke("import", "tunescope", out, "--url", other.url)
-    assert told.output.startswith("1 runs, 10,018 points, 4 params, 7 tags, 0 artifacts, 0 media imported\n")
+    assert told.output.startswith(
+        "1 runs, 10,018 points, 4 params, 7 tags, 5 lines, 0 artifacts, 0 media, 0 evaluations imported\n"
+    )
     told = invoke("import", "tunescope", out, "--url", other.url)
     assert "0 points" in told.output
-    assert "(1 runs, 10,018 points were there already)" in told.output
+    assert "(1 runs, 10,018 points, 5 lines were there already)" in told.output
     for wrong, sentence in (
-        (("import", "nothing", out), "from: mlflow, tensorboard, trackio, tunescope, wandb."),
+        (("import", "nothing", out), "from: mlflow, neptune, tensorboard, trackio, tunescope, wandb."),
         (("import", "tunescope", str(tmp_path)), "is no complete export"),
         (("export", "nowhere", "-o", str(tmp_path / "x")), "neither the id of a run nor a project"),
     ):
