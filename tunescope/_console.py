@@ -17,7 +17,7 @@ from typing import Any
 
 from tunescope._environment import text_masker
 
-__all__ = ["Console", "Line", "last_lines"]
+__all__ = ["Console", "Line", "Stream", "last_lines"]
 
 Line = tuple[float, str, str]
 """Unix seconds, stdout or stderr, text."""
@@ -43,7 +43,7 @@ class Console:
         self._notes: deque[Line] = deque()
         self._waiting = 0
         self._lost = 0
-        self._streams = {"stdout": _Stream(), "stderr": _Stream()}
+        self._streams = {"stdout": Stream(), "stderr": Stream()}
         self._mask = text_masker()
         self._allowed, self._allowed_at = float(AT_ONCE), time.monotonic()
         self._taken = 0
@@ -111,8 +111,8 @@ class Console:
             self._dropped = 0
 
 
-class _Stream:
-    """Texts of one stream, as they come, to lines."""
+class Stream:
+    """Texts of one stream, as they come, to lines as a terminal would show them."""
 
     def __init__(self) -> None:
         self._rest = ""
