@@ -17,6 +17,7 @@ from tunescope._client.forgetting import Forgetting
 from tunescope._client.metrics import Metrics
 from tunescope._client.models import Models
 from tunescope._client.runs import Runs
+from tunescope._client.sent import Sent
 from tunescope._transport import Transport
 
 __all__ = ["Client", "Json"]
@@ -32,6 +33,7 @@ class Client(Runs, Metrics, Files, Deleting, Models, Evaluation, Forgetting, Exp
 
     def __init__(self, url: str | None = None, api_key: str | None = None, *, timeout: float = 30.0) -> None:
         self._transport = Transport(url or _settings.url(), api_key or _settings.api_key(), timeout=timeout)
+        self._sent = Sent()
 
     @property
     def url(self) -> str:

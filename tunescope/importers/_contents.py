@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from tunescope._client import Client, Json
+from tunescope._client.sent import sha256_of
 from tunescope._exceptions import ApiError
 from tunescope.importers._record import ImportedEvaluation, ImportedFile, ImportedMedium, ImportedRun, LeftOut
 
@@ -73,7 +72,7 @@ class Contents:
             listed = self._again(lambda client: client.list_artifacts(own_id))["items"]
             known = {one["path"]: one["sha256"] for one in listed}
         for file in files_of(run):
-            if file.path in known and known[file.path] == _sha256(file.content):
+            if file.path in known and known[file.path] == sha256_of(file.content):
                 self._tally.known_artifacts += 1
             else:
                 self._tally.artifacts += self._try(f"file '{file.path}'", _upload(own_id, file))
@@ -81,7 +80,7 @@ class Contents:
     def _store_media(self, run: ImportedRun, own_id: str, new: bool) -> None:
         known = set() if new else {_place(one) for one in self._pages(lambda c, at: c.list_media(own_id, **at))}
         for medium in run.media():
-            if _place({**medium.about, "sha256": _sha256(medium.content)}) in known:
+            if _place({**medium.about, "sha256": sha256_of(medium.content)}) in known:
                 self._tally.known_media += 1
                 continue
             what = f"{medium.about['kind']} '{medium.about['key']}'"
@@ -158,10 +157,3 @@ def _place(medium: Json) -> tuple[Any, ...]:
 def _judged(suite: str, suite_hash: str, prediction_hash: str, about: Json) -> tuple[Any, ...]:
     """What tells one evaluation of a run from another."""
     return suite, suite_hash, prediction_hash, about["name"], about["step"]
-
-
-def _sha256(content: Path | bytes) -> str:
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
