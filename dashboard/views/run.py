@@ -90,12 +90,12 @@ def head(run: Json) -> None:
         left = f", about {formats.duration(progress.seconds_left)} left" if progress.seconds_left else ""
         st.progress(progress.share, text=f"step {progress.done:,} of {progress.total:,}{left}")
     sent = run["points_sent"]
-    waiting = f", {sent - run['points_stored']:,} on the way" if sent and sent > run["points_stored"] else ""
+    refused = f", {sent - run['points_stored']:,} refused" if sent and sent > run["points_stored"] else ""
     pairs = [
         ("Started", formats.ago(run["created_at"])),
         ("Took" if run["finished_at"] else "On for", formats.duration(run["duration"])),
         ("Steps", f"{max((s['last_step'] for s in run['metrics'].values()), default=0):,}"),
-        ("Points stored", formats.count(run["points_stored"]) + waiting),
+        ("Points stored", formats.count(run["points_stored"]) + refused),
         ("Peak memory", formats.size(readings.peak_memory(run))),
         ("Trainable parameters", formats.count(readings.trainable_parameters(run))),
         ("Data", formats.short(run["data_hash"])),

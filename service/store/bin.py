@@ -13,6 +13,10 @@ from sqlmodel import Session, col, select
 
 from service.store.tables import (
     Artifact,
+    ArtifactAlias,
+    ArtifactCollection,
+    ArtifactUse,
+    ArtifactVersion,
     Audit,
     Evaluation,
     LoggedModel,
@@ -192,6 +196,17 @@ def kept(session: Session, ids: Sequence[str]) -> dict[str, str]:
     other = other.join(RunModel, col(RunModel.logged_model_id) == col(LoggedModel.id))
     other = other.join(Run, col(Run.id) == col(RunModel.run_id)).where(col(Run.deleted_at).is_(None))
     note(other.where(col(LoggedModel.run_id).in_(ids)), "the run {0} uses a model that it logged")
+    made = (col(ArtifactVersion.run_id), col(ArtifactCollection.name), col(ArtifactVersion.version))
+    of_them = col(ArtifactVersion.run_id).in_(ids)
+    owner = sql.join(ArtifactVersion, ArtifactCollection, col(ArtifactCollection.id) == ArtifactVersion.collection_id)
+    named = sql.select(*made, col(ArtifactAlias.alias)).select_from(owner)
+    named = named.join(ArtifactAlias, col(ArtifactAlias.version_id) == ArtifactVersion.id).where(of_them)
+    note(named, "version {1} of the artifact '{0}' is its '{2}'")
+    used = sql.select(*made, col(ArtifactUse.run_id)).select_from(owner)
+    used = used.join(ArtifactUse, col(ArtifactUse.version_id) == ArtifactVersion.id)
+    used = used.join(Run, col(Run.id) == col(ArtifactUse.run_id)).where(col(Run.deleted_at).is_(None), of_them)
+    note(used.where(col(ArtifactUse.run_id) != col(ArtifactVersion.run_id)).distinct(),
+         "the run {2} has version {1} of the artifact '{0}'")  # fmt: skip
     for table, what in ((Evaluation, "evaluations"), (Audit, "audits")):
         counted = sql.select(col(table.run_id), func.count()).where(col(table.run_id).in_(ids))
         note(counted.group_by(col(table.run_id)), f"{{0}} {what} rest on it")

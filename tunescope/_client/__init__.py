@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Self
 
 from tunescope import _settings
+from tunescope._client.artifacts import Artifacts
 from tunescope._client.calls import Json
 from tunescope._client.deleting import Deleting
 from tunescope._client.evaluation import Evaluation
@@ -23,7 +24,7 @@ from tunescope._transport import Transport
 __all__ = ["Client", "Json"]
 
 
-class Client(Runs, Metrics, Files, Deleting, Models, Evaluation, Forgetting, Experiments):
+class Client(Runs, Metrics, Files, Artifacts, Deleting, Models, Evaluation, Forgetting, Experiments):
     """A connection to a Tunescope service.
 
     `url` and `api_key` default to `TUNESCOPE_URL` and `TUNESCOPE_API_KEY`. Every method raises `ConnectionFailed`
