@@ -30,6 +30,7 @@ from dashboard.data.models import model_version, model_version_links, model_vers
 from dashboard.data.tracking import (
     alerts,
     artifact,
+    artifact_version,
     artifacts,
     bin_page,
     code,
@@ -63,6 +64,7 @@ __all__ = [
     "Json",
     "alerts",
     "artifact",
+    "artifact_version",
     "artifacts",
     "audit",
     "audit_items",
