@@ -268,8 +268,11 @@ def artifacts(run: Json, links: Json) -> None:
     found = data.artifacts(run["id"])
     artifact_parts.versions("Made here", links["artifacts_made"], made_here=True)
     artifact_parts.versions("Used here", links["artifacts_used"], made_here=False)
-    if found and (links["artifacts_made"] or links["artifacts_used"]):
+    has_versions = links["artifacts_made"] or links["artifacts_used"]
+    if found and has_versions:
         components.section("Files of this run")
+    if not found and has_versions:
+        return
     if not found:
         components.empty(
             "No artifact", "Keep a file with the run:", 'run.log_artifact("checkpoint-1200", kind="checkpoint")',

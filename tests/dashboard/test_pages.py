@@ -414,3 +414,20 @@ def test_runs_are_deleted_and_come_back_from_the_bin(api: Client) -> None:
     assert "Project **bin-page**, 1 run" in text(page)
     page.button(key="restore-bin-page").click().run()
     assert [one["id"] for one in api.list_runs(project="bin-page")["items"]] == [run["id"]]
+
+
+def test_versions_of_artifacts_on_a_run(api: Client, service: str) -> None:
+    """What it made, with who used it; what it used, with who made it."""
+    made, used = (api.create_run(project="versions", name=name)["id"] for name in ("maker", "user"))
+    api.upload_artifact(made, "model/weights", b"12")
+    files = [{"path": "weights", "artifact": "model/weights"}]
+    version = api.log_artifact_version(made, name="model_a", kind="model", files=files, aliases=["best"])
+    api.use_artifact_version(used, version["id"])
+    said = text(open_page("run", id=made, view="Artifacts"))
+    assert "Made here" in said
+    assert "used by user" in said
+    assert "model\\_a** v1" in said
+    said = text(open_page("run", id=used, view="Artifacts"))
+    assert "Used here" in said
+    assert "run that made it" in said
+    assert "No artifact" not in said
