@@ -215,7 +215,7 @@ def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_tracking_server(api: Client, tmp_path: Path, record: Record) -> None:
     """By its address: what speaks MLflow's protocol. MLflow's own server needs a package that is not installed here;
     this one is Tunescope."""
-    with running_service(tmp_path / "tracking" / "data") as server:
+    with running_service(tmp_path / "tracking-data") as server:
         record(RECORDING.replace("URI", server.url).replace(', artifact_location="PLACE/artifacts"', ""), **ENVIRONMENT)
         tally = run_import(api, "mlflow", server.url, "mlflow http").tally
         assert tally.runs == 4

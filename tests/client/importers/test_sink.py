@@ -195,7 +195,8 @@ def test_console_of_a_run_that_went_on(api: Client) -> None:
         return [ImportedLine(1000.5 + at, "stdout", f"line {at}", rank=at // 900 % 2) for at in range(count)]
 
     def stored() -> list[tuple[int, str]]:
-        return [(one["rank"], one["text"]) for one in api.console(run_id("test", "printed", "one"), after=0)["items"]]
+        page = api.console(run_id("test", "printed", "one"), after=0, limit=10_000)
+        return [(one["rank"], one["text"]) for one in page["items"]]
 
     write(api, a_run(batches=1, console=lambda: lines(4000)), project="printed")
     sink, _ = write(api, a_run(batches=2, console=lambda: lines(4005)), project="printed")
