@@ -25,6 +25,7 @@ from service.settings import Settings
 from service.store.blobs import BlobStore
 from service.store.database import Database
 from service.tracking import alert_routes as tracking_alerts
+from service.tracking import artifact_version_routes as tracking_artifacts
 from service.tracking import bin_routes as tracking_bin
 from service.tracking import compare_routes as tracking_compare
 from service.tracking import filter_routes as tracking_filters
@@ -90,6 +91,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         tracking_bin.router,
         tracking_alerts.router,
         tracking_registry.router,
+        tracking_artifacts.router,
         tracking_compare.router,
         tracking_filters.router,
         tracking_media.router,

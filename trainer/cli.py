@@ -34,7 +34,12 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set train.epochs=1.")
     ] = None,
 ) -> None:
-    """Train what a YAML file describes: track it, score it on the service, compare its variants."""
+    """Train what a YAML file describes: track it, score it on the service, compare its variants.
+
+    Example: tunescope train examples/banking77.yaml
+
+    On several GPUs, as one run: torchrun --nproc-per-node 2 -m tunescope train examples/banking77.yaml
+    """
     try:
         configs = load_config(config, set_ or [])
         program = _load("trainer.program")

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from trainer import ranks
 from trainer.batches import BatchOrder, Collator
 from trainer.config import TrainingConfig
 from trainer.heads import in_head
@@ -88,14 +89,24 @@ class Fitter(Trainer):  # type: ignore[misc]
         return str(folder / STAGING if self.staging else folder)
 
     def _save_checkpoint(self, model: PreTrainedModel, trial: Any) -> None:
-        """A checkpoint is there whole or not at all: it is written aside, then renamed; the newest two are kept."""
+        """A checkpoint is there whole or not at all: it is written aside, then renamed; the newest two are kept.
+
+        Several processes write their parts of it."""
         folder = Path(self.args.output_dir)
-        shutil.rmtree(folder / STAGING, ignore_errors=True)
+        if ranks.first():
+            shutil.rmtree(folder / STAGING, ignore_errors=True)
+        ranks.meet()
         self.staging = True
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self.staging = False
+        ranks.meet()
+        if ranks.first():
+            self._rename_checkpoint(folder)
+        ranks.meet()
+
+    def _rename_checkpoint(self, folder: Path) -> None:
         name = f"checkpoint-{self.state.global_step}"
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / STAGING / name).rename(folder / name)
@@ -121,7 +132,8 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     last = get_last_checkpoint(str(folder)) if resume else None
-    if not resume:
+    ranks.meet()
+    if not resume and ranks.first():
         for stale in folder.glob("checkpoint-*"):
             shutil.rmtree(stale)
     set_seed(settings.seed)

@@ -12,6 +12,7 @@ import msgspec
 from transformers import PreTrainedModel, TrainerCallback
 
 import tunescope
+from trainer import ranks
 from trainer.config import TrainConfig
 from trainer.data import Tokenizer
 from trainer.drift import Drift, Reader, measure, without_adapter
@@ -76,6 +77,7 @@ def train(
 
     `mode` is the tracking's (`tunescope.init`): online with a client, else disabled. With `resume` an interrupted run
     goes on from its newest checkpoint, under its own id. Same config, data and machine: same losses.
+    Of several processes (`ranks`) each logs into the one run, and the first alone saves, registers and evaluates.
     Raises `TrainerError` for what the user can put right, before any step is made.
     """
     method = choose(config.method)
@@ -108,13 +110,16 @@ def train(
             )
         # After the callback, which counts a 4-bit weight as it is stored: two in a byte.
         run.config.update({"parameters": {"trainable": trainable, "total": total}})
-        say("saving")
-        save(output / "model", model, tokenizer, card)
         run.log({"train/peak_memory_bytes": peak.bytes, "train/seconds": done.seconds}, step=done.steps)
-        version = register(client, config, method, run.id, output / "model") if client is not None else None
-        after = ask(config, material.suites, model, tokenizer, say)
-        origin = Origin(run.id, done.steps, version["id"] if version else None)
-        scored = [score(config, one, before.get(one.name), after[one.name], client, origin) for one in material.suites]
+        version, scored = None, []
+        if ranks.first():
+            say("saving")
+            save(output / "model", model, tokenizer, card)
+            version = register(client, config, method, run.id, output / "model") if client is not None else None
+            after = ask(config, material.suites, model, tokenizer, say)
+            origin = Origin(run.id, done.steps, version["id"] if version else None)
+            suites = material.suites
+            scored = [score(config, one, before.get(one.name), after[one.name], client, origin) for one in suites]
         for one in scored:
             run.log(one.values(), step=done.steps)
         drift = None
@@ -140,7 +145,8 @@ def train(
         stopped_at=probe.stopped_at if probe else None,
         drift=drift,
     )
-    (output / RESULT_FILE).write_bytes(msgspec.json.encode(result))
+    if ranks.first():
+        (output / RESULT_FILE).write_bytes(msgspec.json.encode(result))
     return Trained(result, model.eval(), tokenizer)
 
 
@@ -166,6 +172,7 @@ def start_run(
     if resume:
         with suppress(OSError, ValueError, KeyError):
             known = str(json.loads(record.read_text("utf-8"))["run_id"])
+    ranks.meet()  # all have read it before it is written
     settings = msgspec.to_builtins(config) | {"method": method.settings()}
     del settings["project"], settings["service"], settings["tags"]
     settings["data"] |= {"rows": len(material.train.records), "hash": material.data_hash}
@@ -180,8 +187,9 @@ def start_run(
         resume=known,
         quiet=True,
     )
-    (record.parent / RESULT_FILE).unlink(missing_ok=True)
-    record.write_text(json.dumps({"run_id": run.id}), "utf-8")
+    if ranks.first():
+        (record.parent / RESULT_FILE).unlink(missing_ok=True)
+        record.write_text(json.dumps({"run_id": run.id}), "utf-8")
     return run
 
 
@@ -189,7 +197,8 @@ def make_card(config: TrainConfig, material: Material, method: Method, output: P
     """What is saved beside the weights. An adapter needs its base: one built in memory is saved beside it."""
     base = config.model
     if base.config is not None and method.name != "full":
-        model.save_pretrained(output / "base")
+        if ranks.first():
+            model.save_pretrained(output / "base")
         base = msgspec.structs.replace(base, config=None, path=str((output / "base").absolute()))
     elif base.path is not None and Path(base.path).expanduser().is_dir():
         base = msgspec.structs.replace(base, path=str(Path(base.path).expanduser().absolute()))

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 import tunescope
-from trainer import report
+from trainer import ranks, report
 from trainer.config import TrainConfig
 from trainer.data import draw, read_table
 from trainer.drift import Reader, measure
@@ -44,10 +44,12 @@ class Refused(TrainerError):
 def train_all(configs: Sequence[TrainConfig], *, url: str | None, offline: bool, resume: bool) -> list[TrainResult]:
     """Trains each config in turn, prints what came of it and, for several, how they compare with the first.
 
-    Data and methods of all of them are checked before the first is trained.
+    Data and methods of all of them are checked before the first is trained. Several processes (`torchrun`) train each
+    together: what came of it is the first's to say.
     """
     quiet()
-    console = Console(highlight=False, soft_wrap=True)
+    ranks.begin(configs[0].train.device)
+    console = Console(highlight=False, soft_wrap=True, quiet=not ranks.first())
     for config in configs:
         choose(config.method)
         gather(config)
@@ -57,7 +59,7 @@ def train_all(configs: Sequence[TrainConfig], *, url: str | None, offline: bool,
             for config in configs:
                 results.append(train_one(config, client, console, resume=resume))
                 report.print_result(console, results[-1], client)
-            if client is not None:
+            if client is not None and ranks.first():
                 report.print_comparisons(console, results, client, configs[0].service.margin)
         except tunescope.ApiError as error:
             raise Refused(f"the service refused: {error}") from error
@@ -83,6 +85,7 @@ def connect(config: TrainConfig, url: str | None) -> tunescope.Client:
 def train_one(config: TrainConfig, client: tunescope.Client | None, console: Console, *, resume: bool) -> TrainResult:
     """One run behind a progress bar; with `resume`, one that came to its end is not made again."""
     known = finished(config) if resume else None
+    ranks.meet()  # before the first of several processes changes what the others read
     if known is not None:
         return known
     with ProgressBar(console, config.name or config.project) as bar, memory_advice(config):
@@ -94,6 +97,7 @@ def train_one(config: TrainConfig, client: tunescope.Client | None, console: Con
             callbacks=[bar],
             say=bar.say,
         )
+    ranks.meet()
     return trained.result
 
 

@@ -3,6 +3,10 @@
 `write` of sys.stdout and sys.stderr notes each text it has written, with no lock: printing waits for nobody, and a
 fork finds nothing held. The recorder's thread makes lines of the notes. As on a terminal, what follows a carriage
 return replaces the line: of a progress bar its last state is kept, and one every few seconds while it moves.
+
+What C libraries and child processes print goes past sys.stdout, and is not kept. To catch it, the file descriptors
+would have to lead into a pipe: then a progress bar finds no terminal, the last words of a crash may be lost in it, and
+a library that prints much while it holds the interpreter's lock waits for ever.
 """
 
 from __future__ import annotations
@@ -10,14 +14,16 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from tunescope._environment import text_masker
 
-__all__ = ["Console", "Line", "last_lines"]
+__all__ = ["Console", "Line", "Stream", "last_lines"]
 
 Line = tuple[float, str, str]
 """Unix seconds, stdout or stderr, text."""
@@ -43,7 +49,7 @@ class Console:
         self._notes: deque[Line] = deque()
         self._waiting = 0
         self._lost = 0
-        self._streams = {"stdout": _Stream(), "stderr": _Stream()}
+        self._streams = {"stdout": Stream(), "stderr": Stream()}
         self._mask = text_masker()
         self._allowed, self._allowed_at = float(AT_ONCE), time.monotonic()
         self._taken = 0
@@ -53,13 +59,14 @@ class Console:
     def open(self) -> None:
         _sinks.append(self)
         if len(_sinks) == 1:
-            for name in ("stdout", "stderr"):
-                _tap(name, getattr(sys, name))
+            _tap_all()
+            _follow_cells(True)
 
     def close(self) -> None:
         if self in _sinks:
             _sinks.remove(self)
         if not _sinks:
+            _follow_cells(False)
             _untap()
 
     def note(self, stream: str, text: str) -> None:
@@ -111,8 +118,8 @@ class Console:
             self._dropped = 0
 
 
-class _Stream:
-    """Texts of one stream, as they come, to lines."""
+class Stream:
+    """Texts of one stream, as they come, to lines as a terminal would show them."""
 
     def __init__(self) -> None:
         self._rest = ""
@@ -163,26 +170,44 @@ def last_lines(lines: list[str], error: str) -> str:
 # --- the streams of this process ---
 
 _taps: list[tuple[Any, Callable[..., Any], Callable[..., Any] | None]] = []
+_printing = threading.local()
+
+
+def _tap_all(*_: object) -> None:
+    for name in ("stdout", "stderr"):
+        _tap(name, getattr(sys, name))
 
 
 def _tap(name: str, stream: Any) -> None:
     """Note what is written to `stream`. One that cannot be changed is left alone."""
+    # What someone has put away since is forgotten: it notes nothing once it is not called.
+    _taps[:] = [one for one in _taps if one[0] is not stream or _current(stream) is one[1]]
     if stream is None or any(stream is tapped for tapped, _, _ in _taps):
         return
     write = stream.write
 
     def noted(text: str, /) -> Any:
-        done = write(text)
+        if getattr(_printing, "now", False):  # below another of these
+            return write(text)
+        _printing.now = True
+        try:
+            done = write(text)
+        finally:
+            _printing.now = False
         for sink in _sinks:
             sink.note(name, text)
         return done
 
-    own = getattr(stream, "__dict__", {}).get("write")
+    own = _current(stream)
     try:
         stream.write = noted
     except (AttributeError, TypeError):
         return
     _taps.append((stream, noted, own))
+
+
+def _current(stream: Any) -> Any:
+    return getattr(stream, "__dict__", {}).get("write")
 
 
 def _untap() -> None:
@@ -194,3 +219,13 @@ def _untap() -> None:
             else:
                 stream.write = own
     _taps.clear()
+
+
+def _follow_cells(on: bool) -> None:
+    """In a notebook, tap anew with each cell: IPython puts `write` back to what it was before the cell."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None:
+        return
+    # IPython says ValueError when a function is not registered.
+    with suppress(ValueError):
+        (shell.events.register if on else shell.events.unregister)("pre_run_cell", _tap_all)

@@ -36,6 +36,8 @@ __all__ = [
     "Points",
     "Record",
     "Update",
+    "Use",
+    "Version",
     "created",
     "journals",
 ]
@@ -108,7 +110,23 @@ class Medium(msgspec.Struct, tag="medium"):
     details: dict[str, Any] = {}
 
 
-Record = Create | Points | Update | File | Medium
+class Version(msgspec.Struct, tag="version"):
+    """What was uploaded just now is a version of an artifact: pairs of its path there and in the run."""
+
+    name: str
+    kind: str
+    files: list[tuple[str, str]]
+    aliases: list[str] = []
+    about: dict[str, Any] = {}
+
+
+class Use(msgspec.Struct, tag="use"):
+    """The run uses a version of an artifact."""
+
+    version_id: str
+
+
+Record = Create | Points | Update | File | Medium | Version | Use
 
 
 def little_endian(column: array[int] | array[float]) -> bytes:

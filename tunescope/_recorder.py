@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tunescope._console import Console, Line, last_lines
-from tunescope._journal import Column, File, JournalWriter, Points, Record, Update, little_endian
+from tunescope._journal import Column, File, JournalWriter, Points, Record, Update, Use, Version, little_endian
 from tunescope._keeper import Keeper
 from tunescope._system import SystemMonitor
 from tunescope._values import PLAIN, flatten, to_number
@@ -47,7 +47,6 @@ class Recorder:
         journal: JournalWriter,
         *,
         next_step: int = 0,
-        points_before: int = 0,
         system: SystemMonitor | None = None,
         console: Console | None = None,
         first: Callable[[], File | None] = lambda: None,
@@ -57,7 +56,6 @@ class Recorder:
         self.next_step = next_step
         self.points = 0
         self.dropped = 0
-        self._points_before = points_before
         self._journal = journal
         self._system = system
         self._console = console
@@ -106,7 +104,7 @@ class Recorder:
         if self._waiting > WAKE_AT:
             self._hurry()
 
-    def put_record(self, record: Update | File) -> None:
+    def put_record(self, record: Update | File | Version | Use) -> None:
         self._pending.append(record)
         self._wake.set()
 
@@ -166,8 +164,6 @@ class Recorder:
         self._keep_media(math.inf)
         if self._closing is not None:
             changes = self._closing.changes
-            if "status" in changes:
-                changes["points_sent"] = self._points_before + self.points
             if self._console is not None and changes.get("error"):
                 changes["error"] = last_lines(list(self._console.last), changes["error"])
             self._unwritten.append((self._closing, 0))

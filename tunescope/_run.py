@@ -8,14 +8,17 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from tunescope import _environment, _ranks, _settings
+from tunescope._artifacts import UsedArtifact, checked_aliases, resolved
+from tunescope._config import Config, mapping
 from tunescope._exceptions import TunescopeError
 from tunescope._hooks import Ending, Status, unwatch, watch
+from tunescope._journal import Use, Version
 from tunescope._values import to_plain
 from tunescope._writer import FinishReport, Writer, WriterOptions
 
@@ -65,8 +68,8 @@ def init(
         dir: where journals are kept; default `TUNESCOPE_DIR`, else ~/.local/state/tunescope.
         rank: which of the processes of the run this is; default: what torch.distributed or the launcher says (`RANK`,
             `SLURM_PROCID`, `OMPI_COMM_WORLD_RANK`), else 0. Rank 0 makes the run and speaks for it: config, tags and
-            status are its to say. The others join it by its id (`resume`, `TUNESCOPE_RUN_ID`) or, once
-            torch.distributed is initialised, by themselves, and log metrics, system metrics, files and console.
+            status are its to say. The others join it by its id (`resume`, `TUNESCOPE_RUN_ID`) or, where all are on one
+            machine or once torch.distributed is initialised, by themselves, and log metrics, files and console.
         system_interval: seconds between samples of CPU, memory, disk, network and GPUs; None for none.
         console: keep what is printed, secrets masked.
         git_diff: keep the uncommitted changes as the artifact `git.diff`, secrets masked.
@@ -84,7 +87,7 @@ def init(
         raise TunescopeError(f"mode is 'online', 'offline' or 'disabled', not {mode!r}.")
     _checked(resume)
     now = time.time()
-    settings = Config(_mapping(config))
+    settings = Config(mapping(config))
     rank = _ranks.rank_here() if rank is None and mode != "disabled" else rank or 0
     project = project or _settings.project()
     subject = f"{project}/{name}"
@@ -164,28 +167,63 @@ class Run:
                 self._warned = True
                 log.warning("tunescope: log(%.200r) could not be recorded: %r", values, error)
 
-    def log_artifact(self, path: str | os.PathLike[str] | bytes, name: str | None = None, kind: str = "file") -> None:
+    def log_artifact(
+        self,
+        path: str | os.PathLike[str] | bytes,
+        name: str | None = None,
+        kind: str = "file",
+        *,
+        aliases: Sequence[str] | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         """Keep a file, a folder, or bytes with the run, under `name` (default: the file's own).
 
+        With `aliases`, even none (`[]`), it also becomes a version of the project's artifact of this name, to which
+        `latest`, `v3` and these aliases lead: `run.log_artifact("ckpt/", "model", aliases=["best"])`, and later
+        `run.use_artifact("model:best")`. What equals the newest version makes no new one. `about` is kept with it.
         The content is copied now and uploaded in the background. Raises FileNotFoundError if there is no such file.
         """
         if isinstance(path, bytes):
             if name is None:
                 raise TunescopeError("log_artifact(bytes) needs a name.")
-            return self._add_file(path, name, kind)
-        source = Path(path)
-        if source.is_dir():
-            for file in sorted(p for p in source.rglob("*") if p.is_file()):
-                self._add_file(file, f"{name or source.name}/{file.relative_to(source).as_posix()}", kind)
-            return None
-        if not source.is_file():
-            raise FileNotFoundError(f"There is no file {source} to keep with the run.")
-        return self._add_file(source, name or source.name, kind)
+            files: list[tuple[str, Path | bytes, str]] = [(name, path, name.rpartition("/")[2])]
+        else:
+            source = Path(path)
+            name = name or source.name
+            if source.is_dir():
+                inner = [(file, file.relative_to(source).as_posix()) for file in sorted(source.rglob("*"))]
+                files = [(f"{name}/{own}", file, own) for file, own in inner if file.is_file()]
+            elif source.is_file():
+                files = [(name, source, source.name)]
+            else:
+                raise FileNotFoundError(f"There is no file {source} to keep with the run.")
+        named = None if aliases is None else checked_aliases(name, aliases)
+        kept = [(own, self._add_file(content, where, kind)) for where, content, own in files]
+        writer = self._open_writer()
+        if named is not None and kept and writer is not None:
+            writer.add_record(Version(to_plain(name), kind, kept, named, to_plain(dict(about or {}))))
 
-    def _add_file(self, source: Path | bytes, name: str, kind: str) -> None:
-        clean = "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+    def use_artifact(self, reference: str, project: str | None = None) -> UsedArtifact:
+        """A version of an artifact, of which is kept that this run uses it: `run.use_artifact("model:champion")`.
+
+        `reference` is a name, with an alias or a version behind a colon (default `latest`); `project` is another than
+        the run's. `download()` of what comes back fetches the files. Asks the service, and so raises
+        `ConnectionFailed` and `ApiError`; and `TunescopeError` offline.
+        """
+        if self._options is None or self._options.url is None:
+            raise TunescopeError(f"use_artifact({reference!r}) asks the service: the run is offline or disabled.")
+        used = resolved(reference, project or self.project, self._options.url, self._options.api_key)
         if (writer := self._open_writer()) is not None:
-            writer.add_file(source, clean or "artifact", kind)
+            writer.add_record(Use(used.id))
+        return used
+
+    def _add_file(self, source: Path | bytes, name: str, kind: str) -> str:
+        """The path under which the run has it."""
+        clean = "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+        clean = clean or "artifact"
+        if (writer := self._open_writer()) is not None:
+            writer.add_file(source, clean, kind)
+        return clean
 
     def set_tags(self, tags: Mapping[str, Any] | Iterable[str]) -> None:
         """Add tags; one with the value None is taken away."""
@@ -286,42 +324,6 @@ class Run:
         self.finish()
 
 
-class Config(MutableMapping[str, Any]):
-    """The run's config. A change is recorded: `run.config["lr"] = 1e-4`, `run.config.update(...)`."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = dict(values)
-        self.changed: Callable[[dict[str, Any]], None] = _nothing_changed
-
-    def replace(self, values: Mapping[str, Any]) -> None:
-        """Take over what the service says; that is no change."""
-        self._values = dict(values)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self.update({key: value})
-
-    def __delitem__(self, key: str) -> None:
-        raise TypeError("What a run's config said cannot be taken back; set another value.")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return f"Config({self._values!r})"
-
-    def update(self, *others: Any, **values: Any) -> None:
-        """Set several values at once; inner dictionaries are merged."""
-        changes = _mapping(dict(*others, **values))
-        _merge(self._values, changes)
-        self.changed(changes)
-
-
 def new_id() -> str:
     """A UUIDv7 as 32 hex digits: unique, and sorted by the millisecond it was made in."""
     random = int.from_bytes(os.urandom(10), "big")
@@ -347,31 +349,11 @@ def _mode(text: str) -> Any:
     return text.lower()
 
 
-def _mapping(config: Any) -> dict[str, Any]:
-    plain = to_plain({} if config is None else config)
-    if not isinstance(plain, dict):
-        raise TunescopeError(f"config is a dictionary, a dataclass or a namespace, not {type(config).__name__}.")
-    return plain
-
-
 def _tags(tags: Mapping[str, Any] | Iterable[str] | None) -> dict[str, Any]:
     if isinstance(tags, Mapping):
         return {to_plain(str(key)): None if value is None else to_plain(str(value)) for key, value in tags.items()}
     return {to_plain(str(tag)): "true" for tag in ([tags] if isinstance(tags, str) else tags or [])}
 
 
-def _merge(into: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    for key, value in changes.items():
-        held = into.get(key)
-        if isinstance(held, dict) and isinstance(value, dict):
-            _merge(held, value)
-        else:
-            into[key] = value
-
-
 def _nothing(values: Mapping[Any, Any], step: int | None) -> None:
     """A disabled run records nothing."""
-
-
-def _nothing_changed(changes: dict[str, Any]) -> None:
-    """Until the run exists, its config is only being filled."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -21,7 +22,18 @@ import msgspec
 
 from tunescope._client import Client
 from tunescope._exceptions import ApiError, JournalError
-from tunescope._journal import Column, Create, File, JournalReader, Medium, Points, Record, Update
+from tunescope._journal import (
+    Column,
+    Create,
+    File,
+    JournalReader,
+    Medium,
+    Points,
+    Record,
+    Update,
+    Use,
+    Version,
+)
 
 __all__ = ["Shipper", "Shipping"]
 
@@ -45,6 +57,8 @@ class Shipped(msgspec.Struct):
     """Points acknowledged."""
     refused: int = 0
     """Points the service will not take."""
+    untold: int = 0
+    """Those of them that no batch has told the service of."""
     stored: int = 0
     """Points of the whole run that the service had after the last batch."""
     finished: bool = False
@@ -156,8 +170,15 @@ class Shipper:
                     self._send_points(run_id, record, part.end)
                     state.sent += part.points
                 case Update(changes=changes):
+                    if state.untold:
+                        self._send_points(run_id, Points(time.time(), []), state.offset)
                     state.finished = state.finished or "status" in changes
                     self._client.update_run(run_id, **(changes if self._latest else _without_end(changes)))
+                case Version():
+                    files = [{"path": path, "artifact": artifact} for path, artifact in record.files]
+                    self._client.log_artifact_version(run_id, **{**msgspec.structs.asdict(record), "files": files})
+                case Use():
+                    self._client.use_artifact_version(run_id, record.version_id)
                 case File() | Medium():
                     uploaded = self._upload(run_id, record)
         except ApiError as error:
@@ -165,6 +186,7 @@ class Shipper:
                 raise
             log.warning("tunescope: the service will not take %s: %s", _described(record, part.points), error)
             state.refused += part.points
+            state.untold += part.points
         state.offset, state.end = part.end, None
         self._save()
         if uploaded is not None:
@@ -202,9 +224,11 @@ class Shipper:
             "heartbeat_at": record.at,
             "metrics": record.columns,
             "console": record.console,
+            "refused": self.state.untold,
         }
         answer = self._client.send_batch(run_id, msgspec.msgpack.encode(body))
         self.state.batch = number
+        self.state.untold = 0
         self.state.stored = answer["points_stored"]
 
     def _upload(self, run_id: str, record: File | Medium) -> Path | None:
@@ -278,6 +302,10 @@ def _described(record: Record, points: int) -> str:
             return f"{points} points of {', '.join(column.key for column in columns[:5])}"
         case File(path=path):
             return f"the artifact '{path}'"
+        case Version(name=name):
+            return f"a version of the artifact '{name}'"
+        case Use(version_id=version_id):
+            return f"the use of the artifact's version {version_id}"
         case Medium(key=key, kind=kind, step=step):
             return f"the {kind.replace('_', ' ')} '{key}' of step {step}"
         case _:

@@ -99,14 +99,12 @@ def _still_writing(create: Create) -> bool | None:
 
 def _tell_crash(client: Client, run_id: str, shipper: Shipper) -> None:
     """The process is gone and never said how it ended."""
-    last_seen, points = shipper.create.at if shipper.create else None, 0
+    last_seen = shipper.create.at if shipper.create else None
     printed: deque[str] = deque(maxlen=LAST_LINES)
     for record, _ in shipper.reader.read(shipper.reader.start):
         if isinstance(record, Points):
             last_seen = record.at
-            points += sum(len(column) for column in record.columns)
             printed.extend(text for _, _, text in record.console)
-    known = client.get_run(run_id)["points_sent"]
     client.update_run(
         run_id,
         status="crashed",
@@ -114,6 +112,5 @@ def _tell_crash(client: Client, run_id: str, shipper: Shipper) -> None:
             list(printed), "The process ended without finishing the run: it was killed, or the machine went down."
         ),
         finished_at=last_seen,
-        points_sent=(known or 0) + points,
     )
     shipper.mark_finished()

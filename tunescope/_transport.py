@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -71,6 +72,21 @@ class Transport:
         if response.status_code == 304 or response.is_success:
             return response
         raise api_error(response)
+
+    def download(self, path: str, file: Path) -> None:
+        """Write an answer of any size into a file, as it comes."""
+        try:
+            with self._http.stream("GET", path) as response:
+                if not response.is_success:
+                    response.read()
+                    raise api_error(response)
+                with file.open("wb") as target:
+                    for piece in response.iter_bytes():
+                        target.write(piece)
+        except httpx2.TimeoutException as error:
+            raise ConnectionFailed(f"{self.url} did not answer in time (GET {path}).") from error
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            raise ConnectionFailed(f"Cannot reach Tunescope at {self.url}: {error or type(error).__name__}.") from error
 
     def json(self, method: str, path: str, **options: Any) -> Any:
         """Send, and read the answer as JSON."""

@@ -17,7 +17,7 @@ from tunescope._client import Client, Json
 from tunescope._console import Console
 from tunescope._environment import git_diff
 from tunescope._exceptions import ApiError, ConnectionFailed
-from tunescope._journal import Create, File, JournalWriter, Update
+from tunescope._journal import Create, File, JournalWriter, Update, Use, Version
 from tunescope._ranks import leads_its_host
 from tunescope._recorder import Recorder
 from tunescope._sender import Sender, away_message
@@ -99,7 +99,6 @@ class Writer:
         self.recorder = Recorder(
             journal,
             next_step=max([next_step, *after]),
-            points_before=self.run.get("points_sent") or self.run.get("points_stored") or 0,
             system=SystemMonitor(created_at, interval, host=leads_its_host()) if interval else None,
             console=self._console,
             first=self._git_diff if options.git_diff and main else lambda: None,
@@ -140,6 +139,10 @@ class Writer:
     def add_file(self, source: Path | bytes, path: str, kind: str) -> None:
         """Copy a file into the journal, to be uploaded from there: the original may change or go."""
         self.recorder.put_record(self._copied(source, path, kind))
+
+    def add_record(self, record: Version | Use) -> None:
+        """Write down what is to be told after the files that were added before."""
+        self.recorder.put_record(record)
 
     def _copied(self, source: Path | bytes, path: str, kind: str) -> File:
         name = uuid.uuid4().hex

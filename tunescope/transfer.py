@@ -38,7 +38,7 @@ def import_runs(
         str | None,
         typer.Argument(
             help="mlflow: URI, database or mlruns folder. tensorboard: log folder. wandb: folder of runs. "
-            "trackio: project or folder. tunescope: folder of an export.",
+            "trackio: project or folder. neptune: folder of neptune-exporter. tunescope: folder of an export.",
             show_default="where that tracker keeps its runs",
         ),
     ] = None,
@@ -49,7 +49,7 @@ def import_runs(
     api_key: ApiKey = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count everything, send nothing.")] = False,
 ) -> None:
-    """Bring over what another tracker recorded: runs, every point, params, tags, notes, files.
+    """Bring over what another tracker recorded: runs, every point, params, tags, notes, console, files, media.
 
     May be cut off and repeated at any time: what is stored already is not stored again.
 
@@ -79,15 +79,17 @@ def _say_imported(console: Console, tally: Tally, left_out: LeftOut, dry_run: bo
         for count, what in (
             (tally.runs - tally.new_runs, "runs"),
             (tally.known_points, "points"),
+            (tally.known_lines, "lines"),
             (tally.known_artifacts, "artifacts"),
             (tally.known_media, "media"),
+            (tally.known_evaluations, "evaluations"),
         )
         if count
     ]
     console.print(
         f"{tally.runs:,} runs, {tally.points:,} points, {tally.params:,} params, {tally.tags:,} tags, "
-        f"{tally.artifacts:,} artifacts, {tally.media:,} media {verb}"
-        + (f" ({', '.join(known)} were there already)" if known else ""),
+        f"{tally.lines:,} lines, {tally.artifacts:,} artifacts, {tally.media:,} media, "
+        f"{tally.evaluations:,} evaluations {verb}" + (f" ({', '.join(known)} were there already)" if known else ""),
         soft_wrap=True,
     )
     if left_out.counts:
@@ -114,7 +116,7 @@ def export_runs(
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Write runs to files: config, tags, environment, every metric point, evaluations' scores, artifacts, media.
+    """Write runs to files: config, tags, environment, every metric point, console, evaluations, artifacts, media.
 
     `tunescope import tunescope FOLDER` reads them back.
 
@@ -132,8 +134,8 @@ def export_runs(
 
         done = export(client, output, format.value, target=target, query=query, files=artifacts, progress=tell)
     console.print(
-        f"{done.runs:,} runs, {done.points:,} points, {done.scores:,} scores, {done.artifacts:,} artifacts, "
-        f"{done.media:,} media in {output}",
+        f"{done.runs:,} runs, {done.points:,} points, {done.lines:,} lines, {done.evaluations:,} evaluations, "
+        f"{done.artifacts:,} artifacts, {done.media:,} media in {output}",
         soft_wrap=True,
     )
     for line in done.left_out[:MOST_LINES]:

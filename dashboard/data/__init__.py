@@ -51,6 +51,7 @@ from dashboard.data.review import (
 from dashboard.data.tracking import (
     alerts,
     artifact,
+    artifact_version,
     artifacts,
     bin_page,
     code,
@@ -84,6 +85,7 @@ __all__ = [
     "Json",
     "alerts",
     "artifact",
+    "artifact_version",
     "artifacts",
     "audit",
     "audit_items",

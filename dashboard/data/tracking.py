@@ -138,6 +138,12 @@ def run_links(run_id: str) -> Json:
     return client().run_links(run_id)
 
 
+@st.cache_data(ttl=LIST, max_entries=256, show_spinner=False)
+def artifact_version(version_id: str) -> Json:
+    """A version of an artifact, with the runs that made and used it."""
+    return client().get_artifact_version(version_id)
+
+
 @st.cache_data(ttl=FIXED, max_entries=128, show_spinner=False)
 def history(
     run_ids: Sequence[str], keys: Sequence[str], counts: Sequence[int], max_points: int = CHART_POINTS

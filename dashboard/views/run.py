@@ -13,6 +13,7 @@ import streamlit as st
 
 from dashboard import (
     alert_parts,
+    artifact_parts,
     charts,
     components,
     console_parts,
@@ -68,7 +69,7 @@ def show(run_id: str) -> None:
             "Diagnoses": alert_parts.diagnoses,
             "Config": config,
             "Results": partial(results, links=links),
-            "Artifacts": artifacts,
+            "Artifacts": partial(artifacts, links=links),
             "Environment": environment,
         }
         for name, tab in tabs.items():
@@ -90,12 +91,12 @@ def head(run: Json) -> None:
         left = f", about {formats.duration(progress.seconds_left)} left" if progress.seconds_left else ""
         st.progress(progress.share, text=f"step {progress.done:,} of {progress.total:,}{left}")
     sent = run["points_sent"]
-    waiting = f", {sent - run['points_stored']:,} on the way" if sent and sent > run["points_stored"] else ""
+    refused = f", {sent - run['points_stored']:,} refused" if sent and sent > run["points_stored"] else ""
     pairs = [
         ("Started", formats.ago(run["created_at"])),
         ("Took" if run["finished_at"] else "On for", formats.duration(run["duration"])),
         ("Steps", f"{max((s['last_step'] for s in run['metrics'].values()), default=0):,}"),
-        ("Points stored", formats.count(run["points_stored"]) + waiting),
+        ("Points stored", formats.count(run["points_stored"]) + refused),
         ("Peak memory", formats.size(readings.peak_memory(run))),
         ("Trainable parameters", formats.count(readings.trainable_parameters(run))),
         ("Data", formats.short(run["data_hash"])),
@@ -263,8 +264,15 @@ def changes(run: Json) -> None:
             st.code(text, language="diff", height=420 if text.count("\n") > 20 else "content")
 
 
-def artifacts(run: Json) -> None:
+def artifacts(run: Json, links: Json) -> None:
     found = data.artifacts(run["id"])
+    artifact_parts.versions("Made here", links["artifacts_made"], made_here=True)
+    artifact_parts.versions("Used here", links["artifacts_used"], made_here=False)
+    has_versions = links["artifacts_made"] or links["artifacts_used"]
+    if found and has_versions:
+        components.section("Files of this run")
+    if not found and has_versions:
+        return
     if not found:
         components.empty(
             "No artifact", "Keep a file with the run:", 'run.log_artifact("checkpoint-1200", kind="checkpoint")',
@@ -295,7 +303,7 @@ def artifacts(run: Json) -> None:
 
 
 def results(run: Json, links: Json) -> None:
-    if not any(links.values()):
+    if not any(links[what] for what in ("evaluations", "audits", "model_versions", "experiments")):
         components.empty(
             "Not judged yet", "Evaluations, audits and model versions of this run appear here.",
             f'client.create_evaluation(suite_id=…, run_id="{run["id"]}", predictions=[…])', icon="fact_check",

@@ -6,7 +6,8 @@ import time
 
 from sqlmodel import Session, select
 
-from service.store.tables import Artifact
+from service.store.blobs import BlobStore
+from service.store.tables import Artifact, OrphanBlob
 
 
 def add_artifact(session: Session, *, run_id: str, path: str, kind: str, sha256: str, size: int) -> Artifact:
@@ -27,3 +28,11 @@ def artifacts(session: Session, run_id: str) -> list[Artifact]:
 
 def get_artifact(session: Session, run_id: str, path: str) -> Artifact | None:
     return session.exec(select(Artifact).where(Artifact.run_id == run_id, Artifact.path == path)).first()
+
+
+def stored_size(session: Session, blobs: BlobStore, sha256: str) -> int | None:
+    """Bytes of a file that is stored, and stays while a row that names it is on its way; None: there is none.
+
+    A file is removed an hour after it was noted as an orphan, at the earliest: one that is noted may go any moment.
+    """
+    return None if session.get(OrphanBlob, sha256) is not None else blobs.size(sha256)

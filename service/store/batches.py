@@ -15,7 +15,7 @@ _RUN: Table = Run.__table__  # type: ignore[attr-defined]
 _WRITER: Table = Writer.__table__  # type: ignore[attr-defined]
 
 _FIND = Statement(
-    sql.select(_RUN.c.points_stored, _RUN.c.heartbeat_at)
+    sql.select(_RUN.c.points_stored, _RUN.c.points_sent, _RUN.c.heartbeat_at)
     .where(_RUN.c.id == sql.bindparam("run_id"), _RUN.c.deleted_at.is_(None))
     .with_for_update()
 )
@@ -35,7 +35,11 @@ _NEXT = Statement(
 _TOUCH = Statement(
     sql.update(_RUN)
     .where(_RUN.c.id == sql.bindparam("own"))
-    .values(points_stored=sql.bindparam("new_points"), heartbeat_at=sql.bindparam("new_heartbeat"))
+    .values(
+        points_stored=sql.bindparam("new_points"),
+        points_sent=sql.bindparam("new_sent"),
+        heartbeat_at=sql.bindparam("new_heartbeat"),
+    )
 )
 
 
@@ -44,6 +48,7 @@ class Tally:
     """What a batch changes on its run."""
 
     points_stored: int
+    points_sent: int | None
     heartbeat_at: float
 
 
@@ -54,8 +59,8 @@ def locked(session: Session, run_id: str) -> Tally | None:
 
 
 def touch(session: Session, run_id: str, tally: Tally) -> None:
-    values = {"own": run_id, "new_points": tally.points_stored, "new_heartbeat": tally.heartbeat_at}
-    Cursor.of(session).run(_TOUCH, values)
+    values = {"new_points": tally.points_stored, "new_sent": tally.points_sent, "new_heartbeat": tally.heartbeat_at}
+    Cursor.of(session).run(_TOUCH, {"own": run_id, **values})
 
 
 def last_batch(session: Session, run_id: str, writer: str) -> int | None:

@@ -14,6 +14,10 @@ from sqlmodel import Session, col, select
 from service.errors import Conflict
 from service.store.tables import (
     Artifact,
+    ArtifactAlias,
+    ArtifactCollection,
+    ArtifactUse,
+    ArtifactVersion,
     Audit,
     AuditEvaluation,
     Evaluation,
@@ -213,6 +217,17 @@ def kept(session: Session, ids: Sequence[str]) -> dict[str, str]:
     through = through.join(AuditEvaluation, col(AuditEvaluation.evaluation_id) == col(Evaluation.id))
     through = through.where(col(Evaluation.run_id).in_(ids)).group_by(col(Evaluation.run_id))
     note(through, lambda n: f"{_audits(n)} on its evaluations")
+    made = (col(ArtifactVersion.run_id), col(ArtifactCollection.name), col(ArtifactVersion.version))
+    of_them = col(ArtifactVersion.run_id).in_(ids)
+    owner = sql.join(ArtifactVersion, ArtifactCollection, col(ArtifactCollection.id) == ArtifactVersion.collection_id)
+    named = sql.select(*made, col(ArtifactAlias.alias)).select_from(owner)
+    named = named.join(ArtifactAlias, col(ArtifactAlias.version_id) == ArtifactVersion.id).where(of_them)
+    note(named, "version {1} of the artifact '{0}' is its '{2}'".format)
+    used = sql.select(*made, col(ArtifactUse.run_id)).select_from(owner)
+    used = used.join(ArtifactUse, col(ArtifactUse.version_id) == ArtifactVersion.id)
+    used = used.join(Run, col(Run.id) == col(ArtifactUse.run_id)).where(col(Run.deleted_at).is_(None), of_them)
+    foreign = used.where(col(ArtifactUse.run_id) != col(ArtifactVersion.run_id)).distinct()
+    note(foreign, "the run {2} has version {1} of the artifact '{0}'".format)
     return {run_id: "; ".join(found) for run_id, found in reasons.items()}
 
 

@@ -106,6 +106,13 @@ class BlobStore:
         except FileNotFoundError:
             raise BlobNotFound(f"The file with SHA-256 {sha256} is missing from the artifact store.") from None
 
+    def size(self, sha256: str) -> int | None:
+        """Bytes of a blob; None: there is none."""
+        try:
+            return int(self._files.size(self._path(sha256)))
+        except FileNotFoundError:
+            return None
+
     def discard(self, sha256: str, unused_seconds: float) -> bool:
         """Remove a blob that nothing names. False: it was stored within `unused_seconds`, and stays.
 

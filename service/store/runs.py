@@ -76,6 +76,11 @@ def project_id(session: Session, name: str) -> int:
     return project.id
 
 
+def find_project_id(session: Session, name: str) -> int | None:
+    """The id of the project of this name, if there is one and it is not in the bin."""
+    return session.exec(select(Project.id).where(Project.name == name, col(Project.deleted_at).is_(None))).first()
+
+
 def project_names(session: Session, ids: Iterable[int]) -> dict[int, str]:
     rows = session.exec(select(Project).where(col(Project.id).in_(set(ids)))).all()
     return {row.id: row.name for row in rows if row.id is not None}

@@ -77,6 +77,8 @@ class Batch(msgspec.Struct):
     metrics: list[Column] = []
     console: list[Line] = []
     heartbeat_at: float | None = None
+    refused: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Points that the writer sent since its last batch and that were not taken."""
 
 
 _from_msgpack = msgspec.msgpack.Decoder(Batch)
@@ -312,7 +314,10 @@ class Ingest:
         if not duplicate:
             last = batch.batch
             batches.set_last_batch(session, run_id, batch.writer, last, first=held is None)
-            tally.points_stored += self.append(session, run_id, columns, rank=batch.rank)
+            points = self.append(session, run_id, columns, rank=batch.rank)
+            sent = tally.points_stored if tally.points_sent is None else tally.points_sent
+            tally.points_sent = sent + points + batch.refused
+            tally.points_stored += points
             if batch.console:
                 console.append(session, run_id, batch.rank, batch.console)
         if batch.rank == 0:

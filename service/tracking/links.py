@@ -8,10 +8,13 @@ from pydantic import Field
 from sqlmodel import Session
 
 from service.shapes import ModelVersionOut, Reply
+from service.store import artifact_versions as artifact_store
 from service.store import lineage, registry
 from service.store import links as store
 from service.store import runs as run_store
 from service.store.tables import ModelVersion
+from service.tracking import artifact_versions
+from service.tracking.artifact_version_schemas import ArtifactVersionOut
 from service.tracking.models import show
 
 
@@ -73,6 +76,8 @@ class LoggedModelLink(Reply):
 
 
 class RunLinks(Reply):
+    artifacts_made: list[ArtifactVersionOut] = Field(description="Versions of artifacts that the run logged.")
+    artifacts_used: list[ArtifactVersionOut]
     datasets: list[DatasetLink]
     logged_models: list[LoggedModelLink]
     model_versions: list[ModelVersionOut]
@@ -94,6 +99,8 @@ def of_run(session: Session, run_id: str) -> RunLinks:
     versions = registry.versions(session, run_id=run_id)
     ids = [version.id for version in versions]
     return RunLinks(
+        artifacts_made=artifact_versions.show(session, artifact_store.of_run(session, run_id, "output")),
+        artifacts_used=artifact_versions.show(session, artifact_store.of_run(session, run_id, "input")),
         datasets=_datasets(session, run_id),
         logged_models=_logged_models(session, run_id),
         model_versions=show(session, versions),

@@ -77,7 +77,7 @@ def row(run_id: str, given: MediaPut, content_type: str) -> dict[str, Any]:
         raise BadMedia("`details` is not a JSON object.")
     if given.position >= given.of:
         raise BadMedia(f"Position {given.position} is not in a gallery of {given.of}: positions count from 0.")
-    about = given.model_dump(exclude={"of", "details", "time"})
+    about = given.model_dump(exclude={"of", "details", "time", "sha256"})
     at = time.time() if given.time is None else given.time
     return {**about, "id": new_id(), "run_id": run_id, "time": at, "content_type": content_type, "details": details}
 

@@ -10,9 +10,10 @@ from fastapi.responses import StreamingResponse
 from sqlmodel import Session
 
 from service.auth import require
-from service.dependencies import Blobs, ReadSession, ServiceSettings
+from service.dependencies import Blobs, ReadSession, ServiceDatabase, ServiceSettings
 from service.errors import TooLarge
 from service.tracking import media
+from service.tracking.contents import take
 from service.tracking.media_schemas import MediaFilter, MediaKeyList, MediaOut, MediaPage, MediaPut, MediaSteps
 
 router = APIRouter(prefix="/api/v1", tags=["media"])
@@ -41,6 +42,7 @@ async def put_media(
     given: Annotated[MediaPut, Query()],
     request: Request,
     blobs: Blobs,
+    database: ServiceDatabase,
     settings: ServiceSettings,
 ) -> Response:
     """Store the request's body as a medium of the run, at a step.
@@ -53,7 +55,7 @@ async def put_media(
     limit, setting = settings.max_media_bytes, "TUNESCOPE_MAX_MEDIA_BYTES"
     if int(request.headers.get("content-length") or 0) > limit:
         raise TooLarge(f"The medium '{given.key}' is larger than the limit of {limit:,} bytes ({setting}).")
-    row["sha256"], row["size"] = await blobs.put_stream(request.stream(), limit, setting)
+    row["sha256"], row["size"] = await take(request, blobs, database, given.sha256, limit, setting)
 
     def job(session: Session) -> dict[str, object]:
         return media.put(session, row, given.of)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.shapes import Reply
+from service.tracking.contents import Sha256
 
 Kind = Literal["image", "audio", "text", "table", "histogram", "plot", "confusion_matrix", "pr_curve"]
 INT64 = 2**63
@@ -33,6 +34,7 @@ class MediaPut(BaseModel):
     details: str = Field(
         "{}", max_length=10_000, description="A JSON object with what lists show: width, height, average_precision, …"
     )
+    sha256: Sha256 = None
 
 
 class MediaFilter(BaseModel):

@@ -18,6 +18,7 @@ from service.store import artifacts
 from service.store import registry as store
 from service.store.database import Database
 from service.tracking import links, models, runs
+from service.tracking.contents import Sha256, take
 from service.tracking.schemas import (
     AliasSet,
     ArtifactList,
@@ -53,12 +54,13 @@ async def put_artifact(
     blobs: Blobs,
     settings: ServiceSettings,
     kind: str = "file",
+    sha256: Sha256 = None,
 ) -> ArtifactOut:
     """Store the request's body as a file of the run; the same path again replaces it. A cut upload leaves nothing."""
     if not path or any(part in {"", ".", ".."} for part in path.split("/")) or "\\" in path or "\0" in path:
         raise BadArtifactPath(f"'{path}' is no artifact path: use names joined by '/', without '..'.")
-    sha256, size = await blobs.put_stream(request.stream(), settings.max_body_bytes)
-    return await run_in_threadpool(_record_artifact, database, run_id, path, kind, sha256, size)
+    found, size = await take(request, blobs, database, sha256, settings.max_body_bytes, "TUNESCOPE_MAX_BODY_BYTES")
+    return await run_in_threadpool(_record_artifact, database, run_id, path, kind, found, size)
 
 
 def _record_artifact(database: Database, run_id: str, path: str, kind: str, sha256: str, size: int) -> ArtifactOut:

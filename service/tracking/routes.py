@@ -128,8 +128,9 @@ async def store_batch(run_id: str, request: Request, settings: ServiceSettings) 
     """Store a numbered batch: `{writer, batch, rank, metrics: [{key, step, time, value}], console: [[time, stream,
     text]]}`.
 
-    `rank` says which process of the run logged it (absent: 0, which speaks for the run). Answered once it is
-    committed. A batch sent again is dropped; one that skips a number is refused.
+    `rank` says which process of the run logged it (absent: 0, which speaks for the run); `refused`, how many points
+    of the writer were not taken since its last batch. Answered once it is committed. A batch sent again is dropped;
+    one that skips a number is refused.
     """
     body = await _body(request, settings.max_body_bytes)
     batch, columns = ingest.decode(body, request.headers.get("content-type", ""))

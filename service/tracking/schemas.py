@@ -52,7 +52,7 @@ class RunUpdate(Request):
     finished_at: float | None = None
     exit_code: int | None = None
     error: str | None = Field(None, description="Why it failed: the traceback and the last console lines.")
-    points_sent: int | None = Field(None, ge=0, description="How many points the client has sent in all.")
+    points_sent: int | None = Field(None, ge=0, description="How many points were sent in all; batches count theirs.")
     data_hash: str | None = None
 
 
@@ -112,7 +112,9 @@ class RunOut(Reply):
     exit_code: int | None
     error: str | None
     points_stored: int
-    points_sent: int | None
+    points_sent: int | None = Field(
+        description="Points that its processes sent in all: those stored, and refused ones."
+    )
     metrics: dict[str, MetricSummary]
 
 

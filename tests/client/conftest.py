@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tunescope
+from tests.conftest import LiveService, running_service
 
 Script = Callable[..., subprocess.Popen[str]]
 
@@ -33,6 +34,13 @@ def journals(tmp_path: Path) -> Path:
 def api(live_service: str) -> Iterator[tunescope.Client]:
     with tunescope.Client(live_service) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    """A second service, empty at first."""
+    with running_service(tmp_path_factory.mktemp("other") / "data") as service:
+        yield service
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import math
 import struct
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.client.importers.conftest import Point, points, run_import, runs_of
-from tests.conftest import LiveService, running_service
+from tests.conftest import LiveService
 from tunescope import Client, cli
 from tunescope._exceptions import TunescopeError
 from tunescope.exports import Exported, Format, NothingToExport, export
@@ -37,13 +36,6 @@ NASTY = {
     "comma": 'a,"b"',
     "é": "naïve ✓",
 }
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
-    """A second service, empty at first."""
-    with running_service(tmp_path_factory.mktemp("other") / "data") as service:
-        yield service
 
 
 def send(
@@ -75,6 +67,11 @@ def fill(client: Client, project: str) -> str:
     send(client, run_id, 4, "far", [-(2**63), 2**63 - 1], [1.0, 2.0])
     send(client, run_id, 5, "=loss", [0, 1], [7.0, 8.0], rank=1)
     send(client, run_id, 6, "only/rank 1", [3], [9.0], rank=1)
+    for batch, rank, texts in ((7, 0, ["", "=cmd()", "'quoted"]), (8, 1, ["é ✓"]), (9, 0, ['last, "said"'])):
+        lines = [[1000.5 + at, "stderr" if at % 2 else "stdout", text] for at, text in enumerate(texts)]
+        client.send_batch(
+            run_id, msgspec.msgpack.encode({"writer": "test", "batch": batch, "rank": rank, "console": lines})
+        )
     client.upload_artifact(run_id, "a/ü b.txt", b"hello", "text")
     client.upload_artifact(run_id, "=b", b"\0\1", "file")
     picture: dict[str, Any] = {"key": "=samples", "step": 2**62, "kind": "image", "content_type": "image/png"}
@@ -115,6 +112,7 @@ def everything(client: Client, project: str) -> dict[str, Any]:
             "heartbeat_at": None,
             "points_sent": None,
             "points": points(client, run["id"]),
+            "console": client.console(run["id"], after=0)["items"],
             "files": {path: (one["kind"], client.download_artifact(run["id"], path)) for path, one in files.items()},
             "media": [
                 ({**one, "id": None, "run_id": None}, client.download_media(one["id"]))
@@ -229,24 +227,6 @@ def test_no_text_cell_of_a_csv_is_a_formula(api: Client, tmp_path: Path) -> None
     assert cells > 60_000
 
 
-def test_scores_of_evaluations(api: Client, tmp_path: Path) -> None:
-    run_id = api.create_run(project="scored")["id"]
-    items = [{"id": str(i), "input": f"q{i}", "label": "ab"[i % 2]} for i in range(40)]
-    suite = api.create_suite(name="export", task_type="classification", items=items, metrics=["accuracy", "f1_macro"])
-    answers = [{"id": str(i), "output": "ab"[(i + (i % 5 == 0)) % 2]} for i in range(40)]
-    evaluation = api.create_evaluation(suite_id=suite["id"], run_id=run_id, step=7, predictions=answers)
-    done = export(api, tmp_path / "out", "parquet", target=run_id)
-    rows = pq.read_table(tmp_path / "out" / "evaluations.parquet").to_pylist()
-    assert done.scores == len(rows) == len(evaluation["scores"])
-    for row, score in zip(rows, evaluation["scores"], strict=True):
-        assert (row["metric"], row["value"], row["n"]) == (score["name"], score["value"], score["n"])
-        assert (row["low"], row["high"]) == tuple(score["interval"] or (None, None))
-        assert (row["suite"], row["suite_hash"], row["step"]) == ("export", suite["hash"], 7)
-    assert rows[0]["value"] == 0.8
-    found = run_import(None, "tunescope", tmp_path / "out")
-    assert found.left_out == {("scores of evaluations", "a service scores predictions itself"): done.scores}
-
-
 def test_many_series_are_asked_for_in_parts(api: Client, tmp_path: Path) -> None:
     run_id = api.create_run(project="many series")["id"]
     columns = [{"key": f"m{i:04}", "step": [1, 2], "time": [1.0, 2.0], "value": [i, i / 3]} for i in range(450)]
@@ -299,19 +279,21 @@ def test_the_commands(api: Client, live_service: str, other: LiveService, tmp_pa
     out = str(tmp_path / "out")
     query = 'status = failed and tags.formula = "=HYPERLINK(1)"'
     told = invoke("export", "by command", "--query", query, "--format", "json", "-o", out, "--url", live_service)
-    assert told.output == f"1 runs, 10,018 points, 0 scores, 2 artifacts, 4 media in {out}\n", told.output
+    assert told.output == f"1 runs, 10,018 points, 5 lines, 0 evaluations, 2 artifacts, 4 media in {out}\n", told.output
     told = invoke("import", "tunescope", out, "--dry-run")
-    counted = "1 runs, 10,018 points, 4 params, 7 tags, 0 artifacts, 0 media"
+    counted = "1 runs, 10,018 points, 4 params, 7 tags, 5 lines, 0 artifacts, 0 media, 0 evaluations"
     assert told.output.startswith(f"{counted} would be imported\nleft out:\n")
     assert "media of run '=cmd()' (4 times): the export was made without --artifacts" in told.output
     assert "files of run '=cmd()' (2 times): the export was made without --artifacts" in told.output
     told = invoke("import", "tunescope", out, "--url", other.url)
-    assert told.output.startswith("1 runs, 10,018 points, 4 params, 7 tags, 0 artifacts, 0 media imported\n")
+    assert told.output.startswith(
+        "1 runs, 10,018 points, 4 params, 7 tags, 5 lines, 0 artifacts, 0 media, 0 evaluations imported\n"
+    )
     told = invoke("import", "tunescope", out, "--url", other.url)
     assert "0 points" in told.output
-    assert "(1 runs, 10,018 points were there already)" in told.output
+    assert "(1 runs, 10,018 points, 5 lines were there already)" in told.output
     for wrong, sentence in (
-        (("import", "nothing", out), "from: mlflow, tensorboard, trackio, tunescope, wandb."),
+        (("import", "nothing", out), "from: mlflow, neptune, tensorboard, trackio, tunescope, wandb."),
         (("import", "tunescope", str(tmp_path)), "is no complete export"),
         (("export", "nowhere", "-o", str(tmp_path / "x")), "neither the id of a run nor a project"),
     ):

@@ -13,12 +13,13 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import tunescope
 from tests.client.conftest import Script, values
 from tests.conftest import LiveService, free_port, wait_until
-from tunescope import Client
+from tunescope import ApiError, Client
 from tunescope._journal import JournalReader, Points
 from tunescope._sync import sync
 
@@ -350,3 +351,26 @@ def test_what_is_large_and_odd_arrives(live_service: str, api: Client, tmp_path:
     assert found == {**{key: [1e308] for key in keys}, "least": [5e-324], "m0": [0.0]}
     page = api.list_runs(query="params.`many.key 7` is not null", metrics=["low"])
     assert [one["id"] for one in page["items"]] == [run.id]
+
+
+def test_refused_points_are_counted_as_sent(live: LiveService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the service will not take is said, and shows as the difference between sent and stored."""
+    send = Client.send_batch
+    refusals: list[int] = []
+
+    def refusing(self: Client, run_id: str, body: bytes) -> Any:
+        batch = msgspec.msgpack.decode(body)
+        if any(column["key"] == "bad" for column in batch["metrics"]):
+            refusals.append(batch["batch"])
+            raise ApiError(413, "too_large", "too large")
+        return send(self, run_id, body)
+
+    monkeypatch.setattr(Client, "send_batch", refusing)
+    run = tunescope.init(project="refused", url=live.url, system_interval=None, git_diff=False, quiet=True)
+    run.log({"good": 1.0})
+    wait_until(lambda: run._writer is not None and run._writer._shipper.state.sent == 1)  # type: ignore[union-attr]
+    run.log({"bad": 1.0, "worse": 2.0})
+    assert run.finish().left == 2
+    with Client(live.url) as client:
+        stored = client.get_run(run.id)
+    assert (stored["points_stored"], stored["points_sent"], len(refusals)) == (1, 3, 1)

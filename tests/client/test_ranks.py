@@ -46,6 +46,7 @@ def test_two_processes_log_into_one_run(script: Script, live_service: str, api: 
         assert process.wait(60) == 0, process.stderr and process.stderr.read()
     stored = api.get_run(run_id)
     assert (stored["status"], stored["points_stored"]) == ("finished", sum(len(s["steps"]) for s in _all(api, run_id)))
+    assert stored["points_sent"] == stored["points_stored"]  # of all ranks
     assert (stored["config"], stored["tags"]) == ({"lr": 1, "of": "0", "late": 0}, {"rank": "0"})
     assert stored["environment"]["variables"]["RANK"] == "0"
     assert values(api, run_id, "loss") == {0: [float(i) for i in range(20)], 1: [float(10 + i) for i in range(20)]}
@@ -60,6 +61,66 @@ def test_two_processes_log_into_one_run(script: Script, live_service: str, api: 
 
 def _all(api: Client, run_id: str) -> list[Any]:
     return api.history(run_id, rank="all")
+
+
+def test_ranks_of_one_machine_find_one_another(script: Script, live_service: str, api: Client) -> None:
+    """Before torch.distributed is set up, and the n-th run of one is the n-th run of the other."""
+    code = """
+        import sys
+        import tunescope
+
+        for name in ("first", "second"):
+            run = tunescope.init(project="met", name=name, system_interval=None, git_diff=False, quiet=True)
+            run.log({"loss": run.rank}, step=1)
+            assert run.finish().left == 0
+    """
+    shared = {"TUNESCOPE_URL": live_service, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    processes = [script(code, RANK=rank, LOCAL_RANK=rank, **shared) for rank in "10"]
+    for process in processes:
+        assert process.wait(60) == 0, process.stderr and process.stderr.read()
+    found = {run["name"]: run["id"] for run in api.list_runs("met")["items"]}
+    assert set(found) == {"first", "second"}
+    for run_id in found.values():
+        assert values(api, run_id, "loss") == {0: [0.0], 1: [1.0]}
+
+
+@pytest.mark.parametrize(
+    ("environment", "here"),
+    [
+        ({}, False),
+        ({"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, False),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, False),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, True),
+        ({"SLURM_NTASKS": "6", "SLURM_TASKS_PER_NODE": "2(x3)"}, False),
+        ({"SLURM_NTASKS": "2", "SLURM_TASKS_PER_NODE": "2"}, True),
+    ],
+)
+def test_where_a_file_of_this_machine_will_do(
+    environment: dict[str, str], here: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for names in _ranks.SIZES:
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    _ranks.announce("project/name", "its-id")
+    announced = [file.read_text() for file in tmp_path.rglob("*-*") if file.is_file()]
+    assert announced == (["its-id"] if here else [])
+    if here:
+        assert _ranks.joined("project/name", 1) == "its-id"
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        monkeypatch.setattr(_ranks, "PATIENCE", 0.1)
+        _ranks._joined.clear()
+        with pytest.raises(TunescopeError, match="rank 0 has not started its run"):
+            _ranks.joined("project/name", 1)
+
+
+@pytest.fixture(autouse=True)
+def _counted_anew() -> None:
+    _ranks._announced.clear()
+    _ranks._joined.clear()
 
 
 def test_a_rank_that_cannot_join_says_how(monkeypatch: pytest.MonkeyPatch, journals: Path) -> None:

@@ -504,3 +504,20 @@ def test_a_review_asks_who_one_is_and_names_no_model(record: Seed, api: Client) 
 
 def test_an_unknown_review_is_not_here(record: Seed) -> None:
     assert "There is no review &#x27;nope&#x27;" in text(open_page("review", id="nope"))
+
+
+def test_versions_of_artifacts_on_a_run(api: Client, service: str) -> None:
+    """What it made, with who used it; what it used, with who made it."""
+    made, used = (api.create_run(project="versions", name=name)["id"] for name in ("maker", "user"))
+    api.upload_artifact(made, "model/weights", b"12")
+    files = [{"path": "weights", "artifact": "model/weights"}]
+    version = api.log_artifact_version(made, name="model_a", kind="model", files=files, aliases=["best"])
+    api.use_artifact_version(used, version["id"])
+    said = text(open_page("run", id=made, view="Artifacts"))
+    assert "Made here" in said
+    assert "used by user" in said
+    assert "model\\_a** v1" in said
+    said = text(open_page("run", id=used, view="Artifacts"))
+    assert "Used here" in said
+    assert "run that made it" in said
+    assert "No artifact" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -230,3 +231,52 @@ def test_out_of_memory_says_what_to_change(changes: dict[str, Any], sentence: st
     with pytest.raises(OutOfMemory) as caught, memory_advice(built(sums_config, **changes)):
         torch.empty(1 << 60)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_several_processes_train_one_run(
+    sums_config: dict[str, Any], client: Client, tmp_path: Path, launcher: str
+) -> None:
+    """Started by their launchers; the first of them saves, registers, scores and prints."""
+    content = sums_config | {
+        "project": f"ranks {launcher}",
+        "runs": [{"name": "full", "method": {"name": "full"}}, {"name": "lora", "method": {"name": "lora"}}],
+    }
+    content["train"] |= {"save_every": 4, "batch_size": 4}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    launch = {
+        "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+        "accelerate": [
+            "-m",
+            "accelerate.commands.launch",
+            "--multi_gpu",
+            "--num_processes",
+            "2",
+            "--num_machines",
+            "1",
+        ],
+    }[launcher]
+    command = [sys.executable, *launch, "-m", "tunescope", "train", str(tmp_path / "config.yaml"), "--url", client.url]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = {run["name"]: client.get_run(run["id"]) for run in client.list_runs(content["project"])["items"]}
+    assert set(runs) == {"full", "lora"}
+    for run in runs.values():
+        assert (run["status"], run["points_sent"]) == ("finished", run["points_stored"])
+        ranks: dict[str, set[int]] = {}
+        for one in client.run_series(run["id"])["items"]:
+            ranks.setdefault(one["key"], set()).add(one["rank"])
+        assert ranks["train/loss"] == {0}
+        assert ranks["train/seconds"] == ranks["system/process_memory_mib"] == {0, 1}
+        (evaluation,) = client.list_evaluations(run_id=run["id"])["items"]
+        assert evaluation["n"] == len(SUMS)
+    assert len(client.model_versions(content["project"])["items"]) == 2
+    assert done.stdout.count("full") < 8  # said once, not by each
+    for name in ("full", "lora"):
+        (folder,) = (
+            tmp_path.glob(f"out/**/{name}") if not (tmp_path / "out" / name).is_dir() else [tmp_path / "out" / name]
+        )
+        assert sorted(one.name for one in folder.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-8"]
+        assert {"rng_state_0.pth", "rng_state_1.pth"} <= {one.name for one in (folder / "checkpoint-8").iterdir()}

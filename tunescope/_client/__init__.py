@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Self
 
 from tunescope import _settings
+from tunescope._client.artifacts import Artifacts
 from tunescope._client.calls import Json
 from tunescope._client.deleting import Deleting
 from tunescope._client.evaluation import Evaluation
@@ -19,12 +20,13 @@ from tunescope._client.models import Models
 from tunescope._client.quality import Quality
 from tunescope._client.review import Reviews
 from tunescope._client.runs import Runs
+from tunescope._client.sent import Sent
 from tunescope._transport import Transport
 
 __all__ = ["Client", "Json"]
 
 
-class Client(Runs, Metrics, Files, Deleting, Models, Evaluation, Reviews, Quality, Forgetting, Experiments):
+class Client(Runs, Metrics, Files, Artifacts, Deleting, Models, Evaluation, Reviews, Quality, Forgetting, Experiments):
     """A connection to a Tunescope service.
 
     `url` and `api_key` default to `TUNESCOPE_URL` and `TUNESCOPE_API_KEY`. Every method raises `ConnectionFailed`
@@ -34,6 +36,7 @@ class Client(Runs, Metrics, Files, Deleting, Models, Evaluation, Reviews, Qualit
 
     def __init__(self, url: str | None = None, api_key: str | None = None, *, timeout: float = 30.0) -> None:
         self._transport = Transport(url or _settings.url(), api_key or _settings.api_key(), timeout=timeout)
+        self._sent = Sent()
 
     @property
     def url(self) -> str:

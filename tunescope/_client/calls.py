@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tunescope._client.sent import Sent
 from tunescope._transport import Transport, path
 
 Json = dict[str, Any]
@@ -21,6 +22,7 @@ class Calls:
     """A connection, and the calls that routes have in common."""
 
     _transport: Transport
+    _sent: Sent
 
     def _get(self, *parts: str, **params: Any) -> Json:
         answer: Json = self._transport.json("GET", API + path(*parts), params=params)

@@ -8,20 +8,40 @@ from pathlib import Path
 from typing import Any
 
 from tunescope._client.calls import API, Calls, Json, listed, pieces
+from tunescope._client.sent import sha256_of
+from tunescope._exceptions import ApiError
 from tunescope._transport import path
 
 
 class Files(Calls):
     def upload_artifact(self, run_id: str, path_: str, data: bytes | Path, kind: str = "file") -> Json:
-        """Store bytes, or a file (streamed), under a path of the run."""
+        """Store bytes, or a file (streamed), under a path of the run. What the service has is not sent again."""
         route = API + path("runs", run_id, "artifacts", *path_.split("/"))
         return self._upload(route, data, {"kind": kind}, "application/octet-stream")
 
     def _upload(self, route: str, data: bytes | Path, params: Json, content_type: str) -> Json:
-        content = data if isinstance(data, bytes) else pieces(data)
+        """Bytes that the service has are named by their hash and not sent again."""
         size = len(data) if isinstance(data, bytes) else data.stat().st_size
-        headers = {"Content-Type": content_type, "Content-Length": str(size)}
-        answer: Json = self._transport.json("PUT", route, params=params, content=content, headers=headers)
+        sha256 = sha256_of(data)
+        headers = {"Content-Type": content_type, "Content-Length": "0"}
+        if size and self._sent.worth_asking(sha256, size):
+            try:
+                answer: Json = self._transport.json("PUT", route, params={**params, "sha256": sha256}, headers=headers)
+            except ApiError as error:
+                if error.code == "content_missing":
+                    params = {**params, "sha256": sha256}
+                elif error.status in {400, 422} and "sha256" in error.message:  # an older service
+                    self._sent.understood = False
+                else:
+                    raise
+            else:
+                if answer["sha256"] == sha256:
+                    return answer
+                self._sent.understood = False  # an older service, which took it for an empty file
+        content = data if isinstance(data, bytes) else pieces(data)
+        headers["Content-Length"] = str(size)
+        answer = self._transport.json("PUT", route, params=params, content=content, headers=headers)
+        self._sent.add(sha256)
         return answer
 
     def list_artifacts(self, run_id: str) -> Json:

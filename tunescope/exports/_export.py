@@ -4,7 +4,10 @@
         export.json     what this is; written last, so that its absence tells of an export that was cut off
         metrics.*       one row a point: run_id, key, rank, segment, step, time, value
         runs.*          one row a run
+        console.*       one row a line that was printed
         evaluations.*   one row a score
+        suites.*        one row an evaluation set that these were made on; suite_items.*: one row an item of one
+        predictions.*   one row an answer of an evaluation
         artifacts.*     one row a file; the files themselves in artifacts/<run id>/ when they were asked for
         media.*         one row an image, table, histogram, …; with the files, `file` says where in the folder it is
 
@@ -28,16 +31,32 @@ import msgspec
 
 from tunescope._client import Client, Json
 from tunescope._exceptions import ApiError, TunescopeError
-from tunescope.exports._tables import ARTIFACTS, EVALUATIONS, MEDIA, METRICS, RUNS, SUFFIX, Format, Table, open_table
+from tunescope.exports._evaluations import EvaluationTables, pages
+from tunescope.exports._tables import (
+    ARTIFACTS,
+    CONSOLE,
+    EVALUATIONS,
+    MEDIA,
+    METRICS,
+    PREDICTIONS,
+    RUNS,
+    SUFFIX,
+    SUITE_ITEMS,
+    SUITES,
+    Format,
+    Table,
+    open_table,
+)
 from tunescope.importers._record import need
 
 __all__ = ["Exported", "Format", "export"]
 
 MANIFEST = "export.json"
-LAYOUT = 2  # 1 had no ranks
+LAYOUT = 3  # 1 had no ranks, 2 neither console nor suites and predictions
 POINTS_A_REQUEST = 500_000
 SERIES_A_REQUEST = 100
 PAGE = 100
+LINES_A_REQUEST = 10_000
 
 
 class NothingToExport(TunescopeError):
@@ -50,6 +69,8 @@ class Exported:
 
     runs: int = 0
     points: int = 0
+    lines: int = 0
+    evaluations: int = 0
     scores: int = 0
     artifacts: int = 0
     media: int = 0
@@ -84,13 +105,21 @@ def export(
             for name, columns in (
                 ("metrics", METRICS),
                 ("runs", RUNS),
+                ("console", CONSOLE),
                 ("evaluations", EVALUATIONS),
+                ("suites", SUITES),
+                ("suite_items", SUITE_ITEMS),
+                ("predictions", PREDICTIONS),
                 ("artifacts", ARTIFACTS),
                 ("media", MEDIA),
             )
         }
+        evaluations = EvaluationTables(client, tables)
         for run in runs:
             _write_run(client, run, tables, done, lambda name: progress(name, done, total))
+            made, scores = evaluations.write(run["id"])
+            done.evaluations += made
+            done.scores += scores
             for page in _media(client, run["id"]):
                 places = [_fetch_medium(client, folder, one, done) if files else None for one in page]
                 tables["media"].write([{**one, "file": file} for one, file in zip(page, places, strict=True)])
@@ -109,6 +138,7 @@ def export(
         "query": query,
         "runs": done.runs,
         "points": done.points,
+        "evaluations": done.evaluations,
         "scores": done.scores,
     }
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
@@ -127,13 +157,13 @@ def _write_run(
         points += table.num_rows
         done.points += table.num_rows
         progress(run["name"])
-    scores = [row for evaluation in _evaluations(client, run["id"]) for row in _scores(evaluation)]
-    tables["evaluations"].write(scores)
+    for lines in _console(client, run["id"]):
+        tables["console"].write(lines)
+        done.lines += len(lines)
     listed = client.list_artifacts(run["id"])["items"]
     tables["artifacts"].write([{**one, "run_id": run["id"]} for one in listed])
     tables["runs"].write([{**run, "points": points}])
     done.runs += 1
-    done.scores += len(scores)
     done.artifacts += len(listed)
 
 
@@ -190,13 +220,7 @@ def _points(client: Client, run: Json) -> Iterator[Any]:
 
 
 def _media(client: Client, run_id: str) -> Iterator[list[Json]]:
-    cursor: str | None = None
-    while True:
-        page = client.list_media(run_id, limit=1000, cursor=cursor)
-        yield page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return
+    return pages(lambda at: client.list_media(run_id, limit=1000, cursor=at))
 
 
 def _fetch_medium(client: Client, folder: Path, one: Json, done: Exported) -> str | None:
@@ -215,34 +239,13 @@ def _fetch_medium(client: Client, folder: Path, one: Json, done: Exported) -> st
     return place.relative_to(folder).as_posix()
 
 
-def _evaluations(client: Client, run_id: str) -> Iterator[Json]:
-    cursor: str | None = None
-    while True:
-        page = client.list_evaluations(run_id=run_id, limit=PAGE, cursor=cursor)
-        yield from page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return
-
-
-def _scores(evaluation: Json) -> Iterator[Json]:
-    suite = evaluation["suite"]
-    shared = {
-        "evaluation_id": evaluation["id"],
-        **{name: evaluation[name] for name in ("run_id", "model_version_id", "suite_id", "name", "step")},
-        **{name: evaluation[name] for name in ("created_at", "prediction_hash", "settings")},
-        "suite": suite["name"],
-        "suite_version": suite["version"],
-        "suite_hash": suite["hash"],
-        "task_type": suite["task_type"],
-        "items": evaluation["n"],
-        "items_missing": evaluation["n_missing"],
-        "items_unparsed": evaluation["n_unparsed"],
-    }
-    for score in evaluation["scores"]:
-        low, high = score["interval"] or (None, None)
-        own = {name: score[name] for name in ("value", "confidence", "n", "n_missing", "method", "seed", "signature")}
-        yield {**shared, "metric": score["name"], "low": low, "high": high, "reason": score["reason"], **own}
+def _console(client: Client, run_id: str) -> Iterator[list[Json]]:
+    """What a run printed, every process of it, in the order it came in."""
+    cursor, more = 0, True
+    while more:
+        page = client.console(run_id, after=cursor, limit=LINES_A_REQUEST)
+        yield [{**line, "run_id": run_id} for line in page["items"]]
+        cursor, more = page["cursor"], page["more"]
 
 
 def _fetch(client: Client, folder: Path, run_id: str, done: Exported) -> None:

@@ -12,7 +12,22 @@ import msgspec
 
 from tunescope._client import Json
 
-__all__ = ["ARTIFACTS", "EVALUATIONS", "MEDIA", "METRICS", "RUNS", "SUFFIX", "Columns", "Format", "Table", "open_table"]
+__all__ = [
+    "ARTIFACTS",
+    "CONSOLE",
+    "EVALUATIONS",
+    "MEDIA",
+    "METRICS",
+    "PREDICTIONS",
+    "RUNS",
+    "SUFFIX",
+    "SUITES",
+    "SUITE_ITEMS",
+    "Columns",
+    "Format",
+    "Table",
+    "open_table",
+]
 
 Format = Literal["parquet", "csv", "json"]
 Kind = Literal["text", "int", "float", "json"]
@@ -81,6 +96,38 @@ EVALUATIONS: Columns = {
     "seed": "int",
     "signature": "text",
     "reason": "text",
+}
+SUITES: Columns = {
+    "hash": "text",
+    "name": "text",
+    "version": "int",
+    "task_type": "text",
+    "definition": "json",
+    "created_at": "float",
+}
+SUITE_ITEMS: Columns = {
+    "suite": "text",
+    "suite_hash": "text",
+    "id": "text",
+    "input": "text",
+    "label": "text",
+    "references": "json",
+    "group": "text",
+    "tags": "json",
+}
+PREDICTIONS: Columns = {
+    "evaluation_id": "text",
+    "id": "text",
+    "output": "text",
+    "parsed": "text",
+    "probability": "float",
+}
+CONSOLE: Columns = {
+    "run_id": "text",
+    "rank": "int",
+    "time": "float",
+    "stream": "text",
+    "text": "text",
 }
 ARTIFACTS: Columns = {
     "run_id": "text",

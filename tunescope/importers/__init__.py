@@ -1,4 +1,4 @@
-"""Records of other trackers, brought into Tunescope: `tunescope import mlflow|tensorboard|wandb|trackio|tunescope`.
+"""Records of other trackers, brought into Tunescope: `tunescope import mlflow mlflow.db`.
 
     another tracker's files ──► importer ──► ImportedRun, columns of points ──► Sink ──► the service's ordinary API
 

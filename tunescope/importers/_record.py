@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Literal, NamedTuple, Protocol
 
 from tunescope._exceptions import TunescopeError
 from tunescope._values import INT64, metric_key, to_number, to_plain
@@ -19,7 +19,9 @@ from tunescope._values import INT64, metric_key, to_number, to_plain
 __all__ = [
     "Column",
     "ImportProblem",
+    "ImportedEvaluation",
     "ImportedFile",
+    "ImportedLine",
     "ImportedMedium",
     "ImportedRun",
     "Importer",
@@ -103,15 +105,29 @@ class ImportedMedium:
     about: dict[str, Any]
 
 
-def _no_media() -> Iterator[ImportedMedium]:
-    return iter(())
+class ImportedLine(NamedTuple):
+    """A line that the run printed: Unix seconds, stdout or stderr, text, and the rank of the process."""
+
+    time: float
+    stream: Literal["stdout", "stderr"]
+    text: str
+    rank: int = 0
 
 
-def _no_points() -> Iterator[list[Column]]:
-    return iter(())
+@dataclass(frozen=True, slots=True)
+class ImportedEvaluation:
+    """Predictions on a suite, to be scored again. `suite` and `about` are what `Client.create_suite` and
+    `Client.create_evaluation` take; the first is called only if there are predictions to store."""
+
+    suite: Callable[[], dict[str, Any]]
+    suite_name: str
+    suite_hash: str
+    prediction_hash: str
+    about: dict[str, Any]
+    predictions: Callable[[], list[dict[str, Any]]]
 
 
-def _no_files() -> Iterator[ImportedFile]:
+def _nothing() -> Iterator[Any]:
     return iter(())
 
 
@@ -119,10 +135,10 @@ def _no_files() -> Iterator[ImportedFile]:
 class ImportedRun:
     """One run of a source.
 
-    `points`, `files` and `media` are called once each, in this order, and may complete the other fields while they
-    run: those are written when all are through. Only `identity`, `parent`, `project`, `name`, `created_at` and
-    `environment` must be right from the start. Points of one metric come in the same order every time a source is
-    read, so that an import that was cut off goes on where it stopped.
+    `points`, `console`, `files`, `media` and `evaluations` are called once each, in this order, and may complete the
+    other fields while they run: those are written when all are through. Only `identity`, `parent`, `project`, `name`,
+    `created_at` and `environment` must be right from the start. Points of one metric, and lines of one process, come
+    in the same order every time a source is read, so that an import that was cut off goes on where it stopped.
     """
 
     identity: str
@@ -142,9 +158,11 @@ class ImportedRun:
     tags: dict[str, str] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     data_hash: str | None = None
-    points: Callable[[], Iterator[list[Column]]] = _no_points
-    files: Callable[[], Iterable[ImportedFile]] = _no_files
-    media: Callable[[], Iterable[ImportedMedium]] = _no_media
+    points: Callable[[], Iterator[list[Column]]] = _nothing
+    console: Callable[[], Iterable[ImportedLine]] = _nothing
+    files: Callable[[], Iterable[ImportedFile]] = _nothing
+    media: Callable[[], Iterable[ImportedMedium]] = _nothing
+    evaluations: Callable[[], Iterable[ImportedEvaluation]] = _nothing
     log: ValueLog | None = None
 
     def keep(self, key: str, step: int, time: float, value: Any) -> None:

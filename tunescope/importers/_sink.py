@@ -7,13 +7,14 @@ whose answer was lost is sent again under its number, and the service drops it.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,7 +24,8 @@ from tunescope._client import Client, Json
 from tunescope._exceptions import ApiError, ConnectionFailed
 from tunescope._journal import little_endian
 from tunescope._values import to_plain
-from tunescope.importers._record import Column, ImportedFile, ImportedMedium, ImportedRun, LeftOut, Source
+from tunescope.importers._contents import Contents, Tally, files_of
+from tunescope.importers._record import Column, ImportedRun, LeftOut, Source
 
 __all__ = ["Sink", "Tally", "run_id"]
 
@@ -34,27 +36,13 @@ ATTEMPTS = 6
 MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
 LONGEST_NAME = 250
 POINTS_A_BATCH = 1 << 17
+LINES_A_BATCH = 2000
+LONGEST_LINE = 20_000
 
 
 def run_id(kind: str, project: str, identity: str) -> str:
     """The id an imported run has: always the same, and another one in another project."""
     return uuid.uuid5(NAMESPACE, f"{kind}\n{project}\n{identity}").hex
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was brought over, and what was there before."""
-
-    runs: int = 0
-    new_runs: int = 0
-    points: int = 0
-    known_points: int = 0
-    params: int = 0
-    tags: int = 0
-    artifacts: int = 0
-    known_artifacts: int = 0
-    media: int = 0
-    known_media: int = 0
 
 
 @dataclass(slots=True)
@@ -78,6 +66,7 @@ class Sink:
         self._kind = kind
         self._project = project
         self._left_out = left_out
+        self._contents = Contents(client, self._again, self.tally, left_out) if client is not None else None
 
     def write_all(self, source: Source, progress: Callable[[str, Tally], None]) -> None:
         """Write every run of a source. A run that is refused is left out by name; the others go on.
@@ -110,8 +99,11 @@ class Sink:
             for part in _parts(columns):
                 self._send(own_id, held, part)
                 progress(run.name or run.identity, self.tally)
-        self._store_files(run, own_id, held.new)
-        self._store_media(run, own_id, held.new)
+        self._print(run, own_id, held)
+        if self._contents is not None:
+            self._contents.store(run, own_id, held.new)
+        else:
+            self._count(run)
         if self._client is not None:
             changes = {**_ending(run), "points_sent": held.stored}
             self._again(lambda client: client.update_run(own_id, **changes))
@@ -170,73 +162,49 @@ class Sink:
                 held.batch, held.stored = answer["last_batch"], answer["points_stored"]
         self.tally.points += sum(len(column) for column in fresh)
 
-    def _send_batch(self, own_id: str, number: int, columns: list[Column], rank: int = 0) -> Json:
+    def _print(self, run: ImportedRun, own_id: str, held: _Held) -> None:
+        """Send the lines that the service does not have, in the order they came in."""
+        known: Counter[int] | None = None
+        for rank, lines in _lines(run):
+            if known is None:
+                known = Counter() if held.new or self._client is None else self._known_lines(own_id)
+            passed = min(known[rank], len(lines))
+            known[rank] -= passed
+            self.tally.known_lines += passed
+            if fresh := lines[passed:]:
+                self.tally.lines += len(fresh)
+                if self._client is not None:
+                    held.batch = self._send_batch(own_id, held.batch + 1, [], rank, fresh)["last_batch"]
+
+    def _known_lines(self, own_id: str) -> Counter[int]:
+        """How many lines of each rank the service has."""
+        found: Counter[int] = Counter()
+        cursor, more = 0, True
+        while more:
+            page = self._console_page(own_id, cursor)
+            found.update(line["rank"] for line in page["items"])
+            cursor, more = page["cursor"], page["more"]
+        return found
+
+    def _console_page(self, own_id: str, cursor: int) -> Json:
+        return self._again(lambda client: client.console(own_id, after=cursor, limit=10_000))
+
+    def _send_batch(
+        self, own_id: str, number: int, columns: list[Column], rank: int = 0, lines: Sequence[list[Any]] = ()
+    ) -> Json:
         packed = [
             _journal.Column(c.key, little_endian(c.steps), little_endian(c.times), little_endian(c.values))
             for c in columns
         ]
-        body = msgspec.msgpack.encode({"writer": WRITER, "batch": number, "rank": rank, "metrics": packed})
+        batch = {"writer": WRITER, "batch": number, "rank": rank, "metrics": packed, "console": lines}
+        body = msgspec.msgpack.encode(batch)
         return self._again(lambda client: client.send_batch(own_id, body))
 
-    # --- files ---
-
-    def _store_files(self, run: ImportedRun, own_id: str, new: bool) -> None:
-        known: dict[str, str] = {}
-        if self._client is not None and not new:
-            listed = self._again(lambda client: client.list_artifacts(own_id))["items"]
-            known = {one["path"]: one["sha256"] for one in listed}
-        for file in self._files(run):
-            if file.path in known and known[file.path] == _sha256(file.content):
-                self.tally.known_artifacts += 1
-                continue
-            try:
-                if self._client is not None:
-                    self._upload(own_id, file)
-            except ApiError as error:
-                if error.status in {401, 403}:
-                    raise
-                self._left_out.add(f"file '{file.path}'", error.message.rstrip("."))
-            else:
-                self.tally.artifacts += 1
-
-    def _files(self, run: ImportedRun) -> Iterator[ImportedFile]:
-        yield from run.files()
-        if run.log is not None and run.log.counts:
-            yield run.log.as_file()
-
-    def _upload(self, own_id: str, file: ImportedFile) -> None:
-        self._again(lambda client: client.upload_artifact(own_id, file.path, file.content, file.kind))
-
-    def _store_media(self, run: ImportedRun, own_id: str, new: bool) -> None:
-        known = set() if new or self._client is None else {_place(one) for one in self._media(own_id)}
-        for medium in run.media():
-            if _place({**medium.about, "sha256": _sha256(medium.content)}) in known:
-                self.tally.known_media += 1
-                continue
-            try:
-                if self._client is not None:
-                    self._upload_medium(own_id, medium)
-            except ApiError as error:
-                if error.status in {401, 403}:
-                    raise
-                self._left_out.add(f"{medium.about['kind']} '{medium.about['key']}'", error.message.rstrip("."))
-            else:
-                self.tally.media += 1
-
-    def _media(self, own_id: str) -> Iterator[Json]:
-        cursor: str | None = None
-        while True:
-            page = self._media_page(own_id, cursor)
-            yield from page["items"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return
-
-    def _media_page(self, own_id: str, cursor: str | None) -> Json:
-        return self._again(lambda client: client.list_media(own_id, limit=1000, cursor=cursor))
-
-    def _upload_medium(self, own_id: str, medium: ImportedMedium) -> None:
-        self._again(lambda client: client.upload_media(own_id, medium.content, **medium.about))
+    def _count(self, run: ImportedRun) -> None:
+        """What a dry run would store besides points and lines."""
+        self.tally.artifacts += sum(1 for _ in files_of(run))
+        self.tally.media += sum(1 for _ in run.media())
+        self.tally.evaluations += sum(1 for _ in run.evaluations())
 
     def _again(self, ask: Callable[[Client], T]) -> T:
         """Ask the service, again while it may come back. Everything that is asked here may be asked twice."""
@@ -280,17 +248,12 @@ def _parts(columns: list[Column]) -> Iterator[list[Column]]:
             yield [column.between(start, start + POINTS_A_BATCH)]
 
 
-def _place(medium: Json) -> tuple[Any, ...]:
-    """What tells one medium of a run from another."""
-    return tuple(medium[name] for name in ("key", "step", "rank", "position", "sha256"))
+def _lines(run: ImportedRun) -> Iterator[tuple[int, list[list[Any]]]]:
+    """What the run printed, in pieces of one rank."""
+    for rank, lines in groupby(run.console(), key=attrgetter("rank")):
+        while piece := list(islice(lines, LINES_A_BATCH)):
+            yield rank, [[line.time, line.stream, to_plain(line.text[:LONGEST_LINE])] for line in piece]
 
 
 def _leaves(config: dict[str, Any]) -> int:
     return sum(_leaves(value) if isinstance(value, dict) and value else 1 for value in config.values())
-
-
-def _sha256(content: Path | bytes) -> str:
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tunescope._values import metric_key
+from tunescope.importers._media import Place, gallery, histogram, text
 from tunescope.importers._record import (
     Column,
-    ImportedFile,
+    ImportedMedium,
     ImportedRun,
     ImportProblem,
     LeftOut,
@@ -25,13 +26,16 @@ from tunescope.importers._record import (
     Status,
     need,
 )
+from tunescope.media import LARGEST_GALLERY
 
 __all__ = ["read"]
 
 HPARAMS_FOLDER = re.compile(r"\d{9,}(\.\d+)?")
 END: dict[int, Status] = {1: "finished", 2: "failed", 3: "running"}
 FRAME = 16  # bytes around a record: its length and two checksums
-MEDIA = {"images": "png", "audio": "wav"}
+# Kinds of values by the plugin that shows them, in the old format.
+PLUGIN = {"image": "images", "audio": "audio", "histo": "histograms"}
+MEDIA = frozenset({"images", "audio", "text", "histograms"})
 
 
 def read(place: str | None, left_out: LeftOut) -> Source:
@@ -95,7 +99,7 @@ def _runs(root: Path, folders: list[_Folder], left_out: LeftOut) -> Iterator[Imp
             environment={"imported": {"from": "tensorboard", "folder": str(folder.path.absolute())}},
         )
         run.points = partial(events.points, run)
-        run.files = events.files
+        run.media = events.shown
         yield run
 
 
@@ -147,21 +151,18 @@ class _Events:
         yield buffer.drain()
 
     def _take(self, run: ImportedRun, buffer: PointBuffer, event: Any, value: Any) -> None:
-        tag, kind = value.tag, value.WhichOneof("value")
-        plugin = value.metadata.plugin_data.plugin_name or self.plugins.get(tag, "")
-        self.plugins.setdefault(tag, plugin)
+        tag, kind, plugin = value.tag, value.WhichOneof("value"), self._plugin(value)
         if plugin == "hparams":
             _take_hparams(run, value.metadata.plugin_data.content)
         elif kind == "simple_value":
             buffer.add(metric_key(tag), event.step, event.wall_time, value.simple_value)
         elif kind == "tensor" and plugin in ("scalars", ""):
             self._take_tensor(run, buffer, event, value)
-        elif kind in ("image", "audio") or plugin in MEDIA:
-            self.media = True
-        elif kind == "tensor" and plugin == "text":
-            run.keep(tag, event.step, event.wall_time, {"type": "text", "text": _texts(value.tensor)})
-        elif kind == "histo" or plugin == "histograms":
-            run.keep(tag, event.step, event.wall_time, {"type": "histogram", **_histogram(value)})
+        elif self._plugin(value) in MEDIA:
+            if self._media_of(event, value):
+                self.media = True
+            else:
+                run.keep(tag, event.step, event.wall_time, self._as_value(value))
         else:
             self.left_out.add(f"'{tag}' of plugin {plugin or kind}", "no counterpart")
 
@@ -172,38 +173,53 @@ class _Events:
         else:
             run.keep(value.tag, event.step, event.wall_time, {"type": "tensor", "values": _plain(array)})
 
-    def files(self) -> Iterator[ImportedFile]:
-        """Images and sounds, in a second reading so that no more than one is held at a time."""
+    def _plugin(self, value: Any) -> str:
+        own = value.metadata.plugin_data.plugin_name or PLUGIN.get(value.WhichOneof("value"), "")
+        return self.plugins.setdefault(value.tag, own)
+
+    def shown(self) -> Iterator[ImportedMedium]:
+        """Images, sounds, texts and histograms, in a second reading so that no more than one is held at a time."""
         if not self.media:
             return
         for event in self.read(quiet=True):
             for value in event.summary.value:
-                kind = value.WhichOneof("value")
-                plugin = value.metadata.plugin_data.plugin_name or self.plugins.get(value.tag, "")
-                folder = {"image": "images"}.get(kind, plugin if kind == "tensor" else kind)
-                for number, content in enumerate(_encoded(value, kind, folder)):
-                    ending = f"-{number}" if number else ""
-                    name = f"media/{folder}/{_path(value.tag)}/{event.step}{ending}.{MEDIA[folder]}"
-                    yield ImportedFile(name, content, {"images": "image"}.get(folder, folder))
+                if self._plugin(value) in MEDIA:
+                    yield from self._media_of(event, value)
+
+    def _media_of(self, event: Any, value: Any) -> list[ImportedMedium]:
+        place, kind = Place(value.tag, event.step, event.wall_time), value.WhichOneof("value")
+        parts = list(value.tensor.string_val) if kind == "tensor" else []
+        match self._plugin(value):
+            case "images":
+                # A tensor is the width, the height, and pictures.
+                pictures = [value.image.encoded_image_string] if kind == "image" else parts[2:]
+                return gallery(pictures, [None] * len(pictures), place)
+            case "audio":
+                # A tensor has pairs of sound and label.
+                sounds = [value.audio.encoded_audio_string] if kind == "audio" else parts[::2]
+                labels = [label.decode("utf-8", "replace") or None for label in parts[1::2]]
+                return gallery(sounds, labels if len(labels) == len(sounds) else [None] * len(sounds), place)
+            case "text":
+                texts = enumerate(_texts(value.tensor)) if len(parts) <= LARGEST_GALLERY else ()
+                found = [text(one, replace(place, position=at, of=len(parts))) for at, one in texts]
+            case _:
+                found = [_as_histogram(value, place)]
+        return [one for one in found if one is not None] if None not in found else []
+
+    def _as_value(self, value: Any) -> dict[str, Any]:
+        """What is kept of a value that is no medium here."""
+        if self._plugin(value) == "text":
+            return {"type": "text", "text": _texts(value.tensor)}
+        if self._plugin(value) == "histograms":
+            return {"type": "histogram", **_histogram(value)}
+        return {"type": self._plugin(value), "values": "no image or sound of a form that is known here"}
 
 
-def _encoded(value: Any, kind: str, folder: str) -> list[bytes]:
-    """The encoded pictures or sounds of a value; none for a value of another sort."""
-    if kind == "image":
-        return [value.image.encoded_image_string]
-    if kind == "audio":
-        return [value.audio.encoded_audio_string]
-    if kind != "tensor" or folder not in MEDIA:
-        return []
-    # An image tensor is its width, its height and pictures; a sound tensor has pairs of sound and label.
-    texts = list(value.tensor.string_val)
-    return texts[2:] if folder == "images" else texts[::2]
-
-
-def _path(tag: str) -> str:
-    """A tag as an artifact's path."""
-    parts = [part if part not in {"", ".", ".."} else "_" for part in tag.replace("\\", "_").split("/")]
-    return "/".join(parts)
+def _as_histogram(value: Any, place: Place) -> ImportedMedium | None:
+    buckets = _histogram(value)
+    if buckets["left"][1:] != buckets["right"][:-1]:  # there is a gap between two
+        return None
+    return histogram([*buckets["left"], *buckets["right"][-1:]], buckets["counts"], place)
 
 
 def _take_hparams(run: ImportedRun, content: bytes) -> None:

@@ -11,15 +11,17 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tunescope._values import metric_key
+from tunescope.importers._media import Place, encoded, histogram, table, text, within
 from tunescope.importers._record import (
     Column,
     ImportedFile,
+    ImportedMedium,
     ImportedRun,
     ImportProblem,
     LeftOut,
@@ -186,7 +188,8 @@ def _runs(project: _Project, left_out: LeftOut) -> Iterator[ImportedRun]:
 class _Run:
     def __init__(self, project: _Project, run_id: str, known: _Held, left_out: LeftOut) -> None:
         self._project, self._run_id, self._left_out = project, run_id, left_out
-        self._media: list[str] = []
+        self._files_named: list[str] = []
+        self._has_media = False
         config = known.config
         # Trackio keeps what is no setting of the user under names that begin with '_'.
         own = {name: config.pop(name) for name in list(config) if name.startswith("_")}
@@ -201,6 +204,7 @@ class _Run:
             environment={"imported": {"from": "trackio", "run_id": run_id}, **({"user": user} if user else {})},
             points=self._points,
             files=self._files,
+            media=self._media,
         )
 
     def _points(self) -> Iterator[list[Column]]:
@@ -234,16 +238,45 @@ class _Run:
         found = number(value)
         if found is not None:
             buffer.add(key, step, at, found)
-            return
-        self.record.keep(key, step, at, value)
-        if isinstance(value, dict) and value.get("file_path"):
-            self._media.append(value["file_path"])
+        elif self._medium(value, Place(key, step, at)) is not None:
+            self._has_media = True
+        else:
+            self.record.keep(key, step, at, value)
+            self._files_named += _files_in(value)
+        if isinstance(value, dict):
+            self._files_named += _files_in(value.get("_value"))
+
+    def _media(self) -> Iterator[ImportedMedium]:
+        """In a second reading, so that no more than a row's are held at a time."""
+        for row in self._project.rows("metrics", self._run_id) if self._has_media else ():
+            step = whole(row["step"])
+            for key, value in flatten(row["json"]) if step is not None else ():
+                medium = self._medium(value, Place(key, step or 0, _seconds(row["timestamp"])))
+                if medium is not None:
+                    yield medium
+
+    def _medium(self, value: Any, place: Place) -> ImportedMedium | None:
+        if not isinstance(value, dict) or "_type" not in value:
+            return None
+        place = replace(place, caption=value.get("caption"))
+        match value["_type"], value.get("_value"):
+            case "trackio.histogram", _:
+                return histogram(value.get("bins"), value.get("values"), place)
+            case "trackio.table", [*rows] if all(isinstance(row, dict) for row in rows):
+                columns = list(dict.fromkeys(name for row in rows for name in row))
+                return table(columns, [[row.get(name) for name in columns] for row in rows], place)
+            case "trackio.markdown", str() as said:
+                return text(said, place)
+            case _:
+                file = within(self._project.folder / "media", value.get("file_path"))
+                return encoded(file, place) if file is not None else None
 
     def _files(self) -> Iterator[ImportedFile]:
+        """What rows name and is no medium of its own: videos, and images in the cells of tables."""
         media = self._project.folder / "media"
-        for name in dict.fromkeys(self._media):
-            file = media / name
-            if file.is_file() and file.resolve().is_relative_to(media.resolve()):
+        for name in dict.fromkeys(self._files_named):
+            file = within(media, name)
+            if file is not None:
                 kind = "image" if file.suffix in {".png", ".jpg", ".jpeg", ".webp", ".gif"} else "file"
                 yield ImportedFile(f"media/{Path(*file.relative_to(media).parts[2:]).as_posix()}", file, kind)
             else:
@@ -267,6 +300,15 @@ class _Run:
                     yield ImportedFile(name, blobs / digest[:2] / digest, "artifact")
                 else:
                     self._left_out.add(f"file '{name}'", "its copy is not in Trackio's folder")
+
+
+def _files_in(value: Any) -> list[str]:
+    """Paths of files that a value names, also in the cells of a table."""
+    if isinstance(value, list):
+        return [path for one in value for path in _files_in(one)]
+    if not isinstance(value, dict):
+        return []
+    return [value["file_path"]] if value.get("file_path") else _files_in(list(value.values()))
 
 
 def _seconds(stamp: str) -> float:

@@ -1,25 +1,24 @@
 """Weights & Biases: run folders on this disk (`wandb/offline-run-*`, `wandb/run-*`), finished or not.
 
-A `.wandb` file is a log in the format of LevelDB's: blocks of 32 KiB holding records, each framed with checksum,
-length and whether it is whole or a part. The records are W&B's protocol buffers, which its own package decodes.
 Folders of one run that was resumed become one run.
 """
 
 from __future__ import annotations
 
 import json
-import struct
 import time
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from tunescope._console import Stream
 from tunescope._values import metric_key
+from tunescope.importers._media import Place
 from tunescope.importers._record import (
     Column,
     ImportedFile,
+    ImportedLine,
+    ImportedMedium,
     ImportedRun,
     ImportProblem,
     LeftOut,
@@ -29,13 +28,10 @@ from tunescope.importers._record import (
     need,
     number,
 )
+from tunescope.importers._wandb_log import Log, environment, find_logs, media_of, parsed, seconds, table_file
 
 __all__ = ["read"]
 
-IDENT = b":W&B"
-BLOCK = 1 << 15
-HEADER = struct.Struct("<IHB")
-WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 STILL_WRITING = 600.0  # seconds since the last write after which a run without an end is taken for crashed
 
 
@@ -44,26 +40,18 @@ def read(place: str | None, left_out: LeftOut) -> Source:
     need("wandb")
     records = need("wandb.proto.wandb_internal_pb2")
     root = Path(place or "wandb").expanduser()
-    logs = _logs(root)
+    logs = find_logs(root)
     if not logs:
         raise ImportProblem(f"There are no W&B run folders (offline-run-*, run-*) in {root}.")
-    folders: dict[tuple[str, str], list[_Log]] = {}
+    folders: dict[tuple[str, str], list[Log]] = {}
     for path in logs:
-        log = _Log(path, records, left_out)
+        log = Log(path, records, left_out)
         if log.head is None:
             left_out.add(path.name, "it holds no run that can be read")
         else:
             folders.setdefault((log.head.project, log.head.run_id), []).append(log)
     runs = [_Run(parts, left_out) for parts in folders.values()]
     return Source(_with_sweeps(runs), len(runs))
-
-
-def _logs(root: Path) -> list[Path]:
-    """`.wandb` files at most three folders deep, each once (`latest-run` is a link), oldest first."""
-    if root.is_file():
-        return [root]
-    found = [file for depth in ("", "*/", "*/*/", "*/*/*/") for file in root.glob(f"{depth}run-*.wandb")]
-    return sorted({file.resolve() for file in found}, key=lambda file: (file.parent.name, file.name))
 
 
 def _with_sweeps(runs: list[_Run]) -> Iterator[ImportedRun]:
@@ -84,77 +72,20 @@ def _with_sweeps(runs: list[_Run]) -> Iterator[ImportedRun]:
         yield record
 
 
-@dataclass(slots=True)
-class _Log:
-    """One `.wandb` file."""
-
-    path: Path
-    records: Any
-    left_out: LeftOut
-    head: Any = field(init=False)
-    """The record that describes the run, None if there is none that can be read."""
-
-    def __post_init__(self) -> None:
-        self.head = next((r.run for r in self.read(quiet=True) if r.WhichOneof("record_type") == "run"), None)
-
-    def read(self, *, quiet: bool = False) -> Iterator[Any]:
-        """Records up to the first damage, which is reported unless `quiet`."""
-        with self.path.open("rb") as stream:
-            if stream.read(7)[:4] != IDENT:
-                if not quiet:
-                    self.left_out.add(self.path.name, "it is no W&B log")
-                return
-            while True:
-                start = stream.tell()
-                payload = _next_record(stream)
-                if payload is None:
-                    break
-                try:
-                    record = self.records.Record.FromString(payload)
-                except Exception:  # protobuf's errors differ between its implementations
-                    break
-                yield record
-            left = self.path.stat().st_size - start
-            if left > 0 and not quiet:
-                self.left_out.add(
-                    f"the last {left:,} bytes of {self.path.name}", f"cut off or damaged at byte {start:,}"
-                )
-
-
-def _next_record(stream: Any) -> bytes | None:
-    """The next record, put together from its parts; None at the end or at a damage."""
-    parts: list[bytes] = []
-    while True:
-        left = BLOCK - stream.tell() % BLOCK
-        if left < HEADER.size:  # a header never spans two blocks
-            stream.seek(left, 1)
-        head = stream.read(HEADER.size)
-        if len(head) < HEADER.size:
-            return None
-        checksum, length, kind = HEADER.unpack(head)
-        data = stream.read(length)
-        if len(data) < length or zlib.crc32(data, zlib.crc32(bytes([kind]))) != checksum:
-            return None
-        if (kind in (WHOLE, FIRST)) == bool(parts):  # a part that does not fit the one before
-            return None
-        parts.append(data)
-        if kind in (WHOLE, LAST):
-            return b"".join(parts)
-
-
 class _Run:
     """What is gathered about one run while its logs are read."""
 
-    def __init__(self, logs: list[_Log], left_out: LeftOut) -> None:
+    def __init__(self, logs: list[Log], left_out: LeftOut) -> None:
         head = logs[0].head
         self._logs = logs
         self._left_out = left_out
         self._summary: dict[str, Any] = {}
         self._seen: set[str] = set()
         self._artifacts: dict[str, str] = {}
+        self._shown: set[str] = set()
+        self._has_media = False
         self._step = 0
-        self._last = self._began = _seconds(head.start_time)
-        self._console = False
+        self._last = self._began = seconds(head.start_time)
         self._ended = False
         project = head.project or "uncategorized"
         self.record = ImportedRun(
@@ -163,9 +94,11 @@ class _Run:
             created_at=self._began,
             name=head.display_name or head.run_id,
             parent=f"{project}/sweeps/{head.sweep_id}" if head.sweep_id else None,
-            environment={"imported": {"from": "wandb", "run_id": head.run_id}, **_environment(logs)},
+            environment={"imported": {"from": "wandb", "run_id": head.run_id}, **environment(logs)},
             points=self._points,
+            console=self._console,
             files=self._files,
+            media=self._media,
         )
 
     def _points(self) -> Iterator[list[Column]]:
@@ -173,17 +106,17 @@ class _Run:
         for log in self._logs:
             self._ended = False
             for record in log.read():
-                self._take(record, buffer)
+                self._take(record, buffer, log)
                 if buffer.full:
                     yield buffer.drain()
         self._summary_points(buffer)
         self._end()
         yield buffer.drain()
 
-    def _take(self, record: Any, buffer: PointBuffer) -> None:
+    def _take(self, record: Any, buffer: PointBuffer, log: Log) -> None:
         match record.WhichOneof("record_type"):
             case "history":
-                self._take_history(record.history, buffer)
+                self._take_history(record.history, buffer, log)
             case "stats":
                 self._take_stats(record.stats, buffer)
             case "run":
@@ -195,8 +128,6 @@ class _Run:
             case "exit":
                 self._ended = True
                 self.record.exit_code = record.exit.exit_code
-            case "output" | "output_raw":
-                self._console = True
             case "artifact":
                 self._take_artifact(record.artifact)
             case "alert":
@@ -213,31 +144,48 @@ class _Run:
             own.tags["job_type"] = run.job_type
         _apply(self._summary, run.summary)
 
-    def _take_history(self, history: Any, buffer: PointBuffer) -> None:
+    def _take_history(self, history: Any, buffer: PointBuffer, log: Log) -> None:
+        step, at, values = self._logged(history)
+        self._step, self._last = step, max(self._last, at)
+        for key, value in values:
+            self._seen.add(key)
+            found = number(value)
+            if found is not None:
+                buffer.add(key, step, at, found)
+            elif media := media_of(log, value, Place(key, step, at)):
+                self._has_media = True
+                self._shown.update(str(one.content) for one in media if isinstance(one.content, Path))
+                self._shown.update(str(file) for file in [table_file(log, value)] if file is not None)
+            else:
+                self.record.keep(key, step, at, value)
+
+    def _logged(self, history: Any) -> tuple[int, float, list[tuple[str, Any]]]:
+        """Step, time, and what was logged in one call."""
         values: dict[str, Any] = {}
         for item in history.item:
-            _place(values, item, _json(item.value_json))
+            _place(values, item, parsed(item.value_json))
         step = values.pop("_step", history.step.num)
         at = number(values.pop("_timestamp", None))
         ran = number(values.pop("_runtime", None))
-        at = at if at is not None else self._began + (ran or 0.0)
-        self._step, self._last = int(step), max(self._last, at)
-        for key, value in flatten(values):
-            if key.startswith("_wandb"):
-                continue
-            self._seen.add(key)
-            found = number(value)
-            if found is None:
-                self.record.keep(key, self._step, at, value)
-            else:
-                buffer.add(key, self._step, at, found)
+        leaves = [(key, value) for key, value in flatten(values) if not key.startswith("_wandb")]
+        return int(step), at if at is not None else self._began + (ran or 0.0), leaves
+
+    def _media(self) -> Iterator[ImportedMedium]:
+        """In a second reading, so that no more than one call's are held at a time."""
+        for log in self._logs if self._has_media else ():
+            for record in log.read(quiet=True):
+                if record.WhichOneof("record_type") == "history":
+                    step, at, values = self._logged(record.history)
+                    for key, value in values:
+                        if number(value) is None:
+                            yield from media_of(log, value, Place(key, step, at))
 
     def _take_stats(self, stats: Any, buffer: PointBuffer) -> None:
         """System metrics; their step is the second of the run, as it is in runs of our own."""
-        at = _seconds(stats.timestamp)
+        at = seconds(stats.timestamp)
         self._last = max(self._last, at)
         for item in stats.item:
-            found = number(_json(item.value_json))
+            found = number(parsed(item.value_json))
             if found is not None:
                 buffer.add(metric_key(f"system/{item.key}"), max(0, int(at - self._began)), at, found)
 
@@ -271,6 +219,21 @@ class _Run:
             own.error = "W&B recorded no end of the run: it was killed, or the machine went down."
         own.finished_at = None if own.status == "running" else self._last
 
+    def _console(self) -> Iterator[ImportedLine]:
+        """What was printed, as a terminal would show it in the end."""
+        for log in self._logs:
+            streams = {"stdout": Stream(), "stderr": Stream()}
+            at = self._began
+            for record in log.read(quiet=True):
+                kind = record.WhichOneof("record_type")
+                if kind in ("output", "output_raw"):
+                    printed = getattr(record, kind)
+                    name: Literal["stdout", "stderr"] = "stdout" if printed.output_type else "stderr"
+                    at = seconds(printed.timestamp)
+                    yield from (ImportedLine(at, name, line) for line in streams[name].feed(printed.line))
+            for name in ("stdout", "stderr"):
+                yield from (ImportedLine(at, name, line) for line in streams[name].unfinished(at, final=True))
+
     # --- files ---
 
     def _files(self) -> Iterator[ImportedFile]:
@@ -279,11 +242,9 @@ class _Run:
             folder = log.path.parent / "files"
             for file in sorted(folder.rglob("*")) if folder.is_dir() else []:
                 name = file.relative_to(folder).as_posix()
-                if file.is_file() and name not in taken:
+                if file.is_file() and name not in taken and str(file) not in self._shown:
                     taken.add(name)
                     yield ImportedFile(name, file, _kind(name))
-        if self._console and "output.log" not in taken:
-            yield ImportedFile("output.log", self._console_text().encode(), "console")
         if self._summary and "wandb-summary.json" not in taken:
             summary = json.dumps({k: v for k, v in self._summary.items() if k != "_wandb"}, indent=1)
             yield ImportedFile("wandb-summary.json", summary.encode(), "summary")
@@ -293,59 +254,11 @@ class _Run:
             else:
                 self._left_out.add(f"file '{name}'", "its local copy is gone")
 
-    def _console_text(self) -> str:
-        lines: list[str] = []
-        for log in self._logs:
-            for record in log.read(quiet=True):
-                kind = record.WhichOneof("record_type")
-                if kind in ("output", "output_raw"):
-                    lines.append(getattr(record, kind).line)
-        return "".join(lines)
-
-
-def _environment(logs: list[_Log]) -> dict[str, Any]:
-    """What W&B recorded of machine and code, under the names runs of our own use."""
-    file = logs[-1].path.parent / "files" / "wandb-metadata.json"
-    head = logs[-1].head
-    held = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else _recorded_environment(logs[-1])
-    git = held.get("git") or {}
-    commit, remote = head.git.commit or git.get("commit"), head.git.remote_url or git.get("remote")
-    found = {
-        "git": {"commit": commit, "remote": remote} if commit or remote else None,
-        "command": [held["program"], *held.get("args", [])] if held.get("program") else None,
-        "working_directory": held.get("root"),
-        "python": held.get("python"),
-        "executable": held.get("executable"),
-        "platform": held.get("os"),
-        "host": held.get("host") or head.host,
-        "user": held.get("username") or held.get("email"),
-        "cpu_count": held.get("cpu_count_logical") or held.get("cpu_count"),
-        "gpus": [gpu.get("name") for gpu in held.get("gpu_nvidia") or []] or None,
-    }
-    packages = logs[-1].path.parent / "files" / "requirements.txt"
-    if packages.is_file():
-        pairs = (line.partition("==") for line in packages.read_text(encoding="utf-8").splitlines())
-        found["packages"] = {name: version for name, equals, version in pairs if equals}
-    return {name: value for name, value in found.items() if value}
-
-
-def _recorded_environment(log: _Log) -> dict[str, Any]:
-    """What newer logs hold themselves, before the first step."""
-    as_dict = need("google.protobuf.json_format").MessageToDict
-    found: dict[str, Any] = {}
-    for record in log.read(quiet=True):
-        kind = record.WhichOneof("record_type")
-        if kind == "environment":
-            found |= as_dict(record.environment, preserving_proto_field_name=True)
-        elif kind == "history":
-            break
-    return found
-
 
 def _apply(into: dict[str, Any], changes: Any) -> None:
     """A record of changes: items that are set, by key or by a path of keys, and items that are removed."""
     for item in changes.update:
-        _place(into, item, _json(item.value_json))
+        _place(into, item, parsed(item.value_json))
     for item in changes.remove:
         at, name = _parent(into, item)
         at.pop(name, None)
@@ -365,17 +278,6 @@ def _parent(into: dict[str, Any], item: Any) -> tuple[dict[str, Any], str]:
             inner = at[name] = {}
         at = inner
     return at, path[-1]
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _seconds(stamp: Any) -> float:
-    return float(stamp.seconds) + float(stamp.nanos) / 1e9
 
 
 def _kind(name: str) -> str:

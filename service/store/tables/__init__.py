@@ -6,6 +6,13 @@ the artifact store, named by their SHA-256.
 """
 
 from service.store.tables.access import ApiKey
+from service.store.tables.artifacts import (
+    ArtifactAlias,
+    ArtifactCollection,
+    ArtifactUse,
+    ArtifactVersion,
+    ArtifactVersionFile,
+)
 from service.store.tables.bin import OrphanBlob, Purge
 from service.store.tables.columns import new_id
 from service.store.tables.evaluation import Evaluation, QualityReport, RowSet, Suite
@@ -47,6 +54,11 @@ __all__ = [
     "ApiKey",
     "ArmSum",
     "Artifact",
+    "ArtifactAlias",
+    "ArtifactCollection",
+    "ArtifactUse",
+    "ArtifactVersion",
+    "ArtifactVersionFile",
     "Audit",
     "AuditEvaluation",
     "Chunk",

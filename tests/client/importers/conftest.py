@@ -69,12 +69,19 @@ def assert_second_import_changes_nothing(client: Client, kind: str, place: str |
             artifacts = [(a["path"], a["sha256"]) for a in client.list_artifacts(run["id"])["items"]]
             # A sign of life moves these two.
             run |= {"heartbeat_at": None, "duration": None}
-            found[name] = {**run, "points": points(client, run["id"]), "artifacts": artifacts}
+            found[name] = {
+                **run,
+                "points": points(client, run["id"]),
+                "artifacts": artifacts,
+                "media": client.list_media(run["id"])["items"],
+                "console": client.console(run["id"])["items"],
+            }
         return found
 
     before = everything()
     again = run_import(client, kind, place, project)
-    assert (again.tally.points, again.tally.artifacts, again.tally.new_runs) == (0, 0, 0)
+    tally = again.tally
+    assert (tally.points, tally.lines, tally.artifacts, tally.media, tally.new_runs) == (0, 0, 0, 0, 0)
     assert everything() == before
 
 

@@ -18,6 +18,7 @@ from tests.client.importers.conftest import (
     run_import,
     runs_of,
 )
+from tests.conftest import running_service
 from tunescope import Client
 from tunescope.importers._record import ImportProblem
 
@@ -208,3 +209,22 @@ def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(ImportProblem, match="MLflow cannot read http://127"):
         run_import(None, "mlflow", "http://127.0.0.1:9")
+
+
+@pytest.mark.slow
+def test_a_tracking_server(api: Client, tmp_path: Path, record: Record) -> None:
+    """By its address: what speaks MLflow's protocol. MLflow's own server needs a package that is not installed here;
+    this one is Tunescope."""
+    with running_service(tmp_path / "tracking-data") as server:
+        record(RECORDING.replace("URI", server.url).replace(', artifact_location="PLACE/artifacts"', ""), **ENVIRONMENT)
+        tally = run_import(api, "mlflow", server.url, "mlflow http").tally
+        assert tally.runs == 4
+        runs = runs_of(api, "mlflow http")
+        losses = [point(s, 1001.125 + s, SPECIAL.get(s, 1 / (s + 1))) for s in range(STEPS)]
+        # A server gives a history by time.
+        assert points(api, runs["sweep"]["id"])["loss"] == [*losses, point(10, 1900.0, 9.0)]
+        assert {runs[name]["parent_run_id"] for name in ("failed", "killed", "running")} == {runs["sweep"]["id"]}
+        assert runs["sweep"]["tags"]["team"] == "nlp"
+        assert runs["sweep"]["environment"]["datasets"][0]["name"] == "tickets"
+        assert api.download_artifact(runs["sweep"]["id"], "notes/hello.txt") == b"hello"
+        assert_second_import_changes_nothing(api, "mlflow", server.url, "mlflow http")

@@ -17,6 +17,7 @@ from tunescope import ApiError, Client, ConnectionFailed
 from tunescope.importers._record import (
     Column,
     ImportedFile,
+    ImportedLine,
     ImportedRun,
     ImportProblem,
     LeftOut,
@@ -185,6 +186,24 @@ def test_a_source_that_grew(api: Client) -> None:
     sink, _ = write(api, a_run(batches=5), project="grown")
     assert points(api, run_id("test", "grown", "one")) == expected(5)
     assert (sink.tally.known_points, sink.tally.points) == (200, 300)
+
+
+def test_console_of_a_run_that_went_on(api: Client) -> None:
+    """Lines of each rank in their order, each once, however often the source is read."""
+
+    def lines(count: int) -> list[ImportedLine]:
+        return [ImportedLine(1000.5 + at, "stdout", f"line {at}", rank=at // 900 % 2) for at in range(count)]
+
+    def stored() -> list[tuple[int, str]]:
+        page = api.console(run_id("test", "printed", "one"), after=0, limit=10_000)
+        return [(one["rank"], one["text"]) for one in page["items"]]
+
+    write(api, a_run(batches=1, console=lambda: lines(4000)), project="printed")
+    sink, _ = write(api, a_run(batches=2, console=lambda: lines(4005)), project="printed")
+    assert (sink.tally.known_lines, sink.tally.lines) == (4000, 5)
+    expected_lines = [(at // 900 % 2, f"line {at}") for at in range(4005)]
+    assert stored() == expected_lines
+    assert points(api, run_id("test", "printed", "one")) == expected(2)
 
 
 def test_a_changed_file_is_stored_again_an_unchanged_one_is_not(api: Client, tmp_path: Path) -> None:

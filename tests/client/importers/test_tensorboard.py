@@ -102,22 +102,74 @@ def test_hparams_belong_to_their_run(api: Client, logs: Path) -> None:
 
 
 def test_pictures_sounds_texts_and_histograms(api: Client, logs: Path) -> None:
+    """Each at its step, as a medium."""
     found = run_import(api, "tensorboard", logs, "tb media")
     run = runs_of(api, "tb media")["first"]
-    files = {one["path"]: one["kind"] for one in api.list_artifacts(run["id"])["items"]}
-    assert files == {
-        "media/images/a/picture/2.png": "image",
-        "media/audio/sound/3.wav": "audio",
-        "logged-values.jsonl": "values",
+    media = {one["key"]: one for one in api.list_media(run["id"], inline=True)["items"]}
+    assert {key: (one["kind"], one["step"], one["time"], one["content_type"]) for key, one in media.items()} == {
+        "a/picture": ("image", 2, 1020.0, "image/png"),
+        "sound": ("audio", 3, 1020.0, "audio/wav"),
+        "note/text_summary": ("text", 1, 1020.0, "text/plain"),
+        "weights": ("histogram", 1, 1020.0, "application/json"),
     }
-    assert api.download_artifact(run["id"], "media/images/a/picture/2.png").startswith(b"\x89PNG")
-    assert api.download_artifact(run["id"], "media/audio/sound/3.wav").startswith(b"RIFF")
-    lines = api.download_artifact(run["id"], "logged-values.jsonl").decode().splitlines()
-    kept = {line["key"]: line for line in map(json.loads, lines)}
-    note = kept["note/text_summary"]
-    assert (note["step"], note["time"], note["value"]) == (1, 1020.0, {"type": "text", "text": ["as **said**"]})
-    assert sum(kept["weights"]["value"]["counts"]) == 10
+    assert api.download_media(media["a/picture"]["id"]).startswith(b"\x89PNG")
+    assert api.download_media(media["sound"]["id"]).startswith(b"RIFF")
+    assert media["note/text_summary"]["content"] == "as **said**"
+    counted = media["weights"]["content"]
+    assert sum(counted["counts"]) == 10
+    assert (counted["edges"][0], counted["edges"][-1]) == (0.0, 9.0)
+    assert api.list_artifacts(run["id"])["items"] == []
     assert found.left_out == {}
+
+
+def test_what_the_summary_api_of_tensorflow_2_writes(api: Client, tmp_path: Path, record: Record) -> None:
+    """Several pictures of a step are a gallery; what is no medium here is kept as a value."""
+    record("""
+        import io
+        import numpy as np
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.plugins.image import metadata as images
+        from tensorboard.plugins.audio import metadata as sounds
+        from tensorboard.plugins.text import metadata as texts
+        from tensorboard.plugins.histogram import metadata as histograms
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.util import tensor_util
+
+        def png(shade):
+            buffer = io.BytesIO()
+            Image.fromarray(np.full((2, 3), shade, np.uint8)).save(buffer, "PNG")
+            return buffer.getvalue()
+
+        writer = EventFileWriter("logs/two")
+        def add(tag, values, metadata, step=5):
+            value = Summary.Value(tag=tag, tensor=tensor_util.make_tensor_proto(values), metadata=metadata)
+            writer.add_event(Event(wall_time=1000.5, step=step, summary=Summary(value=[value])))
+
+        about = dict(display_name="", description="")
+        shown = images.create_summary_metadata(converted_to_tensor=True, **about)
+        add("pictures", [b"3", b"2", png(0), png(255)], shown)
+        add("odd", [b"3", b"2", b"no picture"], shown)
+        add("texts", ["one", "two"], texts.create_summary_metadata(**about))
+        add("empty", np.zeros((0, 3)), histograms.create_summary_metadata(**about))
+        writer.close()
+    """)
+    run_import(api, "tensorboard", tmp_path / "logs", "tb two")
+    (run,) = runs_of(api, "tb two").values()
+    media = api.list_media(run["id"], inline=True)["items"]
+    assert [(one["key"], one["position"], one["kind"]) for one in media] == [
+        ("pictures", 0, "image"),
+        ("pictures", 1, "image"),
+        ("texts", 0, "text"),
+        ("texts", 1, "text"),
+    ]
+    assert [one["content"] for one in media[2:]] == ["one", "two"]
+    lines = api.download_artifact(run["id"], "logged-values.jsonl").decode().splitlines()
+    assert {line["key"]: line["value"]["type"] for line in map(json.loads, lines)} == {
+        "odd": "images",
+        "empty": "histogram",
+    }
 
 
 def test_importing_twice_changes_nothing(api: Client, logs: Path, tmp_path: Path) -> None:

@@ -36,8 +36,11 @@ RECORDING = """
     for step in range(30):
         trackio.log({"loss": special.get(step, 1 / (step + 1)), "nested": {"x": step / 7}})
     trackio.log({"text": "said"}, step=40)
-    trackio.log({"picture": trackio.Image(np.zeros((4, 4, 3), dtype=np.uint8)),
-                 "table": trackio.Table(dataframe=pd.DataFrame({"a": [1, 2]}))}, step=50)
+    picture = trackio.Image(np.zeros((4, 4, 3), dtype=np.uint8), caption="black")
+    trackio.log({"picture": picture, "table": trackio.Table(dataframe=pd.DataFrame({"a": [1, 2]})),
+                 "shown": trackio.Table(dataframe=pd.DataFrame({"a": [1], "b": [picture]})),
+                 "sound": trackio.Audio(np.zeros(100, dtype=np.int16), sample_rate=8000),
+                 "note": trackio.Markdown("# said"), "weights": trackio.Histogram(np.arange(10.0))}, step=50)
     trackio.log_system({"gpu": 0.5})
     trackio.alert("watch out", "it rises")
     with open("data.txt", "w") as file:
@@ -94,15 +97,33 @@ def test_files(api: Client, folder: Path) -> None:
     run_import(api, "trackio", folder, "trackio files")
     run = runs_of(api, "trackio files")["first"]
     files = {one["path"]: one["kind"] for one in api.list_artifacts(run["id"])["items"]}
-    (picture,) = (path for path, kind in files.items() if kind == "image")
-    assert api.download_artifact(run["id"], picture).startswith(b"\x89PNG")
+    (in_a_cell,) = (path for path, kind in files.items() if kind == "image")
+    assert api.download_artifact(run["id"], in_a_cell).startswith(b"\x89PNG")
+    assert set(files) == {in_a_cell, "artifacts/corpus/v0/data.txt", "logged-values.jsonl"}
     assert api.download_artifact(run["id"], "artifacts/corpus/v0/data.txt") == b"the data"
     lines = api.download_artifact(run["id"], "logged-values.jsonl").decode().splitlines()
     kept = {line["key"]: line for line in map(json.loads, lines)}
-    assert set(kept) == {"text", "picture", "table", "alert"}
+    assert set(kept) == {"text", "alert"}
     assert kept["text"]["value"] == "said"
     assert kept["alert"]["value"]["title"] == "watch out"
-    assert kept["table"]["value"]["_value"] == [{"a": 1}, {"a": 2}]
+
+
+def test_media(api: Client, folder: Path) -> None:
+    run_import(api, "trackio", folder, "trackio media")
+    run = runs_of(api, "trackio media")["first"]
+    media = {one["key"]: one for one in api.list_media(run["id"], inline=True)["items"]}
+    assert {key: (one["kind"], one["step"], one["caption"]) for key, one in media.items()} == {
+        "picture": ("image", 50, "black"),
+        "table": ("table", 50, None),
+        "shown": ("table", 50, None),
+        "sound": ("audio", 50, None),
+        "note": ("text", 50, None),
+        "weights": ("histogram", 50, None),
+    }
+    assert api.download_media(media["picture"]["id"]).startswith(b"\x89PNG")
+    assert media["table"]["content"] == {"columns": ["a"], "rows": [[1], [2]]}
+    assert media["note"]["content"] == "# said"
+    assert sum(media["weights"]["content"]["counts"]) == 10
 
 
 def test_importing_twice_changes_nothing(api: Client, folder: Path) -> None:

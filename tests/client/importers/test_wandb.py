@@ -36,12 +36,21 @@ TRAINING = """
         tags=["nlp", "small"], notes="as noted", group="seeds", job_type="train", resume="allow",
         settings=wandb.Settings(x_stats_sampling_interval=0.1),
     )
+    import sys
     print("on the console")
+    print("half" + chr(13) + "over", file=sys.stderr)
     for step in range(60):
         run.log({"loss": special.get(step, 1 / (step + 1)), "nested": {"deep": {"x": step / 7}}, "ok": True})
     run.log({"late": 5, "text": "said"}, step=100)
-    picture, table = wandb.Image(np.zeros((4, 4, 3), dtype=np.uint8)), wandb.Table(columns=["a"], data=[[1]])
-    run.log({"picture": picture, "weights": wandb.Histogram([1, 2, 3]), "table": table})
+    def picture(shade):
+        return wandb.Image(np.full((4, 4, 3), shade, dtype=np.uint8), caption=f"shade {shade}")
+    import wave
+    with wave.open("sound.wav", "wb") as sound:
+        sound.setnchannels(1), sound.setsampwidth(2), sound.setframerate(8000), sound.writeframes(bytes(200))
+    table = wandb.Table(columns=["a"], data=[[1]])
+    run.log({"picture": picture(0), "weights": wandb.Histogram([1, 2, 3]), "table": table,
+             "deep": {"pictures": [picture(1), picture(2)]}, "sound": wandb.Audio("sound.wav", caption="silence"),
+             "page": wandb.Html("<b>bold</b>")}, step=101)
     run.summary["best"] = 0.125
     run.config.update({"extra": {"deep": 1}})
     with open("data.txt", "w") as file:
@@ -100,7 +109,7 @@ def test_everything_of_a_run(api: Client, folder: Path) -> None:
         assert times == sorted(times)
         assert run["created_at"] <= times[0] <= times[-1] <= run["finished_at"]
     assert [(step, value) for step, _, value in stored["late"]] == [(100, bits(5.0))]
-    assert [(step, value) for step, _, value in stored["best"]] == [(100, bits(0.125))]
+    assert [(step, value) for step, _, value in stored["best"]] == [(101, bits(0.125))]
     system = {key for key in stored if key.startswith("system/")}
     assert "system/memory_percent" in system
     assert set(stored) - system == {*expected, "late", "best"}
@@ -110,25 +119,43 @@ def test_files(api: Client, folder: Path) -> None:
     run_import(api, "wandb", folder, "wandb files")
     run = the_run(api, "wandb files")
     files = {one["path"]: one["kind"] for one in api.list_artifacts(run["id"])["items"]}
-    media = {path: kind for path, kind in files.items() if path.startswith("media/")}
-    assert sorted(media.values()) == ["image", "table"]
-    assert set(files) - set(media) == {
+    (page,) = (path for path in files if path.startswith("media/"))
+    assert set(files) - {page} == {
         "artifacts/corpus/data.txt",
         "logged-values.jsonl",
         "output.log",
         "requirements.txt",
         "wandb-summary.json",
     }
-    assert b"on the console" in api.download_artifact(run["id"], "output.log")
+    assert b"<b>bold</b>" in api.download_artifact(run["id"], page)
     assert api.download_artifact(run["id"], "artifacts/corpus/data.txt") == b"the data"
     summary = json.loads(api.download_artifact(run["id"], "wandb-summary.json"))
     assert (summary["best"], summary["late"], summary["text"]) == (0.125, 5, "said")
     lines = api.download_artifact(run["id"], "logged-values.jsonl").decode().splitlines()
     kept = {line["key"]: line for line in map(json.loads, lines)}
-    assert set(kept) == {"text", "picture", "weights", "table"}
+    assert set(kept) == {"text", "page"}
     assert (kept["text"]["step"], kept["text"]["value"]) == (100, "said")
-    assert kept["picture"]["value"]["path"] in media
-    assert sum(kept["weights"]["value"]["values"]) == 3
+    assert kept["page"]["value"]["path"] == page
+
+
+def test_media_and_console(api: Client, folder: Path) -> None:
+    run_import(api, "wandb", folder, "wandb media")
+    run = the_run(api, "wandb media")
+    media = api.list_media(run["id"], inline=True)["items"]
+    assert [(one["key"], one["kind"], one["step"], one["position"], one["caption"]) for one in media] == [
+        ("deep/pictures", "image", 101, 0, "shade 1"),
+        ("deep/pictures", "image", 101, 1, "shade 2"),
+        ("picture", "image", 101, 0, "shade 0"),
+        ("sound", "audio", 101, 0, "silence"),
+        ("table", "table", 101, 0, None),
+        ("weights", "histogram", 101, 0, None),
+    ]
+    held = {one["key"]: one["content"] for one in media}
+    assert held["table"] == {"columns": ["a"], "rows": [[1]]}
+    assert (sum(held["weights"]["counts"]), held["weights"]["edges"][-1]) == (3, 3.0)
+    assert {api.download_media(one["id"])[:4] for one in media[:3]} == {b"\x89PNG"}
+    printed = {(line["stream"], line["text"]) for line in api.console(run["id"])["items"]}
+    assert {("stdout", "on the console"), ("stderr", "over")} <= printed
 
 
 def test_importing_twice_changes_nothing(api: Client, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from service.app import create_app
 from service.settings import Settings
 from service.store.database import Database
 from service.store.migrate import MIGRATIONS
+from service.store.tables import OrphanBlob
 
 PNG = b"\x89PNG\r\n\x1a\n"
 RUN = "/api/v1/runs/mine"
@@ -213,3 +215,43 @@ def test_a_database_of_the_first_schema_is_upgraded_with_what_it_holds(database_
         assert [one["key"] for one in listed(client)] == ["samples"]
         assert client.get(RUN).json()["name"] == "r"
     database.close()
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def put_file(client: TestClient, path: str, content: bytes, **params: Any) -> Any:
+    return client.put(f"{RUN}/artifacts/{path}", params=params, content=content)
+
+
+def test_content_that_is_here_is_named_by_its_hash(client: TestClient) -> None:
+    """Without a body, for media and for files alike."""
+    missing = put(client, b"", sha256=sha256(PNG))
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "content_missing")
+    assert listed(client) == []
+    assert put_file(client, "kept.png", PNG).status_code == 201
+    named = put(client, b"", sha256=sha256(PNG), step=2)
+    assert (named.status_code, named.json()["size"]) == (201, len(PNG))
+    assert client.get(f"/api/v1/media/{named.json()['id']}/content").content == PNG
+    again = put_file(client, "again/kept.png", b"", sha256=sha256(PNG))
+    assert (again.status_code, again.json()["size"]) == (201, len(PNG))
+    assert client.get(f"{RUN}/artifacts/again/kept.png").content == PNG
+
+
+def test_content_that_comes_must_have_its_hash(client: TestClient) -> None:
+    differs = put(client, PNG, sha256=sha256(b"other"))
+    assert (differs.status_code, differs.json()["error"]["code"]) == (400, "content_differs")
+    assert put(client, PNG, sha256="none").status_code == 400
+    assert listed(client) == []
+    assert put(client, PNG, sha256=sha256(PNG)).status_code == 201
+    empty = put_file(client, "empty", b"", sha256=sha256(b""))
+    assert (empty.status_code, empty.json()["size"]) == (201, 0)
+
+
+def test_content_that_may_be_removed_any_moment_is_sent_again(client: TestClient, database: Database) -> None:
+    assert put_file(client, "kept.png", PNG).status_code == 201
+    with database.write() as session:
+        session.add(OrphanBlob(sha256=sha256(PNG), since=1.0))
+    assert put(client, b"", sha256=sha256(PNG)).json()["error"]["code"] == "content_missing"
+    assert put(client, PNG, sha256=sha256(PNG)).status_code == 201

@@ -39,6 +39,25 @@ def run_id(client: TestClient) -> str:
     return made
 
 
+def test_what_was_sent_is_counted_over_all_ranks(client: TestClient, run_id: str) -> None:
+    """Each batch once: with what was refused before it."""
+
+    def counted() -> tuple[int, int]:
+        run = client.get(f"/api/v1/runs/{run_id}").json()
+        return run["points_sent"], run["points_stored"]
+
+    assert counted() == (9, 9)
+    for _ in range(2):
+        assert send(client, run_id, 1, column("loss", [3], [1.0]), batch=2, refused=5).status_code == 200
+        assert counted() == (15, 10)
+    assert send(client, run_id, 0, batch=2, refused=2).status_code == 200
+    assert counted() == (17, 10)
+    assert send(client, run_id, 0, batch=3, refused=-1).status_code == 400
+    # A client that counts for itself has the last word.
+    client.patch(f"/api/v1/runs/{run_id}", json={"points_sent": 12})
+    assert counted() == (12, 10)
+
+
 def test_rank_0_speaks_for_the_run(client: TestClient, run_id: str) -> None:
     run = client.get(f"/api/v1/runs/{run_id}").json()
     assert set(run["metrics"]) == {"loss", "own/0"}
