@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy import Table, Text, and_, func, or_
+from sqlalchemy import Table, Text, func
 from sqlmodel import Session, col, select
 
 from service.store.cursor import Cursor, Statement, among
@@ -35,6 +35,7 @@ _FIND_PROJECT = Statement(
     sql.select(col(Project.id), col(Project.deleted_at)).where(col(Project.name) == sql.bindparam("name"))
 )
 # What a run is that nothing is said about; its id, project and times always are.
+_RUNNING: Any = sql.literal_column("'running'")  # as the partial index has it
 _BLANK = {column.name: None for column in _RUN.c} | {
     "status": "running",
     "config": {},
@@ -87,15 +88,27 @@ def project_names(session: Session, ids: Iterable[int]) -> dict[int, str]:
 
 
 def projects(session: Session) -> list[ProjectSummary]:
-    rows = session.exec(
-        select(Project.name, func.count(col(Run.id)), func.max(Run.heartbeat_at), Project.created_at)
-        .join(Run, and_(col(Run.project_id) == Project.id, col(Run.deleted_at).is_(None)), isouter=True)
+    # What can be told from indexes alone, which is all but the runs that are running or in the bin.
+    owner = col(Run.project_id)
+    there = sql.select(func.count()).where(owner == col(Project.id)).scalar_subquery()
+    over = sql.select(func.max(Run.heartbeat_at)).where(owner == col(Project.id), col(Run.status) != _RUNNING)
+    binned = sql.select(owner, func.count()).where(col(Run.deleted_at).is_not(None)).group_by(owner)
+    running = sql.select(owner, func.max(Run.heartbeat_at)).where(col(Run.status) == _RUNNING).group_by(owner)
+    gone, alive = (_by_project(session, query) for query in (binned, running))
+    query = sql.select(col(Project.id), col(Project.name), col(Project.created_at), there, over.scalar_subquery())
+    found = []
+    for project_id, name, created, count, last in session.connection().execute(
+        query.where(col(Project.deleted_at).is_(None)).order_by(col(Project.name))
+    ):
+        n_runs = count - gone.get(project_id, 0)
         # MLflow's "Default" is always there; it is worth a line once something is in it.
-        .where(col(Project.deleted_at).is_(None), or_(col(Project.id) != 0, col(Run.id).is_not(None)))
-        .group_by(col(Project.id), Project.name, col(Project.created_at))
-        .order_by(Project.name)
-    ).all()
-    return [ProjectSummary(name, count, last or created) for name, count, last, created in rows]
+        if project_id != 0 or n_runs:
+            found.append(ProjectSummary(name, n_runs, max(last or 0.0, alive.get(project_id) or 0.0) or created))
+    return found
+
+
+def _by_project(session: Session, query: Any) -> dict[int, Any]:
+    return dict(iter(session.connection().execute(query)))
 
 
 def get(session: Session, run_id: str) -> Run | None:

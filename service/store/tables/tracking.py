@@ -35,7 +35,10 @@ class Run(SQLModel, table=True):
     # Few of all runs are running, and few are in the bin: what keeps an eye on those reads no others.
     __table_args__ = (
         Index("ix_run_project_id_id", "project_id", "id"),
+        Index("ix_run_project_id_created_at", "project_id", "created_at", "id"),
         Index("ix_run_status", "status"),
+        # The heartbeat of a run that is over moves no more.
+        partial_index("ix_run_over", "project_id", "heartbeat_at", where="status <> 'running'"),
         partial_index("ix_run_bin", "deleted_at", "id", where="deleted_at IS NOT NULL"),
     )
     id: str = Field(default_factory=new_id, primary_key=True)
