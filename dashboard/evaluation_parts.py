@@ -62,7 +62,8 @@ def most_confused_part(evaluation: Json, matrix: Json) -> None:
     if not pairs:
         st.caption("No label is taken for another.")
         return
-    rows = pd.DataFrame(pairs).rename(columns={"true": "True", "predicted": "Predicted", "n": "Items"})
+    rows = pd.DataFrame(pairs, columns=["true", "predicted", "n"])
+    rows.columns = pd.Index(["True", "Predicted", "Items"])
     components.link_table(
         rows,
         key="confused",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from tunescope import suites
@@ -86,12 +87,15 @@ def list_suites(
     """
     with explained(console), Client(url, api_key) as client:
         page = client.list_suites(name=name, limit=limit)
-    table = Table(Column("id", no_wrap=True, min_width=32), "name", "version", "task", "items", "metrics", "created")
+    # A name is what the other commands take: it is never cut.
+    name_column = Column("suite", overflow="fold", min_width=16)
+    table = Table(name_column, "version", "task", Column("items", justify="right"), "metrics", "created")
     for suite in page["items"]:
         created = datetime.fromtimestamp(suite["created_at"]).isoformat(" ", "minutes")
         metrics = ", ".join(suite["definition"]["metrics"])
-        shown = (suite["id"], suite["name"], suite["version"], suite["task_type"], f"{suite['n_items']:,}", metrics)
-        table.add_row(*map(str, shown), created)
+        table.add_row(
+            escape(suite["name"]), str(suite["version"]), suite["task_type"], f"{suite['n_items']:,}", metrics, created
+        )
     console.print(table if page["items"] else "There is no suite yet: tunescope suites create NAME FILE")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Floats = NDArray[np.float64]
+_BY_TIME = (col(Evaluation.created_at), col(Evaluation.id))
 
 
 class EvaluationNotFound(NotFound):
@@ -76,6 +78,7 @@ def page(
     limit: int,
     cursor: str | None,
 ) -> tuple[Sequence[Evaluation], str | None]:
+    """Newest first, as `records.page`. An id may be the caller's own, so it does not tell the time."""
     query = select(Evaluation)
     wanted = (
         (col(Evaluation.run_id), run_id),
@@ -87,7 +90,13 @@ def page(
             query = query.where(column == value)
     if suite is not None:
         query = query.join(Suite).where(col(Suite.name) == suite)
-    return records.page(session, query, col(Evaluation.id), limit, cursor)
+    if cursor is not None:
+        seen = session.get(Evaluation, cursor)
+        if seen is None:
+            raise parquet.BadCursor("The evaluation this cursor names is gone. Start again without it.")
+        query = query.where(tuple_(*_BY_TIME) < (seen.created_at, seen.id))
+    newest_first = [column.desc() for column in _BY_TIME]
+    return records.cut(session.exec(query.order_by(*newest_first).limit(limit + 1)).all(), limit)
 
 
 def suites_of(session: Session, evaluations: Sequence[Evaluation]) -> dict[str, Suite]:

@@ -23,7 +23,7 @@ def evaluations(session: Session, *, run_id: str | None, version_ids: Sequence[s
         select(Evaluation, Suite)
         .join(Suite, col(Suite.id) == Evaluation.suite_id)
         .where(_of(Evaluation.run_id, run_id, Evaluation.model_version_id, version_ids))
-        .order_by(col(Evaluation.id).desc())
+        .order_by(col(Evaluation.created_at).desc(), col(Evaluation.id).desc())
     )
     return [(evaluation, suite) for evaluation, suite in session.exec(query).all()]
 

@@ -72,7 +72,11 @@ def page(
     """Newest first, `limit` rows after `cursor` (the id of the last row seen), and the next cursor."""
     if cursor is not None:
         query = query.where(key < cursor)
-    rows = session.exec(query.order_by(key.desc()).limit(limit + 1)).all()
+    return cut(session.exec(query.order_by(key.desc()).limit(limit + 1)).all(), limit)
+
+
+def cut(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:
+    """Of `limit` + 1 rows asked for: the page, and its last row's id if more follow."""
     return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from types import ModuleType
+import pkgutil
 
 import tunescope
 from tunescope import Client, Run
@@ -36,8 +36,9 @@ def test_exported_names() -> None:
 
 
 def test_modules_are_private_but_for_the_faces() -> None:
-    modules = {name for name, value in vars(tunescope).items() if isinstance(value, ModuleType) and name[0] != "_"}
-    assert modules <= {
+    modules = {found.name for found in pkgutil.iter_modules(tunescope.__path__) if found.name[0] != "_"}
+    assert modules == {
+        "audit_commands",
         "bin_commands",
         "cli",
         "commands",

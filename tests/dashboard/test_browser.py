@@ -238,10 +238,12 @@ def test_a_click_on_a_confusion_cell_shows_its_items(visitor: Visitor, record: S
         visitor.keep(f"evaluation-{view.lower()}")
 
 
-def test_two_ticked_evaluations_show_what_flipped(visitor: Visitor, record: Seed) -> None:
+def test_two_ticked_evaluations_show_what_flipped(visitor: Visitor, record: Seed, live_service: str) -> None:
+    with Client(live_service) as api:
+        listed = [one["id"] for one in api.list_evaluations(suite=record.general)["items"]]
     visitor.open(f"/evaluations?suite={record.general}", "Evaluations")
-    for row in (0, 3):
-        visitor.cell("evaluations", row, 18)
+    for name in ("full", "base"):
+        visitor.cell("evaluations", listed.index(record.evaluations[name, record.general]), 18)
     visitor.page.get_by_role("button", name="See what flipped").click()
     visitor.arrived(f"full, step 1,200 on {record.general} v1")
     visitor.main(f"full is worse than base on {record.general}", exact=False).wait_for()

@@ -292,11 +292,11 @@ def test_an_unchanged_database_is_left_alone(database: Database) -> None:
 def test_migrations_do_not_stumble_over_views(database: Database) -> None:
     with database.engine.begin() as connection:
         views.drop(connection)
-        connection.execute(text("ALTER TABLE run DROP COLUMN data_hash"))
-        connection.execute(text("ALTER TABLE run ADD COLUMN data_hash VARCHAR"))
+        connection.execute(text("ALTER TABLE run DROP COLUMN exit_code"))
+        connection.execute(text("ALTER TABLE run ADD COLUMN exit_code INTEGER"))
         upgrade(connection)
     views.install(database.engine)
-    assert rows(database, "SELECT data_hash FROM v_runs") == []
+    assert rows(database, "SELECT exit_code FROM v_runs") == []
 
 
 def test_read_only_while_the_service_writes(tmp_path: Path, sqlite_template: Path) -> None:

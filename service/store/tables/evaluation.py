@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from service.store.tables.columns import json_column, new_id
@@ -56,6 +56,7 @@ class Evaluation(SQLModel, table=True):
     """The predictions of one model on one suite version, with their scores."""
 
     __tablename__ = "evaluation"
+    __table_args__ = (Index("ix_evaluation_created_at", "created_at", "id"),)
     id: str = Field(default_factory=new_id, primary_key=True)
     suite_id: str = Field(foreign_key="suite.id", index=True)
     run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
