@@ -25,6 +25,7 @@ from service.store import views
 from service.store.checkpoints import Checkpointer
 from service.store.migrate import prepare
 from service.store.pace import LEAST, Pace, Steps
+from service.store.summaries import Summaries
 from service.store.turns import Turns
 
 # orjson writes NaN as null: JSON has none, and PostgreSQL would refuse the row.
@@ -97,6 +98,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._turns = Turns() if self.is_sqlite else None
         self.steps = Steps()
+        self.summaries = Summaries()
         self._file_lock: IO[bytes] | None = None
         if self.is_sqlite and not attached:
             self._file_lock = _lock_file(Path(self.url.database or "tunescope.db"))

@@ -65,6 +65,7 @@ async def create_run(given: RunCreate, request: Request, settings: ServiceSettin
 def find_runs(
     session: ReadSession,
     settings: ServiceSettings,
+    database: ServiceDatabase,
     project: str | None = None,
     q: Annotated[
         str, Query(description="A condition in the search language, e.g. `metrics.f1 > 0.8 and tags.team = nlp`.")
@@ -86,6 +87,7 @@ def find_runs(
         cursor=cursor,
         metrics=metric,
         silent_after=settings.silent_after_seconds,
+        summaries=database.summaries,
     )
     return _json(page)
 

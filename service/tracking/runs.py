@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from service.store import runs as store
 from service.store import search as search_store
 from service.store import series as series_store
 from service.store.search import Place
+from service.store.summaries import Summaries
 from service.store.tables import Run, new_id
 from service.tracking.flatten import flatten, merge
 from service.tracking.names import invent_name
@@ -133,6 +134,7 @@ def find(
     cursor: str | None,
     metrics: Sequence[str] | None,
     silent_after: float,
+    summaries: Summaries,
 ) -> dict[str, Any]:
     """One page of runs, in the shape of `RunPage`.
 
@@ -153,9 +155,14 @@ def find(
     page = found[:limit]
     ids = [place.run_id for place in page]
     rows = store.rows(session, ids)
-    tags, summaries = store.tags(session, ids), series_store.summary_table(session, ids, metrics)
+    tags = store.tags(session, ids)
+    shown: Mapping[str, Any] = (
+        {id: orjson.Fragment(text) for id, text in summaries.of(session, rows.values()).items()}
+        if metrics is None
+        else series_store.summary_table(session, ids, metrics)
+    )
     items = [
-        _shown(rows[id], rows[id].project, tags[id], summaries[id], orjson.Fragment(rows[id].config), {}, silent_after)
+        _shown(rows[id], rows[id].project, tags[id], shown[id], orjson.Fragment(rows[id].config), {}, silent_after)
         for id in ids
     ]
     return {"items": items, "next_cursor": _cursor(page[-1]) if len(found) > limit else None}
@@ -190,7 +197,7 @@ def _shown(
     run: Run | SimpleNamespace,
     project: str,
     tags: dict[str, str],
-    metrics: dict[str, dict[str, Any]],
+    metrics: Any,
     config: Any,
     environment: dict[str, Any],
     silent_after: float,
