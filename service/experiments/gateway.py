@@ -6,30 +6,26 @@ moment ago is good now.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 
-from service.auth import principal
-from service.dependencies import get_settings
+from service.dependencies import ServiceSettings
 from service.errors import ServiceError, Unauthorized
-from service.experiments.assignment import LiveExperiment, assign
-from service.experiments.recorder import DATABASE_AWAY
+from service.experiments.admission import Admitted, limited_body
+from service.experiments.assignment import MOST_UNIT_CHARACTERS, LiveExperiment, assign
 from service.experiments.refusals import BadRequest, GatewayError, ModelNotFound, error_body
 from service.experiments.relay import Call, Relay
 from service.experiments.snapshot import Snapshot
-from service.experiments.traffic import LiveTraffic, get_traffic
+from service.experiments.traffic import LiveTraffic
 from service.store.tables import new_id
 
+PATH = "/v1/"
 PREFIX = "exp:"
-KEY_TRUSTED_SECONDS = 30.0
-MOST_KEYS = 10_000
 
 
 class OpenAIRoute(APIRoute):
@@ -50,40 +46,18 @@ class OpenAIRoute(APIRoute):
         return respond
 
 
+def openai_error(status: int, code: str, message: str, details: dict[str, Any] | None) -> dict[str, Any]:
+    """What the routes never get to see, such as a path that is not there, in OpenAI's shape too."""
+    return error_body(message, "server_error" if status >= 500 else "invalid_request_error", code)
+
+
 router = APIRouter(tags=["gateway"], route_class=OpenAIRoute)
 
 
-async def admit(request: Request) -> None:
-    """The scope `evaluate`, asked of the database at most twice a minute for a key, and never needed while
-    the database is away and the key was good before."""
-    if not get_settings(request).auth_required:
-        return
-    presented = request.headers.get("authorization") or request.headers.get("x-api-key") or ""
-    trusted = get_traffic(request).trusted_keys
-    checked_at = trusted.get(presented)
-    if checked_at is not None and time.monotonic() - checked_at < KEY_TRUSTED_SECONDS:
-        return
-    try:
-        await run_in_threadpool(principal, request, "evaluate")
-    except DATABASE_AWAY:
-        if checked_at is None:
-            raise
-        return
-    except ServiceError:
-        trusted.pop(presented, None)
-        raise
-    if len(trusted) >= MOST_KEYS:
-        trusted.clear()
-    trusted[presented] = time.monotonic()
-
-
-Admitted = Annotated[None, Depends(admit)]
-
-
 @router.post("/v1/chat/completions", response_class=Response)
-async def chat_completions(request: Request, traffic: LiveTraffic, _: Admitted) -> Response:
+async def chat_completions(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
     """OpenAI's chat completions, streamed or whole, by the arm that the caller's unit is in."""
-    body = read_body(await request.body())
+    body = read_body(await limited_body(request, settings.max_body_bytes))
     call = route(body, request.headers, traffic.snapshots.current)
     return Relay(call, traffic.upstreams, traffic.recorder)
 
@@ -146,8 +120,8 @@ def unit_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
     session = metadata.get("session_id") if isinstance(metadata, dict) else None
     for unit in (headers.get("x-unit-id"), body.get("user"), session):
         if isinstance(unit, str) and unit:
-            if len(unit) > 256 or "\x00" in unit:
-                raise BadRequest("A unit id has at most 256 characters and no NUL.", param="user")
+            if len(unit) > MOST_UNIT_CHARACTERS or "\x00" in unit:
+                raise BadRequest(f"A unit id has at most {MOST_UNIT_CHARACTERS} characters and no NUL.", param="user")
             return unit
     return None
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from service.experiments.assignment import MOST_UNIT_CHARACTERS
 from service.experiments.rollup import BUILT_IN, CROSSED, UNITS, By, Kind
 from service.shapes import Reply
 
@@ -14,7 +15,7 @@ Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=6
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 # The text that identifies a unit or a request; PostgreSQL stores no NUL.
-Identifier = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
+Identifier = Annotated[str, Field(min_length=1, max_length=MOST_UNIT_CHARACTERS, pattern=r"^[^\x00]+$")]
 Scalar = str | bool | int | float
 
 RESERVED_KEYS = {"snapshot"}

@@ -331,3 +331,22 @@ def test_the_gateway_asks_for_a_key_with_the_right_scope(gateway_settings: Any, 
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "scope_missing")
         passed = client.post(url, json=body, headers={"Authorization": f"Bearer {allowed}"})
         assert (passed.status_code, passed.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_bodies_end_and_every_error_below_v1_has_openais_shape(gateway_settings: Any, tmp_path: Any) -> None:
+    from starlette.testclient import TestClient
+
+    from service.app import create_app
+    from service.store.database import Database
+
+    database = Database(f"sqlite:///{tmp_path / 'shapes.db'}")
+    with TestClient(create_app(gateway_settings.model_copy(update={"max_body_bytes": 100}), database)) as client:
+        # Sent in chunks: there is no announced length to refuse.
+        large = client.post("/v1/chat/completions", content=(b"x" * 60 for _ in range(2)))
+        absent, wrong = client.get("/v1/nothing"), client.get("/v1/chat/completions")
+        for response, status in ((large, 413), (absent, 404), (wrong, 405)):
+            assert response.status_code == status
+            said = response.json()["error"]
+            assert said.keys() == {"message", "type", "code", "param"}
+            assert said["type"] == "invalid_request_error"
+    database.close()
