@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.auth import require
 from service.dependencies import ReadSession, WriteSession
-from service.experiments import intake, lifecycle, readout
+from service.experiments import intake, lifecycle, planner, readout
 from service.experiments.report import Readout
 from service.experiments.schemas import (
     ChangeList,
@@ -61,6 +61,12 @@ def create_experiment(
     """Plan an experiment: a draft, without traffic."""
     store.after_commit(session, traffic.snapshots.refresh)
     return experiment_view(lifecycle.create(session, plan, actor))
+
+
+@router.post("/experiments/plan", dependencies=READ)
+def plan_experiment(question: planner.Question) -> planner.Plan:
+    """Before the start: the smallest difference that this traffic shows, and the days that a difference takes."""
+    return planner.plan(question)
 
 
 @router.get("/experiments", dependencies=READ)

@@ -16,6 +16,12 @@ class Experiments(Calls):
     def list_upstreams(self) -> Json:
         return self._get("upstreams")
 
+    def plan_experiment(self, **question: Any) -> Json:
+        """Before the start: the smallest difference that `units_per_day` show at this `base_rate` (or `sd`) after some
+        `days`, and the days that an `effect` takes. `rating_rate`, `requests_per_unit` and `intra_unit_correlation`
+        make it longer than one hopes."""
+        return self._post("experiments", "plan", body=question)
+
     def create_experiment(self, **body: Any) -> Json:
         """Plan an A/B test: `key`, `name`, `variants` (the first is the control), `metrics`, …."""
         return self._post("experiments", body=body)
