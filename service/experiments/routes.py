@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.auth import require
 from service.dependencies import ReadSession, WriteSession
-from service.experiments import intake, lifecycle, planner, readout
+from service.experiments import intake, lifecycle, planner, readout, rollout
 from service.experiments.report import Readout
 from service.experiments.schemas import (
     ChangeList,
@@ -19,6 +19,7 @@ from service.experiments.schemas import (
     ExperimentEdit,
     ExperimentList,
     ExperimentView,
+    Halt,
     NewExperiment,
     UpstreamList,
     UpstreamSpec,
@@ -129,10 +130,27 @@ def stop_experiment(key: str, session: WriteSession, traffic: LiveTraffic, actor
 def decide_experiment(
     key: str, choice: Decide, session: WriteSession, traffic: LiveTraffic, actor: Writer
 ) -> ExperimentView:
-    """Name the winner of a stopped experiment: everybody gets it from now on."""
+    """Name the winner of a stopped experiment: everybody gets it, at once or by the steps of a rollout."""
     store.after_commit(session, traffic.snapshots.refresh)
     verdict = readout.read(session, key).verdict
-    return experiment_view(lifecycle.decide(session, key, choice, actor, verdict.decision, verdict.sentence))
+    experiment = lifecycle.decide(session, key, choice, actor, verdict.decision, verdict.sentence)
+    if choice.rollout is not None:
+        rollout.begin(session, experiment, choice.rollout, actor)
+    return experiment_view(experiment)
+
+
+@router.post("/experiments/{key}/rollout/advance")
+def advance_rollout(key: str, session: WriteSession, traffic: LiveTraffic, actor: Writer) -> ExperimentView:
+    """Take the next step of a rollout now, without waiting for units or time."""
+    store.after_commit(session, traffic.snapshots.refresh)
+    return experiment_view(rollout.advance(session, key, actor))
+
+
+@router.post("/experiments/{key}/rollout/halt")
+def halt_rollout(key: str, why: Halt, session: WriteSession, traffic: LiveTraffic, actor: Writer) -> ExperimentView:
+    """End a rollout: everybody gets the control again."""
+    store.after_commit(session, traffic.snapshots.refresh)
+    return experiment_view(rollout.halt(session, key, actor, why.reason))
 
 
 @router.get("/experiments/{key}/changes", dependencies=READ)

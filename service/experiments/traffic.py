@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from service.experiments.recorder import Recorder
 from service.experiments.snapshot import Snapshots
 from service.experiments.upstream import Upstreams
+from service.experiments.watch import RolloutWatch
 from service.settings import Settings
 from service.store.database import Database
 
@@ -39,6 +40,7 @@ class Traffic:
         self.snapshots = Snapshots(database, settings.snapshot_refresh_seconds)
         self.recorder = Recorder(database, settings.data_dir / "spill")
         self.upstreams = Upstreams(settings)
+        self.rollouts = RolloutWatch(database, settings.rollout_check_seconds, self.snapshots.refresh)
         # Credentials that passed, and when: see `admission.admit`.
         self.trusted_keys: dict[str, float] = {}
         self.met = Met()
@@ -46,9 +48,11 @@ class Traffic:
     async def start(self) -> None:
         self.snapshots.start()
         self.recorder.start()
+        self.rollouts.start()
 
     async def stop(self) -> None:
         await self.upstreams.close()
+        self.rollouts.stop()
         self.snapshots.stop()
         self.recorder.stop()
 

@@ -41,8 +41,18 @@ class Experiments(Calls):
     def stop_experiment(self, key: str) -> Json:
         return self._post("experiments", key, "stop")
 
-    def decide_experiment(self, key: str, winner: str, reason: str) -> Json:
-        return self._post("experiments", key, "decide", body={"winner": winner, "reason": reason})
+    def decide_experiment(self, key: str, winner: str, reason: str, rollout: Mapping[str, Any] | None = None) -> Json:
+        """Name the winner: everybody gets it, at once or by the steps of a `rollout` (`{}` for the usual ones)."""
+        body = {"winner": winner, "reason": reason, "rollout": None if rollout is None else dict(rollout)}
+        return self._post("experiments", key, "decide", body=body)
+
+    def advance_rollout(self, key: str) -> Json:
+        """Take the next step of a rollout now."""
+        return self._post("experiments", key, "rollout", "advance")
+
+    def halt_rollout(self, key: str, reason: str) -> Json:
+        """End a rollout: everybody gets the control again."""
+        return self._post("experiments", key, "rollout", "halt", body={"reason": reason})
 
     def experiment_changes(self, key: str) -> Json:
         """Who did what to an experiment, when."""

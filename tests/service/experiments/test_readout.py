@@ -299,6 +299,8 @@ def test_a_new_phase_is_read_by_itself_and_the_old_one_on_request(client: TestCl
     assert body["split"]["expected"] == {"base": 0.8, "tuned": 0.2}
     old = client.get("/api/v1/experiments/chat/readout?phase=1").json()
     assert (old["phase"], old["split"]["observed"]) == (1, {"base": 100, "tuned": 100})
+    # Judged by the weights it was run with, not by those of now.
+    assert (old["split"]["expected"], old["split"]["ok"]) == ({"base": 0.5, "tuned": 0.5}, True)
 
 
 def test_an_arm_shows_the_model_version_behind_it(client: TestClient) -> None:
