@@ -23,6 +23,12 @@ def weights_of(experiment: Experiment, phase: int) -> dict[str, float]:
     return dict(record["weights"]) if record else planned(experiment)
 
 
+def judged(experiment: Experiment) -> int:
+    """The phase that the experiment is read by: the newest, but for the steps of a rollout, which come after it."""
+    steps = [record for record in experiment.phases or [] if "rollout_step" in record]
+    return int(steps[0]["phase"]) - 1 if steps else experiment.phase
+
+
 def record_of(experiment: Experiment, phase: int) -> dict[str, Any] | None:
     return next((record for record in experiment.phases or [] if record["phase"] == phase), None)
 

@@ -131,17 +131,22 @@ def _units(question: Question) -> int:
 
 
 def _sentence(question: Question, horizons: list[Horizon], units: int | None, days: float | None) -> str:
-    chance = f"{question.power:.0%} of the time"
+    chance = f"{100 * question.power:.0f} % of the time"
     if units is not None and days is not None:
         return (
             f"A difference of {_amount(question, question.effect or 0)} is shown {chance} by {units:,} units, "
-            f"which take {days:,.1f} days."
+            f"which take {_days(days)}."
         )
     last = horizons[-1]
     if last.minimum_detectable_effect is None:
-        return f"{last.days:g} days bring {last.units:,} units: too few to show any difference {chance}."
+        return f"{last.units:,} units in {_days(last.days)} are too few to show any difference {chance}."
     found = _amount(question, last.minimum_detectable_effect)
-    return f"{last.days:g} days bring {last.units:,} units, which show a difference of {found} or more {chance}."
+    return f"{last.units:,} units in {_days(last.days)} show a difference of {found} or more {chance}."
+
+
+def _days(days: float) -> str:
+    text = f"{days:,.1f}".removesuffix(".0")
+    return f"{text} day" if text == "1" else f"{text} days"
 
 
 def _amount(question: Question, value: float) -> str:

@@ -27,13 +27,13 @@ Bins = Mapping[tuple[str, str], Mapping[int, int]]
 
 
 def read(session: Session, key: str, phase: int | None = None) -> Readout:
-    """The readout of the current phase, or of an earlier one.
+    """The readout of the phase that the experiment is judged by, or of another one, such as a step of its rollout.
 
     Raises:
         ExperimentNotFound
     """
     experiment = lifecycle.find(session, key)
-    phase = phase or experiment.phase
+    phase = phase or phases.judged(experiment)
     totals = events.arm_sums(session, experiment.id, phase)
     metrics = metrics_of(experiment.plan, totals)
     primary = next(metric for metric in metrics if metric.role == "primary")

@@ -162,7 +162,7 @@ def list_changes(key: str, session: ReadSession) -> ChangeList:
 
 @router.get("/experiments/{key}/readout", dependencies=READ)
 def read_experiment(key: str, session: ReadSession, phase: Annotated[int | None, Query(ge=1)] = None) -> Readout:
-    """The verdict so far, and everything behind it."""
+    """The verdict so far, and everything behind it. `phase`: an earlier one, or the current one of a rollout."""
     return readout.read(session, key, phase)
 
 

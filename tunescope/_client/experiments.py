@@ -58,9 +58,10 @@ class Experiments(Calls):
         """Who did what to an experiment, when."""
         return self._get("experiments", key, "changes")
 
-    def readout(self, key: str) -> Json:
-        """What an experiment says so far: verdict, split check, arms, effects, timeline."""
-        return self._get("experiments", key, "readout")
+    def readout(self, key: str, phase: int | None = None) -> Json:
+        """What an experiment says so far: verdict, split check, arms, effects, timeline; or what one `phase` of it
+        says, such as a step of its rollout."""
+        return self._get("experiments", key, "readout", phase=phase)
 
     def send_events(self, events: Iterable[Mapping[str, Any]]) -> Json:
         """Report exposures and outcomes. A repeated event is counted once."""

@@ -52,16 +52,14 @@ def test_what_cannot_be_shown_has_a_reason() -> None:
     assert ask(units_per_day=3).horizons[0].reason == "too_few_units"
     few = ask(units_per_day=10)
     assert (few.horizons[0].reason, few.horizons[0].minimum_detectable_effect) == ("effect_impossible", None)
-    assert few.sentence == "1 days bring 10 units: too few to show any difference 80% of the time."
+    assert few.sentence == "10 units in 1 day are too few to show any difference 80 % of the time."
 
 
 def test_it_is_said_in_a_sentence() -> None:
     assert ask(effect=0.1).sentence == (
-        "A difference of 10.0 points is shown 80% of the time by 754 units, which take 0.8 days."
+        "A difference of 10.0 points is shown 80 % of the time by 754 units, which take 0.8 days."
     )
-    assert ask(days=[7]).sentence == (
-        "7 days bring 7,000 units, which show a difference of 3.3 points or more 80% of the time."
-    )
+    assert ask(days=[7]).sentence == ("7,000 units in 7 days show a difference of 3.3 points or more 80 % of the time.")
 
 
 @pytest.mark.parametrize(

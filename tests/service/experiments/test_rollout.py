@@ -132,6 +132,8 @@ def test_a_winner_reaches_everybody_step_by_step(client: TestClient) -> None:
     ]
     assert said[-3:] == [("rollout_step", "local"), ("rollout_step", "tunescope"), ("rollout_done", "tunescope")]
 
+    # The experiment itself is read as it was decided.
+    assert client.get("/api/v1/experiments/chat/readout").json()["phase"] == 1
     # Each step is a phase with a readout of its own, of the two arms it was about.
     step = client.get("/api/v1/experiments/chat/readout?phase=2").json()
     assert step["split"]["expected"] == {"base": 0.9, "tuned": 0.1}
