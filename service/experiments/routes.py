@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.auth import require
 from service.dependencies import ReadSession, WriteSession
-from service.experiments import intake, lifecycle, planner, readout, rollout
+from service.experiments import intake, lifecycle, planner, readout, return_path, rollout
 from service.experiments.report import Readout
 from service.experiments.schemas import (
     ChangeList,
@@ -130,10 +130,12 @@ def stop_experiment(key: str, session: WriteSession, traffic: LiveTraffic, actor
 def decide_experiment(
     key: str, choice: Decide, session: WriteSession, traffic: LiveTraffic, actor: Writer
 ) -> ExperimentView:
-    """Name the winner of a stopped experiment: everybody gets it, at once or by the steps of a rollout."""
+    """Name the winner of a stopped experiment: everybody gets it, at once or by the steps of a rollout. What users
+    said is written to the arms' model versions and their runs, as tags."""
     store.after_commit(session, traffic.snapshots.refresh)
-    verdict = readout.read(session, key).verdict
-    experiment = lifecycle.decide(session, key, choice, actor, verdict.decision, verdict.sentence)
+    read = readout.read(session, key)
+    experiment = lifecycle.decide(session, key, choice, actor, read.verdict.decision, read.verdict.sentence)
+    return_path.write(session, read)
     if choice.rollout is not None:
         rollout.begin(session, experiment, choice.rollout, actor)
     return experiment_view(experiment)
