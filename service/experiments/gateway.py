@@ -18,10 +18,12 @@ from service.dependencies import ServiceSettings
 from service.errors import ServiceError, Unauthorized
 from service.experiments.admission import Admitted, limited_body
 from service.experiments.assignment import MOST_UNIT_CHARACTERS, LiveExperiment, assign
+from service.experiments.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from service.experiments.refusals import BadRequest, GatewayError, ModelNotFound, error_body
 from service.experiments.relay import Call, Relay
 from service.experiments.snapshot import Snapshot
-from service.experiments.traffic import LiveTraffic
+from service.experiments.traffic import LiveTraffic, Traffic
+from service.settings import Settings
 from service.store.tables import new_id
 
 PATH = "/v1/"
@@ -57,8 +59,24 @@ router = APIRouter(tags=["gateway"], route_class=OpenAIRoute)
 @router.post("/v1/chat/completions", response_class=Response)
 async def chat_completions(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
     """OpenAI's chat completions, streamed or whole, by the arm that the caller's unit is in."""
-    body = read_body(await limited_body(request, settings.max_body_bytes))
-    call = route(body, request.headers, traffic.snapshots.current)
+    return await _relay(CHAT, request, traffic, settings)
+
+
+@router.post("/v1/completions", response_class=Response)
+async def completions(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
+    """OpenAI's completions of a text, streamed or whole, by the arm that the caller's unit is in."""
+    return await _relay(COMPLETIONS, request, traffic, settings)
+
+
+@router.post("/v1/embeddings", response_class=Response)
+async def embeddings(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
+    """OpenAI's embeddings, by the arm that the caller's unit is in; never by the fallback, whose vectors are others."""
+    return await _relay(EMBEDDINGS, request, traffic, settings)
+
+
+async def _relay(endpoint: Endpoint, request: Request, traffic: Traffic, settings: Settings) -> Response:
+    body = read_body(endpoint, await limited_body(request, settings.max_body_bytes))
+    call = route(endpoint, body, request.headers, traffic.snapshots.current)
     return Relay(call, traffic.upstreams, traffic.recorder)
 
 
@@ -72,7 +90,7 @@ async def models(traffic: LiveTraffic, _: Admitted) -> Response:
     return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
 
 
-def read_body(raw: bytes) -> dict[str, Any]:
+def read_body(endpoint: Endpoint, raw: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -81,18 +99,19 @@ def read_body(raw: bytes) -> dict[str, Any]:
         raise BadRequest("The body must be a JSON object.")
     if not isinstance(body.get("model"), str):
         raise BadRequest("'model' must be 'exp:<experiment>' or the name of an upstream.", param="model")
-    if not isinstance(body.get("messages"), list):
-        raise BadRequest("'messages' must be a list.", param="messages")
+    if not isinstance(body.get(endpoint.asks), endpoint.kinds):
+        kinds = "a list" if endpoint.kinds == (list,) else "a text or a list"
+        raise BadRequest(f"'{endpoint.asks}' must be {kinds}.", param=endpoint.asks)
     return body
 
 
-def route(body: dict[str, Any], headers: Mapping[str, str], snapshot: Snapshot) -> Call:
+def route(endpoint: Endpoint, body: dict[str, Any], headers: Mapping[str, str], snapshot: Snapshot) -> Call:
     """Who answers this body.
 
     Raises:
         ModelNotFound, BadRequest
     """
-    model, stream = body["model"], body.get("stream") is True
+    model, stream = body["model"], endpoint.streams and body.get("stream") is True
     options = body.get("stream_options") if isinstance(body.get("stream_options"), dict) else {}
     strip_usage = stream and not (options or {}).get("include_usage")
     if strip_usage:
@@ -102,7 +121,7 @@ def route(body: dict[str, Any], headers: Mapping[str, str], snapshot: Snapshot) 
         upstream = snapshot.upstreams.get(model)
         if upstream is None:
             raise _unknown(model)
-        return Call(request_id, body, stream, strip_usage, upstream, unit_id=unit_id)
+        return Call(endpoint, request_id, body, stream, strip_usage, upstream, unit_id=unit_id)
     experiment = snapshot.experiments.get(model.removeprefix(PREFIX))
     if experiment is None:
         raise _unknown(model)
@@ -110,8 +129,8 @@ def route(body: dict[str, Any], headers: Mapping[str, str], snapshot: Snapshot) 
     upstream = snapshot.upstreams.get(assignment.variant.upstream or "")
     if upstream is None:
         raise _no_upstream(experiment, assignment.variant.key)
-    fallback = snapshot.upstreams.get(experiment.fallback_upstream or "")
-    return Call(request_id, body, stream, strip_usage, upstream, fallback, experiment, assignment, unit_id)
+    fallback = snapshot.upstreams.get(experiment.fallback_upstream or "") if endpoint.may_fall_back else None
+    return Call(endpoint, request_id, body, stream, strip_usage, upstream, fallback, experiment, assignment, unit_id)
 
 
 def unit_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:

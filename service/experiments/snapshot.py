@@ -31,7 +31,7 @@ class LiveUpstream:
     """A model endpoint with its key resolved. `problem`: why it cannot be called. Prices: USD per 1M tokens."""
 
     name: str
-    url: str
+    base_url: str
     model: str
     api_key: str | None = field(repr=False)
     input_price: float | None
@@ -145,7 +145,7 @@ def compile_upstream(row: Upstream) -> LiveUpstream:
             problem = str(error)
     return LiveUpstream(
         name=row.name,
-        url=f"{row.base_url.rstrip('/')}/chat/completions",
+        base_url=row.base_url.rstrip("/"),
         model=row.model,
         api_key=api_key,
         input_price=row.input_price,
