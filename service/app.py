@@ -15,7 +15,7 @@ from service.evaluation import dataset_routes as evaluation_datasets
 from service.evaluation import quality_routes as evaluation_quality
 from service.evaluation import review_routes as evaluation_reviews
 from service.evaluation import routes as evaluation
-from service.experiments import gateway
+from service.experiments import gateway, ofrep
 from service.experiments import routes as experiments
 from service.experiments.traffic import Traffic
 from service.forgetting import routes as forgetting
@@ -43,6 +43,10 @@ did it learn (runs), is it better (evaluations), what did it forget (audits), do
 
 Errors everywhere are `{"error": {"code", "message", "details"}}`. Times are Unix seconds. Lists answer
 `{"items", "next_cursor"}`."""
+
+
+# Faces that speak another protocol, by path.
+ERROR_SHAPES = {**mlflow.ERROR_SHAPES, gateway.PATH: gateway.openai_error, ofrep.PATH: ofrep.error_body}
 
 
 def create_app(settings: Settings, database: Database | None = None, judge_socket: str | None = None) -> FastAPI:
@@ -79,14 +83,15 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
 
     app = FastAPI(title="Tunescope", version=version("tunescope"), description=DESCRIPTION, lifespan=lifespan)
     app.state.settings = settings
-    errors.install(app, mlflow.ERROR_SHAPES)
+    errors.install(app, ERROR_SHAPES)
     if judge_socket is not None:
         app.add_middleware(Handover, socket_path=judge_socket)
     # Routes are tried in order, and FastAPI prepares a router's when it first comes to it. Health comes first: it
-    # answers before the others are prepared; then the gateway: its path is the hot one.
+    # answers before the others are prepared; then the gateway and OFREP: their paths are the hot ones.
     for router in (
         health,
         gateway.router,
+        ofrep.router,
         tracking.router,
         tracking_bin.router,
         tracking_alerts.router,

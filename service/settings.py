@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     snapshot_refresh_seconds: float = Field(
         5.0, gt=0, description="How soon every replica sees a change of an experiment."
     )
+    rollout_check_seconds: float = Field(
+        10.0, gt=0, description="How often a rollout's guardrails are looked at, by one of the replicas."
+    )
     upstream_connect_timeout: float = Field(5.0, gt=0, description="Seconds to connect to a model upstream.")
     upstream_first_token_timeout: float = Field(60.0, gt=0, description="Seconds to an upstream's first byte.")
     upstream_token_timeout: float = Field(30.0, gt=0, description="Seconds between two bytes of an answer.")

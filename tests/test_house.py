@@ -92,7 +92,7 @@ def test_store_and_measure_are_the_ground_floor() -> None:
 
 
 def test_rules_do_not_import_faces() -> None:
-    faces = ("routes", "registry_routes", "gateway", "events_routes")
+    faces = ("routes", "registry_routes", "gateway", "ofrep", "events_routes")
     found = [
         f"{path} imports {name}"
         for path, tree in modules("service")

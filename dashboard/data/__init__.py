@@ -18,11 +18,14 @@ from dashboard.data.evaluation import (
     suites,
 )
 from dashboard.data.experiments import (
+    advance_rollout,
     change_experiment,
     decide_experiment,
     experiment,
     experiment_changes,
     experiments,
+    halt_rollout,
+    plan_experiment,
     readout,
 )
 from dashboard.data.forgetting import (
@@ -83,6 +86,7 @@ __all__ = [
     "CHART_POINTS",
     "FIXED",
     "Json",
+    "advance_rollout",
     "alerts",
     "artifact",
     "artifact_version",
@@ -117,6 +121,7 @@ __all__ = [
     "filters",
     "forget",
     "forgetting_events",
+    "halt_rollout",
     "health",
     "history",
     "importance",
@@ -132,6 +137,7 @@ __all__ = [
     "model_versions",
     "models",
     "next_review_task",
+    "plan_experiment",
     "projects",
     "purge_bin",
     "quality",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -20,8 +20,8 @@ def experiment(key: str) -> Json:
 
 
 @st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
-def readout(key: str) -> Json:
-    return client().readout(key)
+def readout(key: str, phase: int | None = None) -> Json:
+    return client().readout(key, phase)
 
 
 @st.cache_data(ttl=LIVE, max_entries=64, show_spinner=False)
@@ -39,6 +39,21 @@ def change_experiment(key: str, action: Literal["start", "pause", "stop"]) -> No
     forget()
 
 
-def decide_experiment(key: str, winner: str, reason: str) -> None:
-    client().decide_experiment(key, winner, reason)
+@st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
+def plan_experiment(**question: Any) -> Json:
+    return client().plan_experiment(**question)
+
+
+def decide_experiment(key: str, winner: str, reason: str, rollout: Json | None) -> None:
+    client().decide_experiment(key, winner, reason, rollout)
+    forget()
+
+
+def advance_rollout(key: str) -> None:
+    client().advance_rollout(key)
+    forget()
+
+
+def halt_rollout(key: str, reason: str) -> None:
+    client().halt_rollout(key, reason)
     forget()

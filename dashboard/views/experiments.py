@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, formats, navigate, verdicts
+from dashboard import charts, components, data, experiment_parts, formats, navigate, verdicts
 from dashboard.components import Cell, number_head, numeric, text_cell
 from tunescope import ApiError
 
@@ -30,7 +30,8 @@ def render() -> None:
         overview()
         return
     navigate.link("experiments", "All experiments", "arrow_back")
-    on = data.experiment(key)["status"] == "running"
+    now = data.experiment(key)
+    on = now["status"] == "running" or (now["rollout"] or {}).get("state") == "rolling"
     st.fragment(one, run_every=5.0 if on else None)(key)
 
 
@@ -45,6 +46,7 @@ def overview() -> None:
             icon="call_split",
             code="python",
         )
+        experiment_parts.planner()
         return
     readouts = {e["key"]: data.readout(e["key"]) for e in experiments[:25] if e["status"] != "draft"}
     said = [readouts.get(experiment["key"]) for experiment in experiments]
@@ -72,6 +74,7 @@ def overview() -> None:
             "Started": st.column_config.DatetimeColumn("Started", format="distance"),
         },
     )
+    experiment_parts.planner()
 
 
 def one(key: str) -> None:
@@ -84,6 +87,8 @@ def one(key: str) -> None:
         if experiment["decision"]:
             decision = experiment["decision"]
             st.info(f"Decided: **{decision['winner']}**. {decision.get('reason') or ''}", icon=":material/gavel:")
+        if experiment["rollout"]:
+            experiment_parts.rollout_part(experiment)
         split_part(readout)
         if readout["effects"]:
             effects_part(readout)
@@ -132,9 +137,13 @@ def confirm(key: str, action: Any, consequence: str) -> None:
 def decide(experiment: Json) -> None:
     winner = st.radio("Winner", [variant["key"] for variant in experiment["variants"]], horizontal=True)
     reason = st.text_area("Why", placeholder="What the readout said, and what else counted.")
+    by_steps = winner != experiment["variants"][0]["key"] and st.toggle(
+        "Roll it out by steps", value=True,
+        help="5 %, 20 %, 50 %, then everybody: an hour each at least. Harm gives everybody the control again.",
+    )  # fmt: skip
     if st.button("Record the decision", type="primary", disabled=not reason):
         try:
-            data.decide_experiment(experiment["key"], str(winner), reason)
+            data.decide_experiment(experiment["key"], str(winner), reason, {} if by_steps else None)
         except ApiError as refused:
             st.error(refused.message)
             return

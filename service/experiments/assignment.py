@@ -15,6 +15,8 @@ from service.measure.bucketing import bucket, bucket_ranges, choose, in_namespac
 
 Reason = Literal["forced", "not_running", "decided", "no_unit", "not_targeted", "not_covered", "assigned"]
 
+MOST_UNIT_CHARACTERS = 256
+
 
 @dataclass(frozen=True)
 class Variant:

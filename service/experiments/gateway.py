@@ -6,30 +6,28 @@ moment ago is good now.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 
-from service.auth import principal
-from service.dependencies import get_settings
+from service.dependencies import ServiceSettings
 from service.errors import ServiceError, Unauthorized
-from service.experiments.assignment import LiveExperiment, assign
-from service.experiments.recorder import DATABASE_AWAY
+from service.experiments.admission import Admitted, limited_body
+from service.experiments.assignment import MOST_UNIT_CHARACTERS, LiveExperiment, assign
+from service.experiments.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from service.experiments.refusals import BadRequest, GatewayError, ModelNotFound, error_body
 from service.experiments.relay import Call, Relay
 from service.experiments.snapshot import Snapshot
-from service.experiments.traffic import LiveTraffic, get_traffic
+from service.experiments.traffic import LiveTraffic, Traffic
+from service.settings import Settings
 from service.store.tables import new_id
 
+PATH = "/v1/"
 PREFIX = "exp:"
-KEY_TRUSTED_SECONDS = 30.0
-MOST_KEYS = 10_000
 
 
 class OpenAIRoute(APIRoute):
@@ -50,41 +48,35 @@ class OpenAIRoute(APIRoute):
         return respond
 
 
+def openai_error(status: int, code: str, message: str, details: dict[str, Any] | None) -> dict[str, Any]:
+    """What the routes never get to see, such as a path that is not there, in OpenAI's shape too."""
+    return error_body(message, "server_error" if status >= 500 else "invalid_request_error", code)
+
+
 router = APIRouter(tags=["gateway"], route_class=OpenAIRoute)
 
 
-async def admit(request: Request) -> None:
-    """The scope `evaluate`, asked of the database at most twice a minute for a key, and never needed while
-    the database is away and the key was good before."""
-    if not get_settings(request).auth_required:
-        return
-    presented = request.headers.get("authorization") or request.headers.get("x-api-key") or ""
-    trusted = get_traffic(request).trusted_keys
-    checked_at = trusted.get(presented)
-    if checked_at is not None and time.monotonic() - checked_at < KEY_TRUSTED_SECONDS:
-        return
-    try:
-        await run_in_threadpool(principal, request, "evaluate")
-    except DATABASE_AWAY:
-        if checked_at is None:
-            raise
-        return
-    except ServiceError:
-        trusted.pop(presented, None)
-        raise
-    if len(trusted) >= MOST_KEYS:
-        trusted.clear()
-    trusted[presented] = time.monotonic()
-
-
-Admitted = Annotated[None, Depends(admit)]
-
-
 @router.post("/v1/chat/completions", response_class=Response)
-async def chat_completions(request: Request, traffic: LiveTraffic, _: Admitted) -> Response:
+async def chat_completions(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
     """OpenAI's chat completions, streamed or whole, by the arm that the caller's unit is in."""
-    body = read_body(await request.body())
-    call = route(body, request.headers, traffic.snapshots.current)
+    return await _relay(CHAT, request, traffic, settings)
+
+
+@router.post("/v1/completions", response_class=Response)
+async def completions(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
+    """OpenAI's completions of a text, streamed or whole, by the arm that the caller's unit is in."""
+    return await _relay(COMPLETIONS, request, traffic, settings)
+
+
+@router.post("/v1/embeddings", response_class=Response)
+async def embeddings(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
+    """OpenAI's embeddings, by the arm that the caller's unit is in; never by the fallback, whose vectors are others."""
+    return await _relay(EMBEDDINGS, request, traffic, settings)
+
+
+async def _relay(endpoint: Endpoint, request: Request, traffic: Traffic, settings: Settings) -> Response:
+    body = read_body(endpoint, await limited_body(request, settings.max_body_bytes))
+    call = route(endpoint, body, request.headers, traffic.snapshots.current)
     return Relay(call, traffic.upstreams, traffic.recorder)
 
 
@@ -98,7 +90,7 @@ async def models(traffic: LiveTraffic, _: Admitted) -> Response:
     return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
 
 
-def read_body(raw: bytes) -> dict[str, Any]:
+def read_body(endpoint: Endpoint, raw: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -107,18 +99,19 @@ def read_body(raw: bytes) -> dict[str, Any]:
         raise BadRequest("The body must be a JSON object.")
     if not isinstance(body.get("model"), str):
         raise BadRequest("'model' must be 'exp:<experiment>' or the name of an upstream.", param="model")
-    if not isinstance(body.get("messages"), list):
-        raise BadRequest("'messages' must be a list.", param="messages")
+    if not isinstance(body.get(endpoint.asks), endpoint.kinds):
+        kinds = "a list" if endpoint.kinds == (list,) else "a text or a list"
+        raise BadRequest(f"'{endpoint.asks}' must be {kinds}.", param=endpoint.asks)
     return body
 
 
-def route(body: dict[str, Any], headers: Mapping[str, str], snapshot: Snapshot) -> Call:
+def route(endpoint: Endpoint, body: dict[str, Any], headers: Mapping[str, str], snapshot: Snapshot) -> Call:
     """Who answers this body.
 
     Raises:
         ModelNotFound, BadRequest
     """
-    model, stream = body["model"], body.get("stream") is True
+    model, stream = body["model"], endpoint.streams and body.get("stream") is True
     options = body.get("stream_options") if isinstance(body.get("stream_options"), dict) else {}
     strip_usage = stream and not (options or {}).get("include_usage")
     if strip_usage:
@@ -128,7 +121,7 @@ def route(body: dict[str, Any], headers: Mapping[str, str], snapshot: Snapshot) 
         upstream = snapshot.upstreams.get(model)
         if upstream is None:
             raise _unknown(model)
-        return Call(request_id, body, stream, strip_usage, upstream, unit_id=unit_id)
+        return Call(endpoint, request_id, body, stream, strip_usage, upstream, unit_id=unit_id)
     experiment = snapshot.experiments.get(model.removeprefix(PREFIX))
     if experiment is None:
         raise _unknown(model)
@@ -136,8 +129,8 @@ def route(body: dict[str, Any], headers: Mapping[str, str], snapshot: Snapshot) 
     upstream = snapshot.upstreams.get(assignment.variant.upstream or "")
     if upstream is None:
         raise _no_upstream(experiment, assignment.variant.key)
-    fallback = snapshot.upstreams.get(experiment.fallback_upstream or "")
-    return Call(request_id, body, stream, strip_usage, upstream, fallback, experiment, assignment, unit_id)
+    fallback = snapshot.upstreams.get(experiment.fallback_upstream or "") if endpoint.may_fall_back else None
+    return Call(endpoint, request_id, body, stream, strip_usage, upstream, fallback, experiment, assignment, unit_id)
 
 
 def unit_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
@@ -146,8 +139,8 @@ def unit_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
     session = metadata.get("session_id") if isinstance(metadata, dict) else None
     for unit in (headers.get("x-unit-id"), body.get("user"), session):
         if isinstance(unit, str) and unit:
-            if len(unit) > 256 or "\x00" in unit:
-                raise BadRequest("A unit id has at most 256 characters and no NUL.", param="user")
+            if len(unit) > MOST_UNIT_CHARACTERS or "\x00" in unit:
+                raise BadRequest(f"A unit id has at most {MOST_UNIT_CHARACTERS} characters and no NUL.", param="user")
             return unit
     return None
 

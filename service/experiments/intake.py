@@ -43,6 +43,9 @@ def _read(index: int, event: OutcomeIn | ExposureIn | RequestIn, snapshots: Snap
         raise EventRefused(f"events[{index}]: '{event.experiment}' has no variant '{event.variant}' (it has {known}).")
     phase = event.phase or experiment.phase
     if phase > experiment.phase:
+        # Another replica may have begun it a moment ago.
+        experiment = snapshots.refresh().experiments.get(event.experiment, experiment)
+    if phase > experiment.phase:
         raise EventRefused(f"events[{index}]: '{event.experiment}' has not reached phase {phase} yet.")
     if isinstance(event, ExposureIn):
         return Exposed(experiment.id, phase, event.unit_id, event.variant, at)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlmodel import Session
 
 from service.errors import Conflict, Invalid, NotFound
+from service.experiments import phases
 from service.experiments.schemas import Decide, ExperimentEdit, NewExperiment, UpstreamSpec
 from service.store import experiments as store
 from service.store.tables import Experiment, Upstream, new_id
@@ -91,7 +92,7 @@ def move(session: Session, key: str, action: str, actor: str, details: dict[str,
     Raises:
         ExperimentNotFound, WrongStatus
     """
-    experiment = _for_change(session, key)
+    experiment = find_for_change(session, key)
     possible, target = TRANSITIONS[action]
     if experiment.status not in possible:
         raise WrongStatus(
@@ -99,7 +100,8 @@ def move(session: Session, key: str, action: str, actor: str, details: dict[str,
         )
     now = time.time()
     if target == "running" and experiment.started_at is None:
-        experiment.started_at = experiment.phase_started_at = now
+        experiment.started_at = now
+        phases.begin(experiment, phases.planned(experiment), now)
     if target == "stopped":
         experiment.stopped_at = now
     log = {"from": experiment.status, "to": target} | (details or {})
@@ -113,7 +115,7 @@ def decide(session: Session, key: str, choice: Decide, actor: str, verdict: str,
     keys = [variant["key"] for variant in find(session, key).plan["variants"]]
     if choice.winner not in keys:
         raise PlanImpossible(f"'{choice.winner}' is no variant of '{key}': it has {', '.join(keys)}.")
-    decision = choice.model_dump() | {"verdict": verdict, "sentence": sentence}
+    decision = choice.model_dump(exclude={"rollout"}) | {"verdict": verdict, "sentence": sentence}
     experiment = move(session, key, "decide", actor, decision)
     experiment.decision = decision | {"actor": actor, "at": time.time()}
     return experiment
@@ -125,7 +127,7 @@ def edit(session: Session, key: str, change: ExperimentEdit, actor: str) -> Expe
     Raises:
         ExperimentNotFound, WrongStatus, PlanImpossible
     """
-    experiment = _for_change(session, key)
+    experiment = find_for_change(session, key)
     fields = change.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     plan_fields = fields.keys() - {"name"}
     if plan_fields and experiment.status in {"stopped", "decided"}:
@@ -139,8 +141,9 @@ def edit(session: Session, key: str, change: ExperimentEdit, actor: str) -> Expe
     moved = any(plan[part] != experiment.plan[part] for part in ("variants", "targeting"))
     if moved and experiment.status != "draft":
         experiment.phase += 1
-        experiment.phase_started_at = time.time()
     experiment.plan = plan
+    if moved and experiment.status != "draft":
+        phases.begin(experiment, phases.planned(experiment), time.time())
     log = change.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     store.log(session, experiment, actor, "edit", log | {"phase": experiment.phase})
     return experiment
@@ -160,7 +163,7 @@ def _check_forced(key: str, plan: dict[str, Any], forced: dict[str, str]) -> Non
         raise PlanImpossible(f"'{key}' has no variant {', '.join(unknown)} to force a unit into.")
 
 
-def _for_change(session: Session, key: str) -> Experiment:
+def find_for_change(session: Session, key: str) -> Experiment:
     experiment = store.find_for_change(session, key)
     if experiment is None:
         raise ExperimentNotFound(f"There is no experiment '{key}'.")

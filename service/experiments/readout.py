@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from service.experiments import lifecycle
+from service.experiments import lifecycle, phases
 from service.experiments.assignment import shares
 from service.experiments.effects import Design, Metric, Totals, arm_of, compare, effects_of, metric_value, metrics_of
 from service.experiments.report import ArmReport, Interval, MetricValue, Readout, TimelinePoint
@@ -27,13 +27,13 @@ Bins = Mapping[tuple[str, str], Mapping[int, int]]
 
 
 def read(session: Session, key: str, phase: int | None = None) -> Readout:
-    """The readout of the current phase, or of an earlier one.
+    """The readout of the phase that the experiment is judged by, or of another one, such as a step of its rollout.
 
     Raises:
         ExperimentNotFound
     """
     experiment = lifecycle.find(session, key)
-    phase = phase or experiment.phase
+    phase = phase or phases.judged(experiment)
     totals = events.arm_sums(session, experiment.id, phase)
     metrics = metrics_of(experiment.plan, totals)
     primary = next(metric for metric in metrics if metric.role == "primary")
@@ -59,10 +59,10 @@ def build(
     versions: Mapping[str, ModelVersionOut],
     now: float,
 ) -> Readout:
-    plan = experiment.plan
-    variants = [variant["key"] for variant in plan["variants"]]
-    design = Design(plan["alpha"], plan["analysis"], plan["minimum_units"], plan["expected_units"], len(variants))
-    split = split_of(dict(shares({v["key"]: v["weight"] for v in plan["variants"]})), totals)
+    weights = phases.weights_of(experiment, phase)
+    variants = list(weights)
+    design = design_of(experiment, phase)
+    split = split_of(dict(shares(weights)), totals)
     effects = effects_of(metrics, variants, totals, design)
     return Readout(
         experiment=experiment_view(experiment),
@@ -71,10 +71,22 @@ def build(
         computed_at=now,
         verdict=conclude(split, effects, design),
         split=split,
-        arms=[_arm(v, v["key"] == variants[0], totals, metrics, design, bins, versions) for v in plan["variants"]],
+        arms=[
+            _arm(variant, variant["key"] == variants[0], totals, metrics, design, bins, versions)
+            for variant in experiment.plan["variants"]
+            if variant["key"] in weights
+        ],
         effects=effects,
         timeline=timeline(primary, variants, series, design, now),
     )
+
+
+def design_of(experiment: Experiment, phase: int) -> Design:
+    """The plan's; a step of a rollout is watched all the time, and for no planned number of units."""
+    plan, n_arms = experiment.plan, len(phases.weights_of(experiment, phase))
+    if "rollout_step" in (phases.record_of(experiment, phase) or {}):
+        return Design(plan["alpha"], "always_valid", plan["minimum_units"], None, n_arms)
+    return Design(plan["alpha"], plan["analysis"], plan["minimum_units"], plan["expected_units"], n_arms)
 
 
 def _arm(

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.experiments.assignment import Assignment, LiveExperiment
+from service.experiments.endpoints import Endpoint
 from service.experiments.events import HUNG_UP, Requested
 from service.experiments.recorder import Recorder
 from service.experiments.refusals import GatewayError, Overloaded, Unreachable, UpstreamError
@@ -36,6 +37,7 @@ LONGEST_PAUSE_SECONDS = 2.0
 class Call:
     """What the caller asked for, and who is to answer."""
 
+    endpoint: Endpoint
     request_id: str
     body: dict[str, Any]
     stream: bool
@@ -117,7 +119,9 @@ class Relay(Response):
                 await asyncio.sleep(_pause(last, pause))
             self._answered_by = upstream
             try:
-                return await self._upstreams.call(upstream, self._call.body, self._deadline, self._call.stream)
+                return await self._upstreams.call(
+                    upstream, self._call.endpoint, self._call.body, self._deadline, self._call.stream
+                )
             except UpstreamError as error:
                 logger.warning("Call %s: %s", self._call.request_id, error.message)
                 if not error.fall_back:
@@ -198,7 +202,7 @@ class Relay(Response):
                 output_tokens=usage.output_tokens,
                 cost=cost,
                 price_version=answered_by.price_version if cost is not None else None,
-                messages=call.body.get("messages") if call.stores_content else None,
+                messages=call.body.get(call.endpoint.asks) if call.stores_content else None,
                 answer=self._text,
             )
         )
@@ -222,7 +226,8 @@ def _pause(error: UpstreamError, otherwise: float) -> float:
 
 def _first_text(answer: dict[str, Any]) -> str | None:
     try:
-        text = answer["choices"][0]["message"]["content"]
+        choice = answer["choices"][0]
+        text = choice["text"] if "text" in choice else choice["message"]["content"]
     except (KeyError, IndexError, TypeError):
         return None
     return text if isinstance(text, str) else None

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.auth import require
 from service.dependencies import ReadSession, WriteSession
-from service.experiments import intake, lifecycle, readout
+from service.experiments import intake, lifecycle, planner, readout, return_path, rollout
 from service.experiments.report import Readout
 from service.experiments.schemas import (
     ChangeList,
@@ -19,6 +19,7 @@ from service.experiments.schemas import (
     ExperimentEdit,
     ExperimentList,
     ExperimentView,
+    Halt,
     NewExperiment,
     UpstreamList,
     UpstreamSpec,
@@ -61,6 +62,12 @@ def create_experiment(
     """Plan an experiment: a draft, without traffic."""
     store.after_commit(session, traffic.snapshots.refresh)
     return experiment_view(lifecycle.create(session, plan, actor))
+
+
+@router.post("/experiments/plan", dependencies=READ)
+def plan_experiment(question: planner.Question) -> planner.Plan:
+    """Before the start: the smallest difference that this traffic shows, and the days that a difference takes."""
+    return planner.plan(question)
 
 
 @router.get("/experiments", dependencies=READ)
@@ -123,10 +130,29 @@ def stop_experiment(key: str, session: WriteSession, traffic: LiveTraffic, actor
 def decide_experiment(
     key: str, choice: Decide, session: WriteSession, traffic: LiveTraffic, actor: Writer
 ) -> ExperimentView:
-    """Name the winner of a stopped experiment: everybody gets it from now on."""
+    """Name the winner of a stopped experiment: everybody gets it, at once or by the steps of a rollout. What users
+    said is written to the arms' model versions and their runs, as tags."""
     store.after_commit(session, traffic.snapshots.refresh)
-    verdict = readout.read(session, key).verdict
-    return experiment_view(lifecycle.decide(session, key, choice, actor, verdict.decision, verdict.sentence))
+    read = readout.read(session, key)
+    experiment = lifecycle.decide(session, key, choice, actor, read.verdict.decision, read.verdict.sentence)
+    return_path.write(session, read)
+    if choice.rollout is not None:
+        rollout.begin(session, experiment, choice.rollout, actor)
+    return experiment_view(experiment)
+
+
+@router.post("/experiments/{key}/rollout/advance")
+def advance_rollout(key: str, session: WriteSession, traffic: LiveTraffic, actor: Writer) -> ExperimentView:
+    """Take the next step of a rollout now, without waiting for units or time."""
+    store.after_commit(session, traffic.snapshots.refresh)
+    return experiment_view(rollout.advance(session, key, actor))
+
+
+@router.post("/experiments/{key}/rollout/halt")
+def halt_rollout(key: str, why: Halt, session: WriteSession, traffic: LiveTraffic, actor: Writer) -> ExperimentView:
+    """End a rollout: everybody gets the control again."""
+    store.after_commit(session, traffic.snapshots.refresh)
+    return experiment_view(rollout.halt(session, key, actor, why.reason))
 
 
 @router.get("/experiments/{key}/changes", dependencies=READ)
@@ -138,7 +164,7 @@ def list_changes(key: str, session: ReadSession) -> ChangeList:
 
 @router.get("/experiments/{key}/readout", dependencies=READ)
 def read_experiment(key: str, session: ReadSession, phase: Annotated[int | None, Query(ge=1)] = None) -> Readout:
-    """The verdict so far, and everything behind it."""
+    """The verdict so far, and everything behind it. `phase`: an earlier one, or the current one of a rollout."""
     return readout.read(session, key, phase)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from service.experiments.assignment import MOST_UNIT_CHARACTERS
 from service.experiments.rollup import BUILT_IN, CROSSED, UNITS, By, Kind
 from service.shapes import Reply
 
@@ -14,7 +16,7 @@ Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=6
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 # The text that identifies a unit or a request; PostgreSQL stores no NUL.
-Identifier = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
+Identifier = Annotated[str, Field(min_length=1, max_length=MOST_UNIT_CHARACTERS, pattern=r"^[^\x00]+$")]
 Scalar = str | bool | int | float
 
 RESERVED_KEYS = {"snapshot"}
@@ -175,9 +177,42 @@ class ExperimentEdit(Strict):
     forced: dict[Identifier, Key] | None = None
 
 
+class RolloutPlan(Strict):
+    """The winner reaches everybody by steps; harm on the primary metric or a guardrail gives the control back."""
+
+    steps: list[Number] = Field(
+        [0.05, 0.2, 0.5, 1.0], min_length=1, max_length=50, description="Shares that get the winner; the last is 1."
+    )
+    hold_seconds: Number = Field(3600, ge=0, le=1e9, description="That each step lasts at least.")
+    minimum_units: int | None = Field(
+        None, ge=2, le=10**12, description="Units that each arm needs at a step. Absent: the plan's minimum_units."
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.steps[0] <= 0 or self.steps[-1] != 1 or any(a >= b for a, b in pairwise(self.steps)):
+            raise ValueError("steps must rise from above 0 to 1, such as [0.05, 0.2, 0.5, 1]")
+        return self
+
+
+class RolloutView(RolloutPlan):
+    state: Literal["rolling", "halted", "done"]
+    step: int = Field(description="Index into steps.")
+    share: float = Field(description="Of the traffic, that gets the winner; of a halted one, that had it.")
+    step_started_at: float
+    checked_at: float | None = Field(description="When the guardrails were looked at last.")
+    waiting_for: str | None = Field(description="What keeps the next step from being taken.")
+    reason: str | None = Field(description="Why it was halted.")
+
+
+class Halt(Strict):
+    reason: str = Field(min_length=1, max_length=10_000)
+
+
 class Decide(Strict):
     winner: Key
     reason: str = Field(min_length=1)
+    rollout: RolloutPlan | None = Field(None, description="Absent: everybody gets the winner at once.")
 
 
 class Decision(Reply):
@@ -215,6 +250,7 @@ class ExperimentView(Reply):
     phase_started_at: float | None
     stopped_at: float | None
     decision: Decision | None
+    rollout: RolloutView | None
 
 
 class ExperimentList(Reply):

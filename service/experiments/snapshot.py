@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.experiments import phases
 from service.experiments.assignment import LiveExperiment, Variant
 from service.settings import SecretNotFound, read_secret
 from service.store import experiments as store
@@ -30,7 +31,7 @@ class LiveUpstream:
     """A model endpoint with its key resolved. `problem`: why it cannot be called. Prices: USD per 1M tokens."""
 
     name: str
-    url: str
+    base_url: str
     model: str
     api_key: str | None = field(repr=False)
     input_price: float | None
@@ -109,20 +110,27 @@ def build(experiments: Sequence[Experiment], upstreams: Sequence[Upstream]) -> S
 
 
 def compile_experiment(row: Experiment) -> LiveExperiment:
-    plan = row.plan
+    plan, winner = row.plan, (row.decision or {}).get("winner")
+    rolling = (row.rollout or {}).get("state") == "rolling"
+    weights = phases.weights_of(row, row.phase) if rolling else phases.planned(row)
+    if (row.rollout or {}).get("state") == "halted":
+        winner = plan["variants"][0]["key"]
+    # To traffic a rollout is a running experiment of two arms, over everybody: whoever can decide, can roll out.
     return LiveExperiment(
         id=row.id,
         key=row.key,
         salt=row.salt,
         hash_version=row.hash_version,
         phase=row.phase,
-        status=row.status,
-        variants=tuple(Variant(**variant) for variant in plan["variants"]),
-        coverage=plan["coverage"],
-        targeting=plan["targeting"],
+        status="running" if rolling else row.status,
+        variants=tuple(
+            Variant(**variant | {"weight": weights.get(variant["key"], 0.0)}) for variant in plan["variants"]
+        ),
+        coverage=1.0 if rolling else plan["coverage"],
+        targeting={} if rolling else plan["targeting"],
         forced=plan["forced"],
-        namespace=plan["namespace"],
-        winner=(row.decision or {}).get("winner"),
+        namespace=None if rolling else plan["namespace"],
+        winner=winner,
         fallback_upstream=plan["fallback_upstream"],
         store_content=plan["store_content"],
     )
@@ -137,7 +145,7 @@ def compile_upstream(row: Upstream) -> LiveUpstream:
             problem = str(error)
     return LiveUpstream(
         name=row.name,
-        url=f"{row.base_url.rstrip('/')}/chat/completions",
+        base_url=row.base_url.rstrip("/"),
         model=row.model,
         api_key=api_key,
         input_price=row.input_price,

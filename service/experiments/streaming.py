@@ -49,7 +49,9 @@ class Usage:
     def read(self, usage: Any) -> None:
         if isinstance(usage, dict):
             self.input_tokens = _count(usage.get("prompt_tokens"), self.input_tokens)
-            self.output_tokens = _count(usage.get("completion_tokens"), self.output_tokens)
+            # Embeddings are all input: no count of the output is none, where the total says so.
+            nothing = 0 if usage.get("total_tokens") == self.input_tokens is not None else None
+            self.output_tokens = _count(usage.get("completion_tokens", nothing), self.output_tokens)
 
 
 def _count(value: Any, otherwise: int | None) -> int | None:
@@ -110,9 +112,10 @@ class StreamReader:
 
     def _read_choice(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta") or {}
-        text = delta.get("content")
+        # A completion's text stands where a chat has its delta.
+        text = delta.get("content", choice.get("text"))
         # An opening delta carries the role and an empty text: no token yet.
-        self.started = self.started or any(value for key, value in delta.items() if key != "role")
+        self.started = self.started or bool(text) or any(value for key, value in delta.items() if key != "role")
         self.finished = self.finished or choice.get("finish_reason") is not None
         if self.keep_answer and isinstance(text, str) and choice.get("index", 0) == 0:
             self._answer.append(text)

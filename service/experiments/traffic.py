@@ -9,8 +9,28 @@ from fastapi import Depends, Request
 from service.experiments.recorder import Recorder
 from service.experiments.snapshot import Snapshots
 from service.experiments.upstream import Upstreams
+from service.experiments.watch import RolloutWatch
 from service.settings import Settings
 from service.store.database import Database
+
+MOST_MET = 100_000
+
+
+class Met:
+    """Whom this process has seen: what is recorded once anyway need not be queued a thousand times."""
+
+    def __init__(self, most: int = MOST_MET) -> None:
+        self._most = most
+        self._seen: set[tuple[str, int, str]] = set()
+
+    def first(self, unit: tuple[str, int, str]) -> bool:
+        """Whether (experiment, phase, unit) is new here; it no longer is."""
+        if unit in self._seen:
+            return False
+        if len(self._seen) >= self._most:
+            self._seen.clear()
+        self._seen.add(unit)
+        return True
 
 
 class Traffic:
@@ -20,15 +40,19 @@ class Traffic:
         self.snapshots = Snapshots(database, settings.snapshot_refresh_seconds)
         self.recorder = Recorder(database, settings.data_dir / "spill")
         self.upstreams = Upstreams(settings)
-        # Credentials that passed, and when: see `gateway.admit`.
+        self.rollouts = RolloutWatch(database, settings.rollout_check_seconds, self.snapshots.refresh)
+        # Credentials that passed, and when: see `admission.admit`.
         self.trusted_keys: dict[str, float] = {}
+        self.met = Met()
 
     async def start(self) -> None:
         self.snapshots.start()
         self.recorder.start()
+        self.rollouts.start()
 
     async def stop(self) -> None:
         await self.upstreams.close()
+        self.rollouts.stop()
         self.snapshots.stop()
         self.recorder.stop()
 

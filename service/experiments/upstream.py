@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import orjson
 
+from service.experiments.endpoints import Endpoint
 from service.experiments.refusals import (
     Garbled,
     Misconfigured,
@@ -53,7 +54,9 @@ class Upstreams:
         if "_client" in vars(self):
             await self._client.aclose()
 
-    async def call(self, upstream: LiveUpstream, body: dict[str, Any], deadline: float, stream: bool) -> Answer:
+    async def call(
+        self, upstream: LiveUpstream, endpoint: Endpoint, body: dict[str, Any], deadline: float, stream: bool
+    ) -> Answer:
         """Send `body` and wait until the answer has begun well: a whole one, or a stream's first event.
 
         Raises:
@@ -61,12 +64,12 @@ class Upstreams:
         """
         if upstream.problem is not None:
             raise Misconfigured(f"The upstream '{upstream.name}' has no usable key: {upstream.problem}.")
-        answer = Answer(upstream, self._between, deadline)
+        answer = Answer(upstream, endpoint, self._between, deadline)
         try:
             # A whole answer has no first token to wait for: only the total bounds it.
             limit = min(self._first, deadline - time.monotonic()) if stream else deadline - time.monotonic()
             async with asyncio.timeout(max(limit, 0.0)):
-                await answer.open(self._client, self._request(upstream, body), stream)
+                await answer.open(self._client, self._request(upstream, endpoint, body), stream)
         except TimeoutError:
             await answer.close()
             raise TooSlow(f"The upstream '{upstream.name}' did not begin to answer in {limit:.1f} s.") from None
@@ -75,19 +78,22 @@ class Upstreams:
             raise
         return answer
 
-    def _request(self, upstream: LiveUpstream, body: dict[str, Any]) -> httpx2.Request:
+    def _request(self, upstream: LiveUpstream, endpoint: Endpoint, body: dict[str, Any]) -> httpx2.Request:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if upstream.api_key is not None:
             headers["authorization"] = f"Bearer {upstream.api_key}"
         content = orjson.dumps(body | {"model": upstream.model})
-        return self._client.build_request("POST", upstream.url, content=content, headers=headers)
+        return self._client.build_request(
+            "POST", f"{upstream.base_url}/{endpoint.path}", content=content, headers=headers
+        )
 
 
 class Answer:
     """What an upstream sends back: `body` of a whole answer, or `events` of a stream."""
 
-    def __init__(self, upstream: LiveUpstream, between: float, deadline: float) -> None:
+    def __init__(self, upstream: LiveUpstream, endpoint: Endpoint, between: float, deadline: float) -> None:
         self.upstream = upstream
+        self._endpoint = endpoint
         self.body = b""
         self.parsed: dict[str, Any] = {}
         self._between, self._deadline = between, deadline
@@ -156,8 +162,8 @@ class Answer:
             parsed = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise self._garbled("the answer is no JSON") from error
-        if not isinstance(parsed, dict) or not isinstance(parsed.get("choices"), list):
-            raise self._garbled("the answer has no choices")
+        if not isinstance(parsed, dict) or not isinstance(parsed.get(self._endpoint.answers), list):
+            raise self._garbled(f"the answer has no {self._endpoint.answers}")
         self.body, self.parsed = body, parsed
 
     def _garbled(self, what: str) -> Garbled:

@@ -8,7 +8,7 @@ from service.store.tables import Experiment, Upstream
 
 
 def experiment_view(row: Experiment) -> ExperimentView:
-    return ExperimentView(**row.plan, **row.model_dump(exclude={"plan"}))
+    return ExperimentView(**row.plan, **row.model_dump(exclude={"plan", "phases"}))
 
 
 def upstream_view(row: Upstream) -> UpstreamView:

@@ -191,7 +191,7 @@ def minimum_detectable_effect(
     _check_rate(rating_rate)
     if n_control <= 0 or n_treatment <= 0:
         raise EmptySetError("both arms need requests")
-    inflation = design_effect(requests_per_unit * rating_rate, intra_unit_correlation)
+    inflation = design_effect(_rated_together(requests_per_unit, rating_rate), intra_unit_correlation)
     per_arm = variance * inflation / rating_rate
     return _critical(alpha, power, analysis) * math.sqrt(per_arm / n_control + per_arm / n_treatment)
 
@@ -213,7 +213,7 @@ def units_needed(
     check_probability(treatment_share, "treatment_share")
     if effect == 0 or requests_per_unit <= 0:
         raise OutOfRangeError("an effect of 0 is never shown, and units without requests show nothing")
-    inflation = design_effect(requests_per_unit * rating_rate, intra_unit_correlation)
+    inflation = design_effect(_rated_together(requests_per_unit, rating_rate), intra_unit_correlation)
     spread = variance * inflation / rating_rate / (treatment_share * (1 - treatment_share))
     requests = (_critical(alpha, power, analysis) / effect) ** 2 * spread
     return max(2, math.ceil(requests / requests_per_unit - 1e-9))
@@ -262,6 +262,14 @@ def _difference(control: HasMoments, treatment: HasMoments, relative: bool) -> _
 
 def _no_effect(reason: str) -> Effect:
     return Effect(None, None, None, None, None, reason)
+
+
+def _rated_together(requests_per_unit: float, rating_rate: float) -> float:
+    """How many ratings of its unit a rating is among: E[k^2] / E[k] for k ratings out of m requests, binomial.
+
+    Not m times the rate: units that rated nothing do not count, and one that rated twice counts for two.
+    """
+    return 1 + max(requests_per_unit - 1, 0.0) * rating_rate
 
 
 def _check_rate(rating_rate: float) -> None:

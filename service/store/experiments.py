@@ -29,6 +29,10 @@ def everything(session: Session) -> Sequence[Experiment]:
     return session.exec(select(Experiment).order_by(col(Experiment.key))).all()
 
 
+def decided(session: Session) -> Sequence[Experiment]:
+    return session.exec(select(Experiment).where(col(Experiment.status) == "decided")).all()
+
+
 def page(session: Session, limit: int, cursor: str | None) -> tuple[Sequence[Experiment], str | None]:
     """Newest first, and the cursor of the next page."""
     query = select(Experiment).order_by(col(Experiment.id).desc()).limit(limit + 1)

@@ -439,3 +439,31 @@ def test_from_a_training_set_to_what_leaks_of_it(visitor: Visitor, record: Seed,
     assert "intent-lost_card-3" in Path(download.value.path()).read_text()
     visitor.follow("lora-r64")
     visitor.arrived("lora-r64")
+
+
+def test_a_winner_is_rolled_out_and_halted_by_hand(visitor: Visitor, live_service: str) -> None:
+    key, page = "browser-rollout", visitor.page
+    with Client(live_service) as api:
+        api.create_experiment(
+            key=key, name="By hand", variants=[{"key": name, "weight": 1} for name in ("base", "tuned")]
+        )
+        api.start_experiment(key)
+        api.stop_experiment(key)
+        visitor.open(f"/experiments?key={key}", "By hand")
+        page.get_by_role("button", name="Decide").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_text("tuned", exact=True).click()
+        dialog.get_by_text("Roll it out by steps").wait_for()
+        dialog.get_by_label("Why").fill("users prefer it")
+        dialog.get_by_label("Why").press("Control+Enter")
+        dialog.get_by_role("button", name="Record the decision").click()
+        visitor.main("5 % of users get tuned, the others base", exact=False).wait_for()
+        visitor.settled()
+        visitor.keep("rollout")
+        page.get_by_role("button", name="Halt").click()
+        dialog.get_by_label("Why").fill("complaints")
+        dialog.get_by_label("Why").press("Control+Enter")
+        dialog.get_by_role("button", name="Yes, halt").click()
+        visitor.main("halted at 5 %: everybody gets base again", exact=False).wait_for()
+        assert api.get_experiment(key)["rollout"]["reason"] == "complaints"
+    visitor.settled()

@@ -16,6 +16,12 @@ class Experiments(Calls):
     def list_upstreams(self) -> Json:
         return self._get("upstreams")
 
+    def plan_experiment(self, **question: Any) -> Json:
+        """Before the start: the smallest difference that `units_per_day` show at this `base_rate` (or `sd`) after some
+        `days`, and the days that an `effect` takes. `rating_rate`, `requests_per_unit` and `intra_unit_correlation`
+        make it longer than one hopes."""
+        return self._post("experiments", "plan", body=question)
+
     def create_experiment(self, **body: Any) -> Json:
         """Plan an A/B test: `key`, `name`, `variants` (the first is the control), `metrics`, …."""
         return self._post("experiments", body=body)
@@ -35,16 +41,27 @@ class Experiments(Calls):
     def stop_experiment(self, key: str) -> Json:
         return self._post("experiments", key, "stop")
 
-    def decide_experiment(self, key: str, winner: str, reason: str) -> Json:
-        return self._post("experiments", key, "decide", body={"winner": winner, "reason": reason})
+    def decide_experiment(self, key: str, winner: str, reason: str, rollout: Mapping[str, Any] | None = None) -> Json:
+        """Name the winner: everybody gets it, at once or by the steps of a `rollout` (`{}` for the usual ones)."""
+        body = {"winner": winner, "reason": reason, "rollout": None if rollout is None else dict(rollout)}
+        return self._post("experiments", key, "decide", body=body)
+
+    def advance_rollout(self, key: str) -> Json:
+        """Take the next step of a rollout now."""
+        return self._post("experiments", key, "rollout", "advance")
+
+    def halt_rollout(self, key: str, reason: str) -> Json:
+        """End a rollout: everybody gets the control again."""
+        return self._post("experiments", key, "rollout", "halt", body={"reason": reason})
 
     def experiment_changes(self, key: str) -> Json:
         """Who did what to an experiment, when."""
         return self._get("experiments", key, "changes")
 
-    def readout(self, key: str) -> Json:
-        """What an experiment says so far: verdict, split check, arms, effects, timeline."""
-        return self._get("experiments", key, "readout")
+    def readout(self, key: str, phase: int | None = None) -> Json:
+        """What an experiment says so far: verdict, split check, arms, effects, timeline; or what one `phase` of it
+        says, such as a step of its rollout."""
+        return self._get("experiments", key, "readout", phase=phase)
 
     def send_events(self, events: Iterable[Mapping[str, Any]]) -> Json:
         """Report exposures and outcomes. A repeated event is counted once."""

@@ -42,6 +42,10 @@ class Experiment(SQLModel, table=True):
     phase_started_at: float | None = None
     stopped_at: float | None = None
     decision: dict[str, Any] | None = Field(default=None, sa_column=json_column())
+    # [{phase, weights, started_at}]: an old phase is judged by the weights it had.
+    phases: list[dict[str, Any]] | None = Field(default=None, sa_column=json_column())
+    # How the winner reaches everybody, and how far that is: see the rules of rollouts.
+    rollout: dict[str, Any] | None = Field(default=None, sa_column=json_column())
 
 
 class ExperimentChange(SQLModel, table=True):

@@ -39,7 +39,8 @@ class ModelServer:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def start(self) -> None:
-        app = Starlette(routes=[Route("/v1/chat/completions", self._complete, methods=["POST"])])
+        answers = {"chat/completions": self._complete, "completions": self._continue, "embeddings": self._embed}
+        app = Starlette(routes=[Route(f"/v1/{path}", answer, methods=["POST"]) for path, answer in answers.items()])
         config = uvicorn.Config(app, port=self.port, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -63,6 +64,30 @@ class ModelServer:
             if answer is not None:
                 return answer
         return self._echo(body)
+
+    async def _continue(self, request: Request) -> Response:
+        """The text-completion face: the prompt and a word."""
+        body = await request.json()
+        self.requests.append(body)
+        words = [f"{self.name}:", body["prompt"], "and"]
+        if not body.get("stream"):
+            choice = {"index": 0, "text": " ".join(words), "finish_reason": "length"}
+            return JSONResponse(envelope("text_completion", [choice], self.name) | {"usage": usage("one two three")})
+        asked = (body.get("stream_options") or {}).get("include_usage")
+        parts = [event(envelope("text_completion", [{"index": 0, "text": word}], self.name)) for word in words]
+        parts.append(event(envelope("text_completion", [{"index": 0, "text": "", "finish_reason": "stop"}], self.name)))
+        if asked:
+            parts.append(event(envelope("text_completion", [], self.name) | {"usage": usage("one two three")}))
+        return StreamingResponse(iter([*parts, b"data: [DONE]\n\n"]), media_type="text/event-stream")
+
+    async def _embed(self, request: Request) -> Response:
+        body = await request.json()
+        self.requests.append(body)
+        if body["input"] == "fail":
+            return JSONResponse({"error": {"message": "down"}}, 503, headers={"retry-after": "0"})
+        data = [{"object": "embedding", "index": 0, "embedding": [0.5, 1.0]}]
+        counted = {"prompt_tokens": 4, "total_tokens": 4}
+        return JSONResponse({"object": "list", "data": data, "model": self.name, "usage": counted})
 
     def _echo(self, body: dict[str, Any], events: AsyncIterator[bytes] | None = None) -> Response:
         text = f"{self.name}: {body['messages'][-1]['content']}"

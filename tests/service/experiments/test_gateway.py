@@ -331,3 +331,51 @@ def test_the_gateway_asks_for_a_key_with_the_right_scope(gateway_settings: Any, 
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "scope_missing")
         passed = client.post(url, json=body, headers={"Authorization": f"Bearer {allowed}"})
         assert (passed.status_code, passed.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_bodies_end_and_every_error_below_v1_has_openais_shape(gateway_settings: Any, tmp_path: Any) -> None:
+    from starlette.testclient import TestClient
+
+    from service.app import create_app
+    from service.store.database import Database
+
+    database = Database(f"sqlite:///{tmp_path / 'shapes.db'}")
+    with TestClient(create_app(gateway_settings.model_copy(update={"max_body_bytes": 100}), database)) as client:
+        # Sent in chunks: there is no announced length to refuse.
+        large = client.post("/v1/chat/completions", content=(b"x" * 60 for _ in range(2)))
+        absent, wrong = client.get("/v1/nothing"), client.get("/v1/chat/completions")
+        for response, status in ((large, 413), (absent, 404), (wrong, 405)):
+            assert response.status_code == status
+            said = response.json()["error"]
+            assert said.keys() == {"message", "type", "code", "param"}
+            assert said["type"] == "invalid_request_error"
+    database.close()
+
+
+def test_completions_and_embeddings_go_to_the_assigned_arm_too(chat: Gateway, models: Models) -> None:
+    unit = {"X-Unit-Id": unit_of(chat, "tuned")}
+    whole = chat.openai.completions.with_raw_response.create(model="exp:chat", prompt="hello", extra_headers=unit)
+    assert whole.parse().choices[0].text == "tuned: hello and"
+    stream = chat.openai.completions.create(model="exp:chat", prompt="hello", stream=True, extra_headers=unit)
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == "tuned:helloand"
+    vectors = chat.openai.embeddings.with_raw_response.create(
+        model="exp:chat", input="hello", encoding_format="float", extra_headers=unit
+    )
+    assert vectors.parse().data[0].embedding == [0.5, 1.0]
+    assert models[1].requests[-1]["model"] == "tuned-1b"
+    rows = [record_of(chat, response) for response in (whole, stream.response, vectors)]
+    assert [(row.variant, row.upstream, row.input_tokens, row.output_tokens) for row in rows] == [
+        ("tuned", "tuned", 10, 3), ("tuned", "tuned", 10, 3), ("tuned", "tuned", 4, 0),
+    ]  # fmt: skip
+    assert rows[1].first_token is not None
+    assert rows[2].cost == pytest.approx(4 / 1e6)
+
+
+def test_vectors_are_never_the_fallbacks(chat: Gateway, models: Models) -> None:
+    before = len(models[2].requests)
+    with pytest.raises(openai.InternalServerError):
+        chat.openai.embeddings.create(model="exp:chat", input="fail", encoding_format="float", user="u")
+    assert len(models[2].requests) == before
+    with pytest.raises(openai.BadRequestError, match="'input' must be a text or a list"):
+        chat.openai.embeddings.create(model="exp:chat", input=17, encoding_format="float")  # type: ignore[arg-type]

@@ -299,6 +299,8 @@ def test_a_new_phase_is_read_by_itself_and_the_old_one_on_request(client: TestCl
     assert body["split"]["expected"] == {"base": 0.8, "tuned": 0.2}
     old = client.get("/api/v1/experiments/chat/readout?phase=1").json()
     assert (old["phase"], old["split"]["observed"]) == (1, {"base": 100, "tuned": 100})
+    # Judged by the weights it was run with, not by those of now.
+    assert (old["split"]["expected"], old["split"]["ok"]) == ({"base": 0.5, "tuned": 0.5}, True)
 
 
 def test_an_arm_shows_the_model_version_behind_it(client: TestClient) -> None:
@@ -310,6 +312,26 @@ def test_an_arm_shows_the_model_version_behind_it(client: TestClient) -> None:
     assert [arm["is_control"] for arm in arms] == [True, False]
     assert arms[0]["model_version"] is None
     assert arms[1]["model_version"] == version
+
+
+def test_what_users_said_is_found_on_the_model_and_on_its_run(client: TestClient) -> None:
+    client.post("/api/v1/runs", json={"id": "tune-1", "project": "support", "name": "tune"}).raise_for_status()
+    made = [
+        client.post("/api/v1/models/bot/versions", json={"description": name, "run_id": run}).json()["id"]
+        for name, run in (("base", None), ("tuned", "tune-1"))
+    ]
+    start(client, variants=[{**arm, "model_version_id": id} for arm, id in zip(VARIANTS, made, strict=True)])
+    send(client, generate(800, 0.25))
+    client.post("/api/v1/experiments/chat/stop")
+    said = effect(readout(client), "satisfaction")
+    decided = client.post("/api/v1/experiments/chat/decide", json={"winner": "tuned", "reason": "liked more"})
+    assert decided.status_code == 200, decided.text
+    versions = [arm["model_version"]["tags"] for arm in readout(client)["arms"]]
+    assert versions[0]["experiment.chat.verdict"] == "control"
+    assert versions[1] == {"experiment.chat.verdict": "better", "experiment.chat.sentence": said["sentence"]}
+    for verdict, runs in (("better", ["tune-1"]), ("worse", [])):
+        found = client.get("/api/v1/runs", params={"q": f"tags.experiment.chat.verdict = '{verdict}'"})
+        assert [run["id"] for run in found.json()["items"]] == runs
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""What the hot faces ask of a caller before they read on: a key with the scope `evaluate`, and a body that ends."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from service.auth import principal
+from service.dependencies import get_settings
+from service.errors import ServiceError, TooLarge
+from service.experiments.recorder import DATABASE_AWAY
+from service.experiments.traffic import get_traffic
+
+KEY_TRUSTED_SECONDS = 30.0
+MOST_KEYS = 10_000
+
+
+async def admit(request: Request) -> None:
+    """The scope `evaluate`, asked of the database at most twice a minute for a key, and never needed while
+    the database is away and the key was good before."""
+    if not get_settings(request).auth_required:
+        return
+    presented = request.headers.get("authorization") or request.headers.get("x-api-key") or ""
+    trusted = get_traffic(request).trusted_keys
+    checked_at = trusted.get(presented)
+    if checked_at is not None and time.monotonic() - checked_at < KEY_TRUSTED_SECONDS:
+        return
+    try:
+        await run_in_threadpool(principal, request, "evaluate")
+    except DATABASE_AWAY:
+        if checked_at is None:
+            raise
+        return
+    except ServiceError:
+        trusted.pop(presented, None)
+        raise
+    if len(trusted) >= MOST_KEYS:
+        trusted.clear()
+    trusted[presented] = time.monotonic()
+
+
+Admitted = Annotated[None, Depends(admit)]
+
+
+async def limited_body(request: Request, limit: int) -> bytes:
+    """The whole body; reading stops where it passes the limit, whatever length the caller announced.
+
+    Raises:
+        TooLarge
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise TooLarge(f"The body is larger than the {limit:,} bytes that are read here.")
+        parts.append(part)
+    return b"".join(parts)

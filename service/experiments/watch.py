@@ -1,0 +1,64 @@
+"""The thread that looks at rollouts. Every replica has one; each look is taken by one of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from service.experiments import rollout
+from service.experiments.recorder import DATABASE_AWAY
+from service.store import experiments as store
+from service.store.database import Database
+
+logger = logging.getLogger(__name__)
+
+
+class RolloutWatch:
+    """Looks between `start` and `stop`. `changed` is called when a look has changed where traffic goes."""
+
+    def __init__(self, database: Database, every_seconds: float, changed: Callable[[], object]) -> None:
+        self._database = database
+        self._every = every_seconds
+        self._changed = changed
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rollout-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def look(self) -> None:
+        """Look at every rollout that is due."""
+        with self._database.read() as session:
+            keys = [experiment.key for experiment in store.decided(session) if rollout.is_rolling(experiment)]
+        for key in keys:
+            self._look_at(key)
+
+    def _look_at(self, key: str) -> None:
+        now = time.time()
+        with self._database.write() as session:
+            step = rollout.claim(session, key, now, self._every)
+        if step is None:
+            return
+        # Read outside of a write: readouts take a while, and traffic is being recorded.
+        with self._database.read() as session:
+            found = rollout.look(session, key, now)
+        with self._database.write() as session:
+            moved = rollout.act(session, key, step, found)
+        if moved:
+            self._changed()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._every):
+            try:
+                self.look()
+            except DATABASE_AWAY as error:
+                logger.warning("Rollouts wait: the database does not answer: %s", str(error).splitlines()[0])
+            except Exception:
+                # A fault of ours must not end the watch over the other rollouts.
+                logger.exception("A look at the rollouts failed")
