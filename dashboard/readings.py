@@ -141,6 +141,12 @@ def peak_memory(run: Json) -> float | None:
     return None
 
 
+def gpu_hours(run: Json) -> float | None:
+    """Hours the run took, times the GPUs its client watched; None where it watched none."""
+    gpus = {key.partition("_")[0] for key in run["metrics"] if key.startswith("system/gpu")}
+    return float(run["duration"]) * len(gpus) / 3600 if gpus and run["duration"] is not None else None
+
+
 def trainable_parameters(run: Json) -> float | None:
     names = ("trainable_parameters", "trainable_params")
     found = last(run, *names)

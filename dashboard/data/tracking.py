@@ -102,7 +102,7 @@ def run(run_id: str) -> Json:
 
 @st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
 def runs_of(ids: Sequence[str]) -> list[Json]:
-    """These runs in this order, read together; refused where one is not there."""
+    """These runs in this order, read together and without their environment; refused where one is not there."""
     found = _together(ids)
     return [found[run_id] if run_id in found else client().get_run(run_id) for run_id in ids]
 
