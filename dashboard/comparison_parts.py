@@ -231,7 +231,7 @@ def configuration_table(baseline: Side, cards: Sequence[tuple[Side, Json]], *, k
     rows: list[list[str | Cell]] = [
         [
             text_cell("baseline", "ts-dim"), text_cell(baseline.label, "key"),
-            *_spread_cells(told[0]["baseline"], metric), "", "", "", "",
+            *_spread_cells(told[0]["baseline"], metric), *[text_cell(formats.NONE, "num ts-dim")] * 4,
         ]
     ]  # fmt: skip
     for side, card in cards:

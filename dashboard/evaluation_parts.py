@@ -214,7 +214,7 @@ def flips_part(evaluation: Json) -> None:
     for tab, kind in kinds:
         if tab.open:
             with tab:
-                param = f"{kind}_after"
+                param = f"{kind}_after_{baseline[-6:]}"
                 cursor = st.query_params.get(param)
                 page = data.comparison_items(baseline, evaluation["id"], kind, limit=FLIPS_SHOWN, cursor=cursor)
                 found = page["items"]

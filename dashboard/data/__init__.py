@@ -34,6 +34,7 @@ from dashboard.data.experiments import (
 from dashboard.data.forgetting import (
     audit,
     audit_items,
+    audit_page,
     audit_report,
     audits,
     forgetting_events,
@@ -98,6 +99,7 @@ __all__ = [
     "artifacts",
     "audit",
     "audit_items",
+    "audit_page",
     "audit_report",
     "audits",
     "bin_page",

@@ -110,12 +110,12 @@ def evaluation_table(found: list[Json], titles: list[str], metric: str | None) -
     rows = pd.DataFrame(
         {
             "Evaluation": titles,
-            "Suite": [evaluation_parts.suite_title(evaluation) for evaluation in found],
-            "Metric": [score["name"] if score else None for score in scores],
             "Score": [formats.measured(score["name"], score["value"]) if score else None for score in scores],
             "95 % interval": [
                 formats.interval(score["name"], score["interval"]) if score else None for score in scores
             ],
+            "Metric": [score["name"] if score else None for score in scores],
+            "Suite": [evaluation_parts.suite_title(evaluation) for evaluation in found],
             "Items": [evaluation["n"] for evaluation in found],
             "No answer": [evaluation["n_missing"] + evaluation["n_unparsed"] for evaluation in found],
             "When": pd.to_datetime([evaluation["created_at"] for evaluation in found], unit="s", utc=True),
@@ -316,8 +316,10 @@ def score_domain(scores: list[Json], value: float) -> tuple[float, float]:
 def items_part(evaluation: Json) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         which = st.segmented_control("Show", [ALL, "wrong", "right"], default=ALL, required=True, key="show",
-                                     bind="query-params")  # fmt: skip
-        group = st.text_input("Group", key="group", bind="query-params", width=180, placeholder="any")
+                                     bind="query-params", on_change=from_the_start)  # fmt: skip
+        group = st.text_input(
+            "Group", key="group", bind="query-params", width=180, placeholder="any", on_change=from_the_start
+        )
         cell = narrowed()
     correct = {ALL: None, "wrong": False, "right": True}[which]
     true, predicted = cell
@@ -337,6 +339,11 @@ def items_part(evaluation: Json) -> None:
     items.answers(page["items"])
     with components.pager("cursor", page["next_cursor"], f"{formats.plural(len(page['items']), 'item')} here"):
         components.csv_popover(readings.items_frame(page["items"]), "items", "items")
+
+
+def from_the_start() -> None:
+    """Other items: the place in the list means nothing any more."""
+    st.query_params.pop("cursor", None)
 
 
 def narrowed() -> tuple[str | None, str | None]:
