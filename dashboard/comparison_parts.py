@@ -108,6 +108,9 @@ def several_part(
         st.warning(found, icon=":material/block:")
         return
     cards = found["items"]
+    if len(cards) == 1:
+        # Of one comparison there is nothing to allow for.
+        cards = [cards[0] | {"p_adjusted": None}]
     if titles is not None or len(cards) > CARDS_UP_TO:
         verdict_table(cards, titles or [_called(card["candidate"]) for card in cards], key=key)
     if len(cards) <= CARDS_UP_TO:

@@ -36,6 +36,10 @@ ON_A_PHONE_TOO = {
     "evaluations-compared", "evaluation-confusion", "evaluation-calibration", "data", "forgetting", "audit", "stages",
     "experiments", "experiment", "model", "review-pairwise", "review-result", "review-rating",
 }  # fmt: skip
+FITTED = """() => [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(chart => {
+    const [drawn, given] = [chart.querySelector('.main-svg'), chart].map(one => one?.getBoundingClientRect().width);
+    return drawn === undefined || (drawn > 0.9 * given && drawn < given + 2);
+})"""
 # Streamlit asks for these two below the page's own path before it asks at the root: its way of finding where it is.
 PROBED = ("/_stcore/health", "/_stcore/host-config")
 
@@ -134,6 +138,9 @@ class Visitor:
             self.page.wait_for_function("document.querySelector('[data-testid=stMain]').clientWidth === innerWidth")
             self._shoot(f"{name}-phone", PHONE["width"], PHONE["height"])
         self.page.set_viewport_size(size)
+        # What was drawn for the phone is drawn anew: a click before that is lost.
+        self.page.wait_for_function(FITTED)
+        self.settled()
 
     def _shoot(self, name: str, width: int, least: int) -> None:
         height = self.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
