@@ -284,6 +284,7 @@ def test_two_ticked_evaluations_show_what_flipped(visitor: Visitor, record: Seed
     assert f"versus={record.evaluations['base', record.general]}" in visitor.page.evaluate("location.href")
     visitor.follow("All evaluations")
     visitor.arrived("Evaluations")
+    visitor.open(f"/evaluations?suite={record.general}", "Evaluations")
     for name in ("full", "lora-r64", "base"):
         visitor.cell("evaluations", listed.index(record.evaluations[name, record.general]), 18)
     visitor.page.get_by_role("button", name="Compare").click()

@@ -91,6 +91,7 @@ def test_a_pairwise_review_from_the_empty_state_to_the_verdict_by_keys_alone(
             visitor.page.get_by_role("button", name="incomplete").locator("[data-testid=stIconMaterial]").wait_for()
             visitor.page.keyboard.press("ArrowDown")
             bar(visitor, "4 judged by you · 4 left")
+            visitor.settled()
             visitor.page.keyboard.press("u")
             bar(visitor, "3 judged by you · 5 left")
             visitor.settled()
