@@ -87,7 +87,7 @@ def _add(rows: dict[str, Rows], number: int) -> None:
     first = number * len(held.metrics) + 1
     for series, (key, value) in enumerate(held.metrics.items(), first):
         # Everything of a series of one point is that point.
-        ends = (1, 1, 0, 0, at, at, value, value, value, value, 0, 0, None, 0, 1)
+        ends = (1, 1, 0, 0, at, at, value, value, value, value, 0, 0, None, 0, 1, 0)
         rows["series"].append((series, own, 0, key, *ends))
         rows["chunk"].append((series, series, 0, 1, 0, 0, None, b"\0" + struct.pack("<qdd", 0, at, value)))
     if number % ALERT_EVERY == 0:

@@ -268,6 +268,52 @@ def intervals(
     return figure
 
 
+def calibration(frame: pd.DataFrame) -> go.Figure:
+    """Right against sure, a point a bin: columns low, high, n, confidence, accuracy, accuracy_low, accuracy_high.
+
+    Below, on the same axis, how many items each bin has.
+    """
+    figure = go.Figure()
+    figure.add_trace(
+        go.Scatter(x=[0, 100], y=[0, 100], mode="lines", line={"width": 1, "dash": "dot", "color": NEUTRAL},
+                   hoverinfo="skip", showlegend=False)
+    )  # fmt: skip
+    right = 100 * frame["accuracy"]
+    figure.add_trace(
+        go.Scatter(
+            x=100 * frame["confidence"],
+            y=right,
+            mode="lines+markers",
+            line={"color": PALETTE[0], "width": 1.5},
+            marker={"size": 8, "color": PALETTE[0]},
+            error_y={
+                "type": "data", "symmetric": False, "array": 100 * frame["accuracy_high"] - right,
+                "arrayminus": right - 100 * frame["accuracy_low"], "thickness": 1.5, "width": 4, "color": PALETTE[0],
+            },
+            customdata=frame[["n", "accuracy_low", "accuracy_high"]].to_numpy(),
+            hovertemplate="sure %{x:.1f} %<br>right %{y:.1f} % [%{customdata[1]:.1%}, %{customdata[2]:.1%}]"
+            "<br>%{customdata[0]:,} items<extra></extra>",
+            showlegend=False,
+        )
+    )  # fmt: skip
+    # What is exactly 1 has a bin without width: it gets the place beside the last one.
+    middle, width = 50 * (frame["low"] + frame["high"]), 100 * (frame["high"] - frame["low"])
+    figure.add_trace(
+        go.Bar(x=middle, y=frame["n"], width=width.where(width > 0, 1.5) * 0.94, yaxis="y2", showlegend=False,
+               marker={"color": translucent(PALETTE[0], 0.45)}, hovertemplate="%{y:,} items<extra></extra>")
+    )  # fmt: skip
+    frame_layout(figure, 420, legend=False)
+    figure.update_layout(
+        hovermode="closest", yaxis={"domain": [0.26, 1]}, yaxis2={"domain": [0, 0.17], "anchor": "x"}, bargap=0
+    )
+    figure.update_xaxes(title=titled("how sure the model was"), range=[0, 102], ticksuffix=" %", zeroline=False)
+    figure.update_yaxes(title=titled("right"), range=[-2, 104], ticksuffix=" %", zeroline=False)
+    figure.update_layout(
+        yaxis2={"title": titled("items"), "range": None, "autorange": True, "ticksuffix": "", "nticks": 3}
+    )
+    return figure
+
+
 def _scaled(value: Any, scale: float) -> float | None:
     return None if value is None or pd.isna(value) else float(value) * scale
 

@@ -237,6 +237,23 @@ def numeric(value: str, kind: str = "") -> Cell:
     return Cell(html.escape(value), f"num {kind}".strip())
 
 
+@contextmanager
+def pager(param: str, following: str | None, said: str) -> Iterator[None]:
+    """The line under one page of a long list: what it shows, what the caller puts there, back to the first page and on
+    to the next. The place stands in the URL as `param`."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right"):
+        st.caption(said, width="content")
+        yield
+        if param in st.query_params and st.button("First page", icon=":material/first_page:", key=f"first-{param}"):
+            del st.query_params[param]
+            st.rerun()
+        if following is not None and st.button(
+            "Next", icon=":material/chevron_right:", icon_position="right", key=f"next-{param}"
+        ):
+            st.query_params[param] = following
+            st.rerun()
+
+
 def pick(
     label: str,
     options: Sequence[str],

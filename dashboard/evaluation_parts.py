@@ -2,26 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, formats, items, readings, verdicts
+from dashboard import charts, comparison_parts, components, data, formats, items, readings, verdicts
 
 Json = dict[str, Any]
 LABELS_SHOWN = 20
-FLIPS_SHOWN = 100
+SLICES_SHOWN = 40
+FLIPS_SHOWN = 50
 
 
 def title(evaluation: Json) -> str:
-    name = evaluation["name"] or verdicts.run_name(evaluation["run_id"]) or f"evaluation {evaluation['id'][-6:]}"
-    return name if evaluation["step"] is None else f"{name}, step {evaluation['step']:,}"
+    return titles([evaluation])[0]
+
+
+def titles(evaluations: Sequence[Json]) -> list[str]:
+    """What each is called: its own name, its run's, or the end of its id; and the step."""
+    runs = verdicts.run_names(one for one in evaluations if not one["name"])
+    found = []
+    for one in evaluations:
+        name = one["name"] or runs.get(one["run_id"]) or f"evaluation {one['id'][-6:]}"
+        found.append(name if one["step"] is None else f"{name}, step {one['step']:,}")
+    return found
 
 
 def suite_title(evaluation: Json) -> str:
     return f"{evaluation['suite']['name']} v{evaluation['suite']['version']}"
+
+
+def score_of(evaluation: Json, metric: str | None) -> Json | None:
+    """The score by a metric, or by the suite's primary one; None where there is none."""
+    found: Json | None = next((one for one in evaluation["scores"] if metric in (None, one["name"])), None)
+    return found
+
+
+def value_of(evaluation: Json, metric: str) -> float | None:
+    score = score_of(evaluation, metric)
+    return None if score is None else score["value"]
+
+
+def best_first(evaluations: Sequence[Json], metric: str) -> list[Json]:
+    """Ranked by a metric; who has no value comes last."""
+    scores = [score_of(one, metric) for one in evaluations]
+    sign = -1 if all(score["higher_is_better"] for score in scores if score) else 1
+    values = [score["value"] if score else None for score in scores]
+    order = sorted(range(len(values)), key=lambda at: (values[at] is None, sign * (values[at] or 0.0)))
+    return [evaluations[at] for at in order]
+
+
+def calibration_part(evaluation: Json) -> None:
+    """How often the model is right when it is this sure."""
+    found = data.calibration(evaluation["id"])
+    if not found["bins"]:
+        why = {
+            "no_probabilities": "The predictions carry no probability. Send each with how sure the model was of it:",
+            "not_right_or_wrong": "No metric of this suite calls an item right or wrong; accuracy would.",
+        }
+        lacks = found["reason"] == "no_probabilities"
+        example = '{"id": "17", "output": "refund", "probability": 0.93}' if lacks else None
+        components.empty("No calibration curve", why[found["reason"]], example, icon="show_chart", code="python")
+        return
+    frame = pd.DataFrame(
+        [{key: value for key, value in one.items() if key != "interval"} for one in found["bins"]]
+    ).assign(accuracy_low=[one["interval"][0] for one in found["bins"]],
+             accuracy_high=[one["interval"][1] for one in found["bins"]])  # fmt: skip
+    mean, right = ((frame[column] * frame["n"]).sum() / found["n"] for column in ("confidence", "accuracy"))
+    st.html(
+        components.facts(
+            [
+                (
+                    "Expected calibration error",
+                    f"{formats.number(found['ece'], 3)} {_bounds(found['interval'])}".strip(),
+                ),
+                ("Mean probability", formats.percent(mean)),
+                ("Right", formats.percent(right)),
+                ("Items with a probability", f"{found['n']:,} of {found['n'] + found['n_without']:,}"),
+            ]
+        )
+    )
+    components.chart(
+        charts.calibration(frame), frame, title="Calibration curve", key="calibration",
+        note="Each point is the answers of one bin: how sure the model was, how often it was right, with its 95 % "
+        "interval. On the dotted line the two agree; below it the model is over-confident. Bars: items in each bin.",
+    )  # fmt: skip
+
+
+def _bounds(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"[{formats.number(interval[0], 3)}, {formats.number(interval[1], 3)}]"
 
 
 def confusion_part(evaluation: Json) -> None:
@@ -89,14 +161,20 @@ def classes_part(matrix: Json) -> None:
 
 
 def slices_part(evaluation: Json, is_labels: bool) -> None:
-    options = ["group", "tag", *(["label"] if is_labels else [])]
-    by = st.segmented_control("By", options, default="group", required=True, key="by", bind="query-params")
-    found = [part for part in data.slices(evaluation["id"], by) if part["value"] is not None]
-    if not found:
-        st.caption(f"The items of this suite have no {by}.")
+    options = ["group", "tag", *(["label"] if is_labels else []), "length"]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        by = st.segmented_control("By", options, default="group", required=True, key="by", bind="query-params")
+        metric = comparison_parts.pick_metric(evaluation)
+    # The service has the worst first, whichever way the metric is better.
+    found = [part for part in data.slices(evaluation["id"], by, metric) if part["value"] is not None]
+    if not found or {part["slice"] for part in found} == {"(none)"}:
+        components.empty(
+            f"No {by} to slice by", f"The items of this suite have no {by}. Give them one in the suite:",
+            '{"id": "17", "input": "…", "label": "refund", "group": "cards", "tags": ["short"]}',
+            icon="data_array", code="python",
+        )  # fmt: skip
         return
-    worst = sorted(found, key=lambda part: part["value"])[:40]
-    metric = evaluation["scores"][0]["name"]
+    worst = found[:SLICES_SHOWN]
     frame = pd.DataFrame(
         {
             "label": [f"{part['slice']}  (n = {part['n']:,})" for part in worst],
@@ -105,7 +183,7 @@ def slices_part(evaluation: Json, is_labels: bool) -> None:
             "high": [part["interval"][1] if part["interval"] else None for part in worst],
         }
     )
-    figure = charts.intervals(frame, share=formats.is_share(metric), reference=evaluation["scores"][0]["value"])
+    figure = charts.intervals(frame, share=formats.is_share(metric), reference=value_of(evaluation, metric))
     note = "Worst first; the dotted line is the whole suite." + (
         f" {len(found) - len(worst)} better slices are left out." if len(found) > len(worst) else ""
     )
@@ -115,9 +193,14 @@ def slices_part(evaluation: Json, is_labels: bool) -> None:
 def flips_part(evaluation: Json) -> None:
     others = [other for other in data.evaluations(suite_id=evaluation["suite_id"]) if other["id"] != evaluation["id"]]
     if not others:
-        st.caption("No other evaluation of this suite version to compare with.")
+        components.empty(
+            "Nothing to compare with",
+            "This is the only evaluation of this version of the suite. Let another model answer the same items:",
+            f'client.create_evaluation(suite_id="{evaluation["suite_id"]}", run_id=…, predictions=[…])',
+            icon="swap_vert", code="python",
+        )  # fmt: skip
         return
-    names = {other["id"]: title(other) for other in others}
+    names = dict(zip([other["id"] for other in others], titles(others), strict=True))
     baseline = components.pick("Against", list(names), names, "versus")
     card = data.comparison(baseline, evaluation["id"])
     if isinstance(card, str):
@@ -131,7 +214,10 @@ def flips_part(evaluation: Json) -> None:
     for tab, kind in kinds:
         if tab.open:
             with tab:
-                found = data.comparison_items(baseline, evaluation["id"], kind, limit=FLIPS_SHOWN)["items"]
+                param = f"{kind}_after_{baseline[-6:]}"
+                cursor = st.query_params.get(param)
+                page = data.comparison_items(baseline, evaluation["id"], kind, limit=FLIPS_SHOWN, cursor=cursor)
+                found = page["items"]
                 if not found:
                     st.caption(f"No item was {kind}.")
                     continue
@@ -142,9 +228,8 @@ def flips_part(evaluation: Json) -> None:
                         after="candidate_output",
                         names=(names[baseline], title(evaluation)),
                     )
-                if (card[kind] or 0) > len(found):
-                    st.caption(f"The first {len(found)} of {card[kind]:,}.")
-                components.csv_popover(readings.items_frame(found), kind, f"flips-{kind}")
+                with components.pager(param, page["next_cursor"], f"{len(found):,} of {card[kind] or len(found):,}"):
+                    components.csv_popover(readings.items_frame(found), kind, f"flips-{kind}")
 
 
 def _count(n: int | None) -> str:

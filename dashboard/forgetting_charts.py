@@ -12,10 +12,12 @@ import plotly.graph_objects as go
 from dashboard import charts
 
 Json = dict[str, Any]
+ENDS = ["learned_low", "learned_high", "lost_low", "lost_high"]
 
 
 def plane(frame: pd.DataFrame, *, x_title: str, y_title: str) -> go.Figure:
-    """Learning against forgetting, a point a run: columns name, learned, lost (points), verdict, run_id.
+    """Learning against forgetting, a point a run: columns name, learned, lost (points), verdict, run_id; the ends of
+    their intervals as learned_low, learned_high, lost_low, lost_high.
 
     Up is learned more, left is forgot less; the dotted line joins the runs no other run beats at both.
     """
@@ -35,11 +37,14 @@ def plane(frame: pd.DataFrame, *, x_title: str, y_title: str) -> go.Figure:
                 mode="markers+text",
                 name=str(verdict),
                 text=[name if len(name) <= 22 else name[:21] + "…" for name in group["name"]],
-                textposition="top center",
+                textposition="top right",
                 textfont={"size": 11},
                 marker={"size": 12, "color": charts.VERDICT_COLORS[str(verdict)], "symbol": symbols[str(verdict)]},
-                customdata=group[["run_id", "name"]].to_numpy(),
-                hovertemplate="%{customdata[1]}<br>learned %{y:.1f}<br>lost %{x:.1f}<extra></extra>",
+                error_x=_whiskers(group, "lost", charts.VERDICT_COLORS[str(verdict)]),
+                error_y=_whiskers(group, "learned", charts.VERDICT_COLORS[str(verdict)]),
+                customdata=group[["run_id", "name", *ENDS]].to_numpy(),
+                hovertemplate="%{customdata[1]}<br>learned %{y:.1f} [%{customdata[2]:.1f}, %{customdata[3]:.1f}]"
+                "<br>lost %{x:.1f} [%{customdata[4]:.1f}, %{customdata[5]:.1f}]<extra></extra>",
             )
         )
     charts.frame_layout(figure, 340, legend=True)
@@ -47,11 +52,21 @@ def plane(frame: pd.DataFrame, *, x_title: str, y_title: str) -> go.Figure:
     figure.update_xaxes(title=charts.titled(x_title), zeroline=False)
     figure.update_yaxes(title=charts.titled(y_title), zeroline=False)
     if len(frame):
-        reach = max(1.0, float(frame["lost"].max() - frame["lost"].min()))
-        figure.update_xaxes(range=[frame["lost"].min() - 0.18 * reach, frame["lost"].max() + 0.18 * reach])
-        reach = max(1.0, float(frame["learned"].max() - frame["learned"].min()))
-        figure.update_yaxes(range=[frame["learned"].min() - 0.2 * reach, frame["learned"].max() + 0.25 * reach])
+        left, right = float(frame["lost_low"].min()), float(frame["lost_high"].max())
+        reach = max(1.0, right - left)
+        figure.update_xaxes(range=[left - 0.12 * reach, right + 0.12 * reach])
+        bottom, top = float(frame["learned_low"].min()), float(frame["learned_high"].max())
+        reach = max(1.0, top - bottom)
+        figure.update_yaxes(range=[bottom - 0.1 * reach, top + 0.2 * reach])
     return figure
+
+
+def _whiskers(group: pd.DataFrame, column: str, color: str) -> dict[str, Any]:
+    return {
+        "type": "data", "symmetric": False, "array": group[f"{column}_high"] - group[column],
+        "arrayminus": group[column] - group[f"{column}_low"], "thickness": 1, "width": 3,
+        "color": charts.translucent(color, 0.55),
+    }  # fmt: skip
 
 
 def pareto(frame: pd.DataFrame) -> pd.DataFrame:

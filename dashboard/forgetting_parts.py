@@ -268,13 +268,16 @@ def items_part(audit: Json, task: Json) -> None:
     for column, kind, sentence in sides:
         with column:
             components.section(f"{kind.capitalize()}: {formats.plural(task[kind], 'item')}", sentence)
-            found = data.audit_items(audit["id"], kind, task["suite"])["items"]
+            param = f"{kind}_after_{task['suite']}"
+            page = data.audit_items(audit["id"], kind, task["suite"], cursor=st.query_params.get(param))
+            found = page["items"]
             if not found:
                 st.caption("None.")
                 continue
             with st.container(height=420 if len(found) > 3 else "content", border=False):
                 items.flips(found, before="before_output", after="after_output", names=("before", "after"))
-            components.csv_popover(readings.items_frame(found), f"{task['suite']}-{kind}", f"audit-{kind}")
+            with components.pager(param, page["next_cursor"], f"{len(found):,} of {task[kind]:,}"):
+                components.csv_popover(readings.items_frame(found), f"{task['suite']}-{kind}", f"audit-{kind}")
 
 
 def probe_part(audit: Json) -> None:

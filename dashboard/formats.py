@@ -171,6 +171,16 @@ def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Names as they are, of namesakes the later ones with a number: a chart has one row a name."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """A nested configuration as `a.b.c` → text, in its own order."""
     flat: dict[str, str] = {}

@@ -20,6 +20,11 @@ UNITS = {
 }  # fmt: skip
 
 
+# As the service has them where it averages curves over seeds.
+PLACES = frozenset({"output_dir", "logging_dir", "run_name", "run_id", "hub_model_id", "resume_from_checkpoint"})
+LABEL_PARTS = 3
+
+
 class Progress(NamedTuple):
     share: float
     done: int
@@ -134,6 +139,12 @@ def peak_memory(run: Json) -> float | None:
         if seen:
             return float(max(seen)) * 2**20
     return None
+
+
+def gpu_hours(run: Json) -> float | None:
+    """Hours the run took, times the GPUs its client watched; None where it watched none."""
+    gpus = {key.partition("_")[0] for key in run["metrics"] if key.startswith("system/gpu")}
+    return float(run["duration"]) * len(gpus) / 3600 if gpus and run["duration"] is not None else None
 
 
 def trainable_parameters(run: Json) -> float | None:
@@ -266,6 +277,32 @@ def condition(field: str, text: str | None) -> str:
         return f"{name} is null"
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'{name} = "{quoted}"'
+
+
+def configurations(runs: Sequence[Json], by: str) -> list[tuple[str, list[Json]]]:
+    """The runs that are one configuration, with what to call it, in the order of their first run.
+
+    `by`: `seed` (the same config but for seeds and places), or what `grouped` takes.
+    """
+    if by != "seed":
+        return [(group.label, group.runs) for group in grouped(runs, by)]
+    held: dict[tuple[tuple[str, str], ...], list[Json]] = {}
+    for run in runs:
+        recipe = {key: text for key, text in leaves(run["config"]).items() if not _differs(key.rpartition(".")[2])}
+        held.setdefault(tuple(sorted(recipe.items())), []).append(run)
+    recipes = [dict(recipe) for recipe in held]
+    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
+    telling = [key for key in keys if len({recipe.get(key) for recipe in recipes}) > 1][:LABEL_PARTS]
+    return [
+        (", ".join(f"{key.rpartition('.')[2]} {recipe.get(key, 'not set')}" for key in telling) or members[0]["name"],
+         members)
+        for recipe, members in zip(recipes, held.values(), strict=True)
+    ]  # fmt: skip
+
+
+def _differs(name: str) -> bool:
+    """Does a key of this name differ between seeds of one configuration?"""
+    return name.endswith("seed") or name in PLACES
 
 
 def mean_and_sd(runs: Sequence[Json], key: str) -> tuple[float | None, float | None]:

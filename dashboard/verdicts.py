@@ -4,7 +4,7 @@ every page: word, icon and colour; the sentence; the interval; what it rests on.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -95,15 +95,7 @@ def comparison_card(card: Json, *, key: str, links: bool = True) -> None:
     metric = card["metric"]
     suite = card["candidate"]["suite"]
     body = headline(card["verdict"], card["sentence"], aside=f"{suite['name']} v{suite['version']} · {metric}")
-    if card["interval"] is not None and card["difference"] is not None:
-        body += interval_bar(
-            card["difference"],
-            card["interval"],
-            lambda bound: formats.change(metric, bound).removesuffix(" points"),
-            margin=card["margin"],
-            tone=color,
-        )
-    body += components.facts(comparison_facts(card))
+    body += _drawn(card) + components.facts(comparison_facts(card))
     with st.container(border=True, key=f"verdict-{color}-{key}", gap="xsmall"):
         st.html(body)
         if links:
@@ -114,6 +106,46 @@ def comparison_card(card: Json, *, key: str, links: bool = True) -> None:
                 navigate.link("evaluations", "Evaluation", "fact_check", id=candidate)
 
 
+def configuration_card(card: Json, labels: tuple[str, str], *, key: str) -> None:
+    """The verdict on two configurations, each by its runs; `labels` are the baseline's and the candidate's."""
+    color = components.mark(card["verdict"]).color
+    metric = card["metric"]
+    suite = card["candidate"]["evaluations"][0]["suite"]
+    body = headline(card["verdict"], card["sentence"], aside=f"{suite['name']} v{suite['version']} · {metric}")
+    body += _drawn(card)
+    facts = [
+        (f"{label}, {formats.plural(len(spread['values']), 'run')}", spread_text(spread, metric))
+        for label, spread in zip(labels, (card["baseline"], card["candidate"]), strict=True)
+    ]
+    facts += [("Items", f"{card['n']:,}"), ("p", formats.p_value(card["p_value"]))]
+    if card["share_of_seeds"] is not None:
+        facts.append(("Variance from seeds", formats.percent(card["share_of_seeds"], 0)))
+    facts.append(("Test", card["test"].replace("_", " ").replace("-", " ")))
+    body += components.facts(facts)
+    with st.container(border=True, key=f"verdict-{color}-{key}", gap="xsmall"):
+        st.html(body)
+
+
+def spread_text(spread: Json, metric: str) -> str:
+    """Mean ± standard deviation between runs: 94.5 ± 0.8 %."""
+    mean, sd = (formats.measured(metric, spread[name]) for name in ("mean", "sd"))
+    if spread["sd"] is None:
+        return mean
+    return f"{mean.removesuffix(' %')} ± {sd}" if mean.endswith(" %") else f"{mean} ± {sd}"
+
+
+def _drawn(card: Json) -> str:
+    if card["interval"] is None or card["difference"] is None:
+        return ""
+    return interval_bar(
+        card["difference"],
+        card["interval"],
+        lambda bound: formats.change(card["metric"], bound).removesuffix(" points"),
+        margin=card["margin"],
+        tone=components.mark(card["verdict"]).color,
+    )
+
+
 def comparison_facts(card: Json) -> list[tuple[str, str]]:
     metric = card["metric"]
     pairs = [
@@ -122,6 +154,8 @@ def comparison_facts(card: Json) -> list[tuple[str, str]]:
         ("n", f"{card['n']:,}"),
         ("p", formats.p_value(card["p_value"])),
     ]
+    if card.get("p_adjusted") is not None:
+        pairs.append(("p, Holm", formats.p_value(card["p_adjusted"])))
     if card["gained"] is not None and card["lost"] is not None:
         pairs.append(("Gained / lost", f"{card['gained']:,} / {card['lost']:,}"))
     if card["smallest_detectable"] is not None:
@@ -193,3 +227,8 @@ def experiment_link(experiment: Json) -> None:
 def run_name(run_id: str | None) -> str | None:
     """The name of a run an object points at."""
     return None if run_id is None else str(data.run(run_id)["name"])
+
+
+def run_names(of: Iterable[Json]) -> dict[str, str]:
+    """The names of the runs that some objects point at, read together."""
+    return data.run_names(list(dict.fromkeys(one["run_id"] for one in of if one["run_id"] is not None)))

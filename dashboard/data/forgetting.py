@@ -16,6 +16,12 @@ def audits(run_id: str | None = None, verdict: str | None = None, limit: int = 1
     return items(client().list_audits(run_id=run_id, verdict=verdict, limit=limit))
 
 
+@st.cache_data(ttl=LIST, max_entries=32, show_spinner=False)
+def audit_page(verdict: str | None = None, cursor: str | None = None) -> Json:
+    """A page of audits, the newest first."""
+    return client().list_audits(verdict=verdict, limit=100, cursor=cursor)
+
+
 # An audit is never changed, but its waivers come, go and expire.
 @st.cache_data(ttl=LIST, max_entries=128, show_spinner=False)
 def audit(audit_id: str) -> Json:
@@ -23,8 +29,10 @@ def audit(audit_id: str) -> Json:
 
 
 @st.cache_data(ttl=FIXED, max_entries=128, show_spinner=False)
-def audit_items(audit_id: str, kind: Literal["lost", "gained"], suite: str, limit: int = 100) -> Json:
-    return client().audit_items(audit_id, kind=kind, suite=suite, limit=limit)
+def audit_items(
+    audit_id: str, kind: Literal["lost", "gained"], suite: str, limit: int = 100, cursor: str | None = None
+) -> Json:
+    return client().audit_items(audit_id, kind=kind, suite=suite, limit=limit, cursor=cursor)
 
 
 def audit_report(audit_id: str, format: Literal["markdown", "html"]) -> str:

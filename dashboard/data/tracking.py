@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,12 @@ HISTORY = pa.schema(
         "value": pa.float64(),
     }
 )
+
+
+# More ids than this make an address that proxies refuse.
+_AT_ONCE = 100
+# No run logs this: its runs come without their metrics.
+_NO_METRIC = "-"
 
 
 @st.cache_data(ttl=LIST, max_entries=4, show_spinner=False)
@@ -91,6 +98,29 @@ def delete_filter(project: str, name: str) -> None:
 @st.cache_data(ttl=LIVE, max_entries=256, show_spinner=False)
 def run(run_id: str) -> Json:
     return client().get_run(run_id)
+
+
+@st.cache_data(ttl=LIVE, max_entries=16, show_spinner=False)
+def runs_of(ids: Sequence[str]) -> list[Json]:
+    """These runs in this order, read together and without their environment; refused where one is not there."""
+    found = _together(ids)
+    return [found[run_id] if run_id in found else client().get_run(run_id) for run_id in ids]
+
+
+@st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
+def run_names(ids: Sequence[str]) -> dict[str, str]:
+    """The names of those of these runs that are there, by id."""
+    return {run_id: one["name"] for run_id, one in _together(ids, metrics=[_NO_METRIC]).items()}
+
+
+def _together(ids: Sequence[str], metrics: Sequence[str] | None = None) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        listed = ", ".join(json.dumps(run_id) for run_id in some)
+        answer = client().list_runs(query=f"id in ({listed})", limit=len(some), metrics=metrics)
+        found |= {one["id"]: one for one in answer["items"]}
+    return found
 
 
 @st.cache_data(ttl=LIVE, max_entries=256, show_spinner=False)

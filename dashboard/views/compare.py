@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,13 +14,13 @@ from dashboard import (
     charts,
     compare_parts,
     comparison_charts,
+    comparison_parts,
     components,
     curve_data,
     data,
     formats,
     navigate,
     readings,
-    verdicts,
 )
 from dashboard.components import Cell, number_head, numeric, text_cell
 
@@ -41,7 +43,7 @@ def render() -> None:
         )
         navigate.link("runs", "Choose runs", "table_rows")
         return
-    runs = [data.run(run_id) for run_id in dict.fromkeys(ids)]
+    runs = data.runs_of(list(dict.fromkeys(ids)))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         baseline = choose_baseline(runs)
         navigate.link("runs", "Change the selection", "edit")
@@ -55,8 +57,9 @@ def render() -> None:
     shown = next((name for name, tab in zip(VIEWS, tabs, strict=True) if tab.open), VIEWS[0])
     with tabs[VIEWS.index(shown)]:
         if shown == "Verdicts":
-            verdicts_part(runs, baseline)
-            cost_part(runs, baseline)
+            newest = newest_by_suite(runs)
+            verdicts_part(runs, baseline, newest)
+            cost_part(runs, baseline, newest)
         elif shown == "Curves":
             curves_part(runs)
         elif shown == "Metrics":
@@ -91,83 +94,106 @@ def legend(runs: list[Json], baseline: Json) -> None:
 # --- verdicts ---
 
 
-def newest_by_suite(run_id: str) -> dict[str, Json]:
-    """The newest evaluation of a run on each suite."""
-    found: dict[str, Json] = {}
-    for evaluation in data.evaluations(run_id=run_id):
-        found.setdefault(evaluation["suite"]["name"], evaluation)
+def newest_by_suite(runs: list[Json]) -> dict[str, dict[str, Json]]:
+    """The newest evaluation of each run (its id) on each suite."""
+    found: dict[str, dict[str, Json]] = {run["id"]: {} for run in runs}
+    for evaluation in data.evaluations_of_runs([run["id"] for run in runs]):
+        found[evaluation["run_id"]].setdefault(evaluation["suite"]["name"], evaluation)
     return found
 
 
-def verdicts_part(runs: list[Json], baseline: Json) -> None:
+def verdicts_part(runs: list[Json], baseline: Json, newest: dict[str, dict[str, Json]]) -> None:
     components.section(
         "Verdicts", "The newest evaluation of each run against the baseline's, on the suites both answered."
     )
-    of_baseline = newest_by_suite(baseline["id"])
-    cards: list[tuple[str, Json | str, Json]] = []
-    for run in runs:
-        if run is baseline:
-            continue
-        for suite, evaluation in newest_by_suite(run["id"]).items():
-            if suite in of_baseline:
-                card = data.comparison(of_baseline[suite]["id"], evaluation["id"])
-                cards.append((suite, card, run))
-    if not cards:
+    shared = [suite for suite in newest[baseline["id"]] if sum(suite in own for own in newest.values()) > 1]
+    if not shared:
         components.empty(
             "No suite in common", "A verdict needs an evaluation of the baseline and of another run on the same suite.",
             f'client.create_evaluation(suite_id=…, run_id="{baseline["id"]}", predictions=[…])', icon="fact_check",
             code="python",
         )  # fmt: skip
         return
-    grid = st.grid(2, min_column_width=340)
-    for suite, card, run in cards:
-        with grid:
-            if isinstance(card, str):
-                st.warning(f"{run['name']} on {suite}: {card}", icon=":material/block:")
-            else:
-                verdicts.comparison_card(card, key=f"{suite}-{run['id']}")
-    judged = sum(not isinstance(card, str) for _, card, _ in cards)
-    if judged > 1:
-        st.caption(f"{judged} comparisons, each at 95 % on its own; about one in twenty such verdicts errs by chance.")
+    by = comparison_parts.judge_by(runs) if readings.groupings(runs) else comparison_parts.EACH
+    for suite in shared:
+        if len(shared) > 1:
+            st.markdown(f"**{suite}**")
+        suite_part(suite, runs, baseline, {run: own[suite] for run, own in newest.items() if suite in own}, by)
+    if by == comparison_parts.EACH and max(sum(suite in own for own in newest.values()) for suite in shared) > 2:
+        st.caption("Verdicts on a suite allow for the number of runs judged on it (Holm); suites are judged apart.")
+
+
+def suite_part(suite: str, runs: list[Json], baseline: Json, evaluations: dict[str, Json], by: str) -> None:
+    """The verdicts on one suite: `evaluations` are the newest by run."""
+    before = evaluations[baseline["id"]]
+    others = []
+    for run in runs:
+        evaluation = evaluations.get(run["id"])
+        if evaluation is None or run is baseline:
+            continue
+        if evaluation["suite"]["hash"] == before["suite"]["hash"]:
+            others.append(evaluation)
+        else:
+            version = evaluation["suite"]["version"]
+            st.warning(
+                f"{run['name']} answered version {version} of {suite}, the baseline version "
+                f"{before['suite']['version']}: only answers to the same items can be compared.",
+                icon=":material/block:",
+            )
+    if not others:
+        return
+    if by == comparison_parts.EACH:
+        comparison_parts.several_part(before, others, key=f"suite-{suite}")
+        return
+    sides = comparison_parts.sides([before, *others], runs, by)
+    own = next(side for side in sides if before in side.evaluations)
+    rest = [side for side in sides if side is not own]
+    if rest:
+        comparison_parts.configurations_part(own, rest, key=f"sides-{suite}")
+    else:
+        st.caption("All runs that answered this suite are of the baseline's configuration.")
 
 
 # --- cost ---
 
 
-def cost_part(runs: list[Json], baseline: Json) -> None:
-    suites = list(dict.fromkeys(suite for run in runs for suite in newest_by_suite(run["id"])))
+def cost_part(runs: list[Json], baseline: Json, newest: dict[str, dict[str, Json]]) -> None:
+    suites = list(dict.fromkeys(suite for own in newest.values() for suite in own))
+    readers: list[tuple[str, str, Callable[[Json], float | None], Callable[[float | None], str]]] = [
+        ("Time", "seconds", lambda run: run["duration"], formats.duration),
+        ("GPU hours", "gpu_hours", readings.gpu_hours, partial(formats.number, digits=3)),
+        ("Peak memory", "peak_memory_bytes", readings.peak_memory, formats.size),
+        ("Trainable parameters", "trainable_parameters", readings.trainable_parameters, formats.count),
+    ]
+    columns = [(title, name, [read(run) for run in runs], said) for title, name, read, said in readers]
+    # What no run recorded is no column.
+    columns = [column for column in columns if any(value is not None for value in column[2])]
     rows: list[list[str | Cell]] = []
     export: list[Json] = []
-    for run in runs:
-        evaluations = newest_by_suite(run["id"])
-        scores = [primary(evaluations.get(suite)) for suite in suites]
-        seconds, memory, trainable = run["duration"], readings.peak_memory(run), readings.trainable_parameters(run)
+    for place, run in enumerate(runs):
+        own = [newest[run["id"]].get(suite) for suite in suites]
         rows.append(
             [
                 text_cell(run["name"] + (" (baseline)" if run is baseline else ""), "key"),
-                numeric(formats.duration(seconds)),
-                numeric(formats.size(memory)),
-                numeric(formats.count(trainable)),
-                *(numeric(text) for _, text in scores),
+                *(numeric(said(values[place])) for _, _, values, said in columns),
+                *(comparison_parts.score_cell(evaluation) for evaluation in own),
             ]
         )
         export.append(
-            {"run": run["name"], "seconds": seconds, "peak_memory_bytes": memory, "trainable_parameters": trainable}
-            | {suite: value for suite, (value, _) in zip(suites, scores, strict=True)}
+            {"run": run["name"]}
+            | {name: values[place] for _, name, values, _ in columns}
+            | {suite: primary(evaluation) for suite, evaluation in zip(suites, own, strict=True)}
         )
-    heads = ("Run", number_head("Time"), number_head("Peak memory"), number_head("Trainable parameters"))
-    components.data_table(
-        "Cost", [*heads, *(number_head(suite) for suite in suites)], rows, pd.DataFrame(export), key="cost",
-        sentence="What each run took, beside what it reached.",
-    )  # fmt: skip
+    heads = [number_head(title) for title in (*(title for title, *_ in columns), *suites)]
+    sentence = "What each run took, beside what it reached."
+    if any(title == "GPU hours" for title, *_ in columns):
+        sentence += " GPU hours: the time, by the GPUs of the run's first machine."
+    components.data_table("Cost", ["Run", *heads], rows, pd.DataFrame(export), key="cost", sentence=sentence)
 
 
-def primary(evaluation: Json | None) -> tuple[float | None, str]:
-    """The headline score of an evaluation, as a number and as text."""
-    if evaluation is None or not evaluation["scores"]:
-        return None, formats.NONE
-    score = evaluation["scores"][0]
-    return score["value"], formats.measured(score["name"], score["value"])
+def primary(evaluation: Json | None) -> float | None:
+    """The headline score of an evaluation."""
+    return evaluation["scores"][0]["value"] if evaluation and evaluation["scores"] else None
 
 
 # --- curves ---

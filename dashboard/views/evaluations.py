@@ -7,21 +7,37 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, evaluation_parts, formats, items, navigate, readings, verdicts
+from dashboard import (
+    charts,
+    comparison_parts,
+    components,
+    data,
+    evaluation_parts,
+    formats,
+    items,
+    navigate,
+    readings,
+    verdicts,
+)
 from dashboard.components import Cell, number_head, numeric, text_cell
 
 Json = dict[str, Any]
-VIEWS = ["Items", "Confusion", "Slices", "Flips"]
-PAGE = 25
+VIEWS = ["Items", "Confusion", "Calibration", "Slices", "Flips"]
+# Items on a page, evaluations on a page, the most that are compared at once and that a chart shows.
+PAGE, EVALUATIONS, MOST_COMPARED, CHARTED = 25, 100, 50, 30
+PILLS_UP_TO = 12
 ALL = "All"
+NEWEST, BEST = "newest first", "best first"
 
 
 def render() -> None:
-    evaluation_id = st.query_params.get("id")
-    if evaluation_id is None:
-        overview()
-    else:
+    evaluation_id, chosen = st.query_params.get("id"), st.query_params.get("ids")
+    if evaluation_id is not None:
         one(evaluation_id)
+    elif chosen:
+        several(list(dict.fromkeys(part for part in chosen.split(",") if part))[:MOST_COMPARED])
+    else:
+        overview()
 
 
 # --- all of them ---
@@ -40,8 +56,12 @@ def overview() -> None:
         )
         return
     names = list(dict.fromkeys(suite["name"] for suite in suites))
-    chosen = st.pills("Suite", names, key="suite", bind="query-params")
-    found = data.evaluations(suite=chosen)
+    chosen = choose_suite(names)
+    cursor = st.query_params.get("cursor") if chosen is None else None
+    page = data.evaluation_page(
+        suite=chosen, limit=EVALUATIONS if chosen is None else data.MOST_IN_A_PAGE, cursor=cursor
+    )
+    found = page["items"]
     if not found:
         components.empty(
             "No evaluation yet",
@@ -51,23 +71,51 @@ def overview() -> None:
             code="python",
         )
         return
-    bar = st.container(horizontal=True, vertical_alignment="center")
-    ticked = [found[row] for row in evaluation_table(found) if row < len(found)]
-    with bar:
-        flip_button(ticked)
+    metric = None
     if chosen is not None:
-        score_chart(found)
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+            metric = comparison_parts.pick_metric(found[0])
+            order = st.segmented_control(
+                "Order", [NEWEST, BEST], default=NEWEST, required=True, key="order_by", bind="query-params",
+                help=f"Best first goes by {metric}.",
+            )  # fmt: skip
+        if order == BEST:
+            found = evaluation_parts.best_first(found, metric)
+    titles = evaluation_parts.titles(found)
+    bar = st.container(horizontal=True, vertical_alignment="center")
+    ticked = [found[row] for row in evaluation_table(found, titles, metric) if row < len(found)]
+    with bar:
+        compare_buttons(ticked)
+    if chosen is None:
+        with components.pager("cursor", page["next_cursor"], f"{formats.plural(len(found), 'evaluation')} here"):
+            pass
+        return
+    if page["next_cursor"] is not None:
+        st.caption(f"The newest {len(found):,} evaluations of this suite.")
+    score_chart(found, metric or "")
 
 
-def evaluation_table(found: list[Json]) -> list[int]:
-    first = [evaluation["scores"][0] if evaluation["scores"] else None for evaluation in found]
+def choose_suite(names: list[str]) -> str | None:
+    """Pills while they fit on the screen, a list to search in when there are more."""
+    if len(names) <= PILLS_UP_TO:
+        return st.pills("Suite", names, key="suite", bind="query-params")
+    return st.selectbox(
+        "Suite", names, index=None, key="suite", bind="query-params", placeholder="All suites", width=340
+    )
+
+
+def evaluation_table(found: list[Json], titles: list[str], metric: str | None) -> list[int]:
+    """The primary score of each, or that of one metric."""
+    scores = [evaluation_parts.score_of(evaluation, metric) for evaluation in found]
     rows = pd.DataFrame(
         {
-            "Evaluation": [evaluation_parts.title(evaluation) for evaluation in found],
+            "Evaluation": titles,
+            "Score": [formats.measured(score["name"], score["value"]) if score else None for score in scores],
+            "95 % interval": [
+                formats.interval(score["name"], score["interval"]) if score else None for score in scores
+            ],
+            "Metric": [score["name"] if score else None for score in scores],
             "Suite": [evaluation_parts.suite_title(evaluation) for evaluation in found],
-            "Metric": [score["name"] if score else None for score in first],
-            "Score": [formats.measured(score["name"], score["value"]) if score else None for score in first],
-            "95 % interval": [formats.interval(score["name"], score["interval"]) if score else None for score in first],
             "Items": [evaluation["n"] for evaluation in found],
             "No answer": [evaluation["n_missing"] + evaluation["n_unparsed"] for evaluation in found],
             "When": pd.to_datetime([evaluation["created_at"] for evaluation in found], unit="s", utc=True),
@@ -92,36 +140,73 @@ def evaluation_table(found: list[Json]) -> list[int]:
     )  # fmt: skip
 
 
-def flip_button(ticked: list[Json]) -> None:
-    same = len(ticked) == 2 and ticked[0]["suite_id"] == ticked[1]["suite_id"]
-    if len(ticked) == 2 and not same:
-        st.caption("These two answered different suites.", width="content")
-    elif not same:
-        st.caption("Tick two of one suite to see what flipped between them.", width="content")
-    if same and st.button("See what flipped", type="primary", icon=":material/swap_vert:"):
-        newer, older = ticked
-        navigate.go_to("evaluations", id=newer["id"], versus=older["id"], tab="Flips")
-
-
-def score_chart(found: list[Json]) -> None:
-    """The primary scores of one suite beside each other."""
-    rows = [
-        (evaluation_parts.title(evaluation), evaluation["scores"][0]) for evaluation in found[:30]
-        if evaluation["scores"] and evaluation["scores"][0]["value"] is not None
-    ]  # fmt: skip
-    if not rows:
+def compare_buttons(ticked: list[Json]) -> None:
+    """What can be done with the ticked evaluations: two or more of one suite version are compared."""
+    if len(ticked) < 2:
+        st.caption("Tick two or more of one suite to compare them.", width="content")
         return
-    metric = rows[0][1]["name"]
+    if len({evaluation["suite"]["hash"] for evaluation in ticked}) > 1:
+        st.caption("These answered different suites.", width="content")
+        return
+    *newer, oldest = sorted(ticked, key=lambda evaluation: -evaluation["created_at"])
+    flips = len(ticked) == 2
+    if flips and st.button("See what flipped", type="primary", icon=":material/swap_vert:"):
+        navigate.go_to("evaluations", id=newer[0]["id"], versus=oldest["id"], tab="Flips")
+    if st.button("Compare", type="secondary" if flips else "primary", icon=":material/compare_arrows:"):
+        ids = [evaluation["id"] for evaluation in [*newer, oldest][-MOST_COMPARED:]]
+        navigate.go_to("evaluations", ids=",".join(ids), against=oldest["id"])
+    if len(ticked) > MOST_COMPARED:
+        st.caption(f"The oldest {MOST_COMPARED} of {len(ticked)}.", width="content")
+
+
+def score_chart(found: list[Json], metric: str) -> None:
+    """The scores of one version of a suite, the best on top."""
+    newest = max(found, key=lambda evaluation: evaluation["suite"]["version"])
+    same = [evaluation for evaluation in found if evaluation["suite"]["hash"] == newest["suite"]["hash"]]
+    ranked = [
+        one for one in evaluation_parts.best_first(same, metric) if evaluation_parts.value_of(one, metric) is not None
+    ]
+    shown = ranked[:CHARTED]
+    if not shown:
+        return
+    scores = [evaluation_parts.score_of(evaluation, metric) or {} for evaluation in shown]
     frame = pd.DataFrame(
         {
-            "label": [name for name, _ in rows],
-            "value": [score["value"] for _, score in rows],
-            "low": [score["interval"][0] if score["interval"] else None for _, score in rows],
-            "high": [score["interval"][1] if score["interval"] else None for _, score in rows],
+            "label": formats.told_apart(evaluation_parts.titles(shown)),
+            "value": [score["value"] for score in scores],
+            "low": [score["interval"][0] if score["interval"] else None for score in scores],
+            "high": [score["interval"][1] if score["interval"] else None for score in scores],
         }
     )
+    left_out = [
+        f"The best {len(shown)} of {len(ranked):,}." if len(ranked) > len(shown) else "",
+        f"Only version {newest['suite']['version']}: scores on other versions do not compare."
+        if len(same) < len(found)
+        else "",
+    ]
     figure = charts.intervals(frame, share=formats.is_share(metric))
-    components.chart(figure, frame, title=f"{metric} with its 95 % interval", key="suite-scores")
+    components.chart(
+        figure, frame, title=f"{metric} with its 95 % interval, best first", key="suite-scores",
+        note=" ".join(part for part in left_out if part) or None,
+    )  # fmt: skip
+
+
+# --- several of one suite ---
+
+
+def several(ids: list[str]) -> None:
+    found = [data.evaluation(evaluation_id) for evaluation_id in ids]
+    navigate.link("evaluations", "All evaluations", "arrow_back")
+    if len(found) < 2:
+        components.header("Compare evaluations", "Which models are better than a baseline on one suite.")
+        components.empty("Choose evaluations", "Tick two or more of one suite on the list and press Compare.",
+                         icon="compare_arrows")  # fmt: skip
+        return
+    components.header(
+        f"{len(found)} evaluations on {evaluation_parts.suite_title(found[0])}",
+        "Which are better than the baseline, their number allowed for; or which configuration is, whatever the seed.",
+    )
+    comparison_parts.chosen_part(found, formats.told_apart(evaluation_parts.titles(found)))
 
 
 # --- one of them ---
@@ -137,7 +222,8 @@ def one(evaluation_id: str) -> None:
     lineage(evaluation)
     scores_part(evaluation)
     is_labels = evaluation["suite"]["task_type"] in {"classification", "multiple_choice"}
-    items_tab, confusion_tab, slices_tab, flips_tab = st.tabs(VIEWS, key="tab", on_change="rerun", bind="query-params")
+    tabs = st.tabs(VIEWS, key="tab", on_change="rerun", bind="query-params")
+    items_tab, confusion_tab, calibration_tab, slices_tab, flips_tab = tabs
     if items_tab.open:
         with items_tab:
             items_part(evaluation)
@@ -147,6 +233,9 @@ def one(evaluation_id: str) -> None:
                 evaluation_parts.confusion_part(evaluation)
             else:
                 st.caption("A confusion matrix needs labels; this suite asks for text.")
+    if calibration_tab.open:
+        with calibration_tab:
+            evaluation_parts.calibration_part(evaluation)
     if slices_tab.open:
         with slices_tab:
             evaluation_parts.slices_part(evaluation, is_labels)
@@ -227,8 +316,10 @@ def score_domain(scores: list[Json], value: float) -> tuple[float, float]:
 def items_part(evaluation: Json) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         which = st.segmented_control("Show", [ALL, "wrong", "right"], default=ALL, required=True, key="show",
-                                     bind="query-params")  # fmt: skip
-        group = st.text_input("Group", key="group", bind="query-params", width=180, placeholder="any")
+                                     bind="query-params", on_change=from_the_start)  # fmt: skip
+        group = st.text_input(
+            "Group", key="group", bind="query-params", width=180, placeholder="any", on_change=from_the_start
+        )
         cell = narrowed()
     correct = {ALL: None, "wrong": False, "right": True}[which]
     true, predicted = cell
@@ -246,14 +337,13 @@ def items_part(evaluation: Json) -> None:
         components.empty("No item is like that", "Take a filter away.", icon="search_off")
         return
     items.answers(page["items"])
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="right"):
+    with components.pager("cursor", page["next_cursor"], f"{formats.plural(len(page['items']), 'item')} here"):
         components.csv_popover(readings.items_frame(page["items"]), "items", "items")
-        if cursor is not None:
-            navigate.link("evaluations", "First page", "first_page", id=evaluation["id"], tab="Items", true=true,
-                            predicted=predicted)  # fmt: skip
-        if page["next_cursor"] and st.button("Next", icon=":material/chevron_right:", icon_position="right"):
-            st.query_params["cursor"] = page["next_cursor"]
-            st.rerun()
+
+
+def from_the_start() -> None:
+    """Other items: the place in the list means nothing any more."""
+    st.query_params.pop("cursor", None)
 
 
 def narrowed() -> tuple[str | None, str | None]:

@@ -40,7 +40,13 @@ def overview() -> None:
         "Verdict", VERDICTS, format_func=lambda v: components.mark(v).word, key="verdict", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
-    audits = data.audits(verdict=verdict)
+    cursor = st.query_params.get("cursor")
+    page = data.audit_page(verdict=verdict, cursor=cursor)
+    audits = page["items"]
+    if not audits and cursor is not None:
+        # Of another verdict: the place in its list means nothing here.
+        del st.query_params["cursor"]
+        st.rerun()
     if not audits:
         components.empty(
             "No audit" + (" with this verdict" if verdict else " yet"),
@@ -50,25 +56,30 @@ def overview() -> None:
             code="python",
         )
         return
-    audit_table(audits)
-    plane_part(audits)
+    names = audit_names(audits)
+    audit_table(audits, names)
+    if cursor is not None or page["next_cursor"] is not None:
+        with components.pager("cursor", page["next_cursor"], f"{formats.plural(len(audits), 'audit')} on this page"):
+            pass
+    plane_part(audits, names)
 
 
-def audit_table(audits: list[Json]) -> None:
+def audit_table(audits: list[Json], names: list[str]) -> None:
     worst = [audit["tasks"][0] if audit["tasks"] else None for audit in audits]
+    waived = ["until " + _day(audit) if audit["waived"] else None for audit in audits]
     rows = pd.DataFrame(
         {
-            "Audit": [audit_name(audit) for audit in audits],
+            "Audit": names,
             "Verdict": [[audit["verdict"]] for audit in audits],
             "Worst task": [task["suite"] if task else None for task in worst],
-            "Change": [formats.change(task["metric"] or "", task["difference"]) if task else None for task in worst],
+            "Change, 95 %": [change_text(task) if task else None for task in worst],
             "Margin": [
                 formats.change(task["metric"] or "accuracy", -task["margin"]) if task else None for task in worst
             ],
             "Lost": [task["lost"] if task else None for task in worst],
             "Gained": [task["gained"] if task else None for task in worst],
             "Policy": [f"{audit['policy']['name']} v{audit['policy']['version']}" for audit in audits],
-            "Waived": ["until " + _day(audit) if audit["waived"] else None for audit in audits],
+            **({"Waived": waived} if any(waived) else {}),
             "When": pd.to_datetime([audit["created_at"] for audit in audits], unit="s", utc=True),
         }
     )
@@ -80,7 +91,7 @@ def audit_table(audits: list[Json]) -> None:
         targets=[{"id": audit["id"]} for audit in audits],
         columns={
             "Verdict": components.state_column("Verdict", [audit["verdict"] for audit in audits]),
-            "Change": st.column_config.TextColumn("Change", alignment="right"),
+            "Change, 95 %": st.column_config.TextColumn("Change, 95 %", alignment="right"),
             "Margin": st.column_config.TextColumn("Margin", alignment="right"),
             "Lost": st.column_config.NumberColumn("Lost", format="localized", help="Right before, wrong after"),
             "Gained": st.column_config.NumberColumn("Gained", format="localized", help="Wrong before, right after"),
@@ -90,6 +101,15 @@ def audit_table(audits: list[Json]) -> None:
     )
 
 
+def change_text(task: Json) -> str:
+    """−5.2 [−7.9, −3.5] points."""
+    change = formats.change(task["metric"] or "", task["difference"])
+    if task["interval"] is None:
+        return change
+    number, unit, _ = change.partition(" points")
+    return f"{number} {formats.interval(task['metric'] or '', task['interval'], difference=True)}{unit}"
+
+
 def _day(audit: Json) -> str:
     """The last day on which all that did not pass is waived."""
     ends = [one["until"] for one in audit["waivers"] if one["state"] == "valid"]
@@ -97,14 +117,27 @@ def _day(audit: Json) -> str:
 
 
 def audit_name(audit: Json) -> str:
-    return verdicts.run_name(audit["run_id"]) or f"audit {audit['id'][-6:]}"
+    return audit_names([audit])[0]
 
 
-def plane_part(audits: list[Json]) -> None:
+def audit_names(audits: list[Json]) -> list[str]:
+    """What each is called: its run's name, or the end of its id."""
+    runs = verdicts.run_names(audits)
+    return [runs.get(audit["run_id"]) or f"audit {audit['id'][-6:]}" for audit in audits]
+
+
+def plane_part(audits: list[Json], names: list[str]) -> None:
     """Learning against forgetting: what was learned on a suite nobody protects, against the worst protected loss."""
-    components.section("Learning against forgetting", "One point a run: up is learned more, left is forgot less.")
+    components.section(
+        "Learning against forgetting",
+        "One point a run, with its 95 % intervals: up is learned more, left is forgot less.",
+    )
     protected = {entry["suite"] for audit in audits for entry in audit["policy"]["body"]["protected"]}
-    judged = [audit for audit in audits if audit["tasks"] and (audit["run_id"] or audit["after_version_id"])]
+    judged = [
+        (audit, name)
+        for audit, name in zip(audits, names, strict=True)
+        if audit["tasks"] and (audit["run_id"] or audit["after_version_id"])
+    ]
     by_suite: dict[str, list[Json]] = {}
     for evaluation in data.evaluations(limit=500):
         if evaluation["suite"]["name"] not in protected:
@@ -131,26 +164,34 @@ def run_target(point: Json) -> dict[str, str]:
     return {"id": str(point["customdata"][0])}
 
 
-def plane_frame(audits: list[Json], evaluations: list[Json]) -> pd.DataFrame:
-    """A row a run, from its newest audit and evaluation: learned and lost in percent and points."""
+def plane_frame(audits: list[tuple[Json, str]], evaluations: list[Json]) -> pd.DataFrame:
+    """A row a run, from its newest audit (with its name) and evaluation: learned and lost in percent and points."""
     by_run: dict[str | None, Json] = {}
     by_version: dict[str | None, Json] = {}
     for evaluation in evaluations:
         by_run.setdefault(evaluation["run_id"], evaluation)
         by_version.setdefault(evaluation["model_version_id"], evaluation)
     rows: dict[str, Json] = {}
-    for audit in audits:
+    for audit, name in audits:
         key = audit["run_id"] or audit["after_version_id"]
         found = (audit["run_id"] and by_run.get(audit["run_id"])) or by_version.get(audit["after_version_id"])
         score = next(iter(found["scores"]), None) if found else None
-        losses = [task["difference"] for task in audit["tasks"] if task["difference"] is not None]
-        if key in rows or not losses or score is None or score["value"] is None:
+        judged = [task for task in audit["tasks"] if task["difference"] is not None]
+        if key in rows or not judged or score is None or score["value"] is None:
             continue
         share = formats.is_share(score["name"])
+        worst = min(judged, key=lambda task: task["difference"])
+        scale = 100 if share else 1
+        low, high = score["interval"] or (score["value"], score["value"])
+        most, least = worst["interval"] or (worst["difference"], worst["difference"])
         rows[key] = {
-            "name": audit_name(audit),
-            "learned": score["value"] * (100 if share else 1),
-            "lost": -100 * min(losses),
+            "name": name,
+            "learned": score["value"] * scale,
+            "learned_low": low * scale,
+            "learned_high": high * scale,
+            "lost": -100 * worst["difference"],
+            "lost_low": -100 * least,
+            "lost_high": -100 * most,
             "verdict": audit["verdict"],
             "run_id": audit["run_id"],
             "metric": score["name"],

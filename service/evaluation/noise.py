@@ -64,7 +64,7 @@ def by_evaluations(session: Session, suite: Suite, blobs: BlobStore) -> LabelNoi
 def _asked(session: Session, suite: Suite) -> list[Evaluation]:
     """The newest evaluation of each model: several of one would count its opinion several times."""
     found, _ = evaluations.page(
-        session, run_id=None, suite_id=suite.id, suite=None, model_version_id=None, limit=200, cursor=None
+        session, run_ids=None, suite_id=suite.id, suite=None, model_version_id=None, limit=200, cursor=None
     )
     newest: dict[tuple[str | None, ...], Evaluation] = {}
     for one in found:

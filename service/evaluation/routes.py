@@ -11,10 +11,11 @@ from sqlmodel import Session
 
 from service.auth import require
 from service.dependencies import Blobs, ReadSession, ServiceDatabase, ServiceSettings
-from service.evaluation import comparison, items, scoring
+from service.evaluation import calibration, comparison, items, scoring
 from service.evaluation import slices as slicing
 from service.evaluation import suites as suite_rules
 from service.evaluation.schemas import (
+    Calibration,
     ComparisonItemPage,
     ConfigurationCard,
     Confusion,
@@ -145,7 +146,7 @@ async def create_evaluation_of_file(
 @router.get("/evaluations", tags=["evaluations"], dependencies=READ)
 def list_evaluations(
     session: ReadSession,
-    run_id: str | None = None,
+    run_id: Annotated[list[str] | None, Query(max_length=1000, description="One or several runs, repeated.")] = None,
     suite_id: str | None = None,
     suite: Annotated[str | None, Query(description="A suite's name: all its versions.")] = None,
     model_version_id: str | None = None,
@@ -155,7 +156,7 @@ def list_evaluations(
     """Evaluations, newest first."""
     found, next_cursor = evaluations.page(
         session,
-        run_id=run_id,
+        run_ids=run_id,
         suite_id=suite_id,
         suite=suite,
         model_version_id=model_version_id,
@@ -194,6 +195,12 @@ def list_evaluation_items(
 def get_confusion(evaluation_id: str, session: ReadSession, blobs: Blobs) -> Confusion:
     """The confusion matrix of a label suite, the scores of each class, and the pairs most confused."""
     return items.confusion(*_existing(session, evaluation_id), blobs)
+
+
+@router.get("/evaluations/{evaluation_id}/calibration", tags=["evaluations"], dependencies=READ)
+def get_calibration(evaluation_id: str, session: ReadSession, blobs: Blobs) -> Calibration:
+    """How often answers of each confidence are right (the calibration curve), and the expected calibration error."""
+    return calibration.calibration(evaluations.existing(session, evaluation_id), blobs)
 
 
 @router.get("/evaluations/{evaluation_id}/slices", tags=["evaluations"], dependencies=READ)

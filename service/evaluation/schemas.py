@@ -219,6 +219,27 @@ class Confusion(Reply):
     most_confused: list[ConfusedPair] = Field(description="The ten largest cells off the diagonal.")
 
 
+class CalibrationBinOut(Reply):
+    """Answers with a probability in [low, high)."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float = Field(description="Their mean probability.")
+    accuracy: float = Field(description="The share of them that is right.")
+    interval: tuple[float, float] = Field(description="Of the accuracy, 95 %, Wilson.")
+
+
+class Calibration(Reply):
+    bins: list[CalibrationBinOut] = Field(description="Of 15 equally wide ones, those with items, from low to high.")
+    ece: float | None = Field(description="Expected calibration error; null where `reason` says why.")
+    interval: tuple[float, float] | None
+    n: int = Field(description="Items with a probability and a right or wrong.")
+    n_without: int = Field(description="The other items: they are in no bin.")
+    method: str | None = Field(description="How the interval was made.")
+    reason: str | None = Field(description="no_probabilities, not_right_or_wrong, or why there is no interval.")
+
+
 class Slice(Reply):
     slice: str = Field(description="'(none)': the items without a group, tag or label.")
     n: int

@@ -33,7 +33,7 @@ def gather(session: Session, run_id: str, name: str) -> Checkpoints:
     """Of the suite's version with the most checkpoints; of one step, the newest evaluation."""
     records.check_links(session, run_id)
     given, _ = evaluations.page(
-        session, run_id=run_id, suite=name, suite_id=None, model_version_id=None, limit=_SCANNED, cursor=None
+        session, run_ids=[run_id], suite=name, suite_id=None, model_version_id=None, limit=_SCANNED, cursor=None
     )
     of_suite = evaluations.suites_of(session, given)
     by_version: dict[str, dict[int, Evaluation]] = {}

@@ -101,8 +101,8 @@ def _stage(session: Session, one: StageIn, place: int, names: set[str], known: d
         given: Sequence[Evaluation] = [evaluations.existing(session, each) for each in one.evaluation_ids]
     else:
         given, _ = evaluations.page(
-            session, run_id=one.run_id, model_version_id=one.model_version_id, suite_id=None, suite=None,
-            limit=_SCANNED, cursor=None,
+            session, run_ids=one.run_id and [one.run_id], model_version_id=one.model_version_id, suite_id=None,
+            suite=None, limit=_SCANNED, cursor=None,
         )  # fmt: skip
     of_suite = evaluations.suites_of(session, given)
     known.update(of_suite)

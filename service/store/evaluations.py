@@ -71,7 +71,7 @@ def existing(session: Session, evaluation_id: str) -> Evaluation:
 def page(
     session: Session,
     *,
-    run_id: str | None,
+    run_ids: Sequence[str] | None,
     suite_id: str | None,
     suite: str | None,
     model_version_id: str | None,
@@ -80,8 +80,9 @@ def page(
 ) -> tuple[Sequence[Evaluation], str | None]:
     """Newest first, as `records.page`. An id may be the caller's own, so it does not tell the time."""
     query = select(Evaluation)
+    if run_ids is not None:
+        query = query.where(col(Evaluation.run_id).in_(run_ids))
     wanted = (
-        (col(Evaluation.run_id), run_id),
         (col(Evaluation.suite_id), suite_id),
         (col(Evaluation.model_version_id), model_version_id),
     )

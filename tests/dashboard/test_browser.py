@@ -20,7 +20,7 @@ from tests.dashboard.test_data_page import add_dataset
 from tunescope import Client
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOTS = Path(__file__).parents[2] / ".artifacts" / "screenshots"
@@ -28,6 +28,18 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run",
 ]  # fmt: skip
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+# Pages that are looked at as on a phone too, on the way, without opening them anew.
+ON_A_PHONE_TOO = {
+    "home", "runs", "run", "compare", "compare-groups", "compare-what-matters", "evaluations", "evaluation",
+    "evaluations-compared", "evaluation-confusion", "evaluation-calibration", "data", "forgetting", "audit", "stages",
+    "experiments", "experiment", "model", "review-pairwise", "review-result", "review-rating",
+}  # fmt: skip
+FITTED = """() => [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(chart => {
+    const [drawn, given] = [chart.querySelector('.main-svg'), chart].map(one => one?.getBoundingClientRect().width);
+    return drawn === undefined || (drawn > 0.9 * given && drawn < given + 2);
+})"""
 # Streamlit asks for these two below the page's own path before it asks at the root: its way of finding where it is.
 PROBED = ("/_stcore/health", "/_stcore/host-config")
 
@@ -76,6 +88,14 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
+@pytest.fixture(scope="module")
+def profile(browser: Browser) -> Iterator[BrowserContext]:
+    """What the tabs of a module's tests share, as a person's do: the dashboard's scripts are fetched and read once."""
+    opened = browser.new_context(viewport=DESKTOP, color_scheme="light")  # type: ignore[arg-type]
+    yield opened
+    opened.close()
+
+
 class Visitor:
     """A browser tab that notes what goes wrong in it."""
 
@@ -111,14 +131,25 @@ class Visitor:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         size = self.page.viewport_size
         assert size is not None
+        self._shoot(name + self.suffix, size["width"], size["height"])
+        if not self.suffix and name in ON_A_PHONE_TOO:
+            self.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+            # The menu at the side goes away by itself, sliding.
+            self.page.wait_for_function("document.querySelector('[data-testid=stMain]').clientWidth === innerWidth")
+            self._shoot(f"{name}-phone", PHONE["width"], PHONE["height"])
+        self.page.set_viewport_size(size)
+        # What was drawn for the phone is drawn anew: a click before that is lost.
+        self.page.wait_for_function(FITTED)
+        self.settled()
+
+    def _shoot(self, name: str, width: int, least: int) -> None:
         height = self.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
-        self.page.set_viewport_size({"width": size["width"], "height": min(max(size["height"], height), 4000)})
+        self.page.set_viewport_size({"width": width, "height": min(max(least, height), 4000)})
         self.settled()
         # Parts that the browser fetches when it first needs them hold a grey place until then.
         self.page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
-        self.page.screenshot(path=SCREENSHOTS / f"{name}{self.suffix}.png")
-        assert self.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-        self.page.set_viewport_size(size)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= width
 
     def main(self, text: str, *, exact: bool = True) -> Locator:
         return self.page.locator("[data-testid=stMain]").get_by_text(text, exact=exact).first
@@ -141,8 +172,8 @@ class Visitor:
 
 
 @pytest.fixture
-def visitor(browser: Browser, dashboard_url: str, record: Seed) -> Iterator[Visitor]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+def visitor(profile: BrowserContext, dashboard_url: str, record: Seed) -> Iterator[Visitor]:
+    page = profile.new_page()
     yield Visitor(page, dashboard_url)
     page.close()
 
@@ -236,6 +267,8 @@ def test_a_click_on_a_confusion_cell_shows_its_items(visitor: Visitor, record: S
         visitor.page.get_by_role("tab", name=view).click()
         visitor.settled()
         visitor.keep(f"evaluation-{view.lower()}")
+    visitor.page.get_by_role("tab", name="Calibration").click()
+    visitor.main("No calibration curve").wait_for()
 
 
 def test_two_ticked_evaluations_show_what_flipped(visitor: Visitor, record: Seed, live_service: str) -> None:
@@ -249,6 +282,19 @@ def test_two_ticked_evaluations_show_what_flipped(visitor: Visitor, record: Seed
     visitor.main(f"full is worse than base on {record.general}", exact=False).wait_for()
     visitor.page.locator(".ts-item").first.wait_for()
     assert f"versus={record.evaluations['base', record.general]}" in visitor.page.evaluate("location.href")
+    visitor.follow("All evaluations")
+    visitor.arrived("Evaluations")
+    visitor.open(f"/evaluations?suite={record.general}", "Evaluations")
+    for name in ("full", "lora-r64", "base"):
+        visitor.cell("evaluations", listed.index(record.evaluations[name, record.general]), 18)
+    visitor.page.get_by_role("button", name="Compare").click()
+    visitor.arrived(f"3 evaluations on {record.general} v1")
+    visitor.main("2 comparisons; the verdict goes by p after Holm", exact=False).wait_for()
+    assert visitor.page.locator(".ts-verdict").count() == 2
+    visitor.keep("evaluations-compared")
+    visitor.open(f"/evaluations?id={record.evaluations['lora-r64', record.intents]}&tab=Calibration", "lora-r64")
+    visitor.page.locator("[class*=st-key-chart-calibration] .main-svg").first.wait_for()
+    visitor.keep("evaluation-calibration")
 
 
 def test_from_the_readout_back_to_the_data(visitor: Visitor, record: Seed) -> None:
@@ -360,8 +406,9 @@ def test_a_running_run_moves_by_itself(visitor: Visitor, record: Seed, live_serv
 
 @pytest.mark.parametrize(
     ("suffix", "width", "scheme"),
-    [("-phone", 390, "light"), pytest.param("-dark", 1280, "dark", marks=pytest.mark.slow)],
+    [("-phone", 390, "light"), ("-dark", 1280, "dark")],
 )
+@pytest.mark.slow
 def test_every_page_on_a_phone_and_in_the_dark(
     browser: Browser, dashboard_url: str, record: Seed, suffix: str, width: int, scheme: str
 ) -> None:
@@ -380,6 +427,7 @@ def test_every_page_on_a_phone_and_in_the_dark(
         ("compare-groups", f"/compare?ids={','.join(record.sweep)}&view=Curves&by=seed", "Compare"),
         ("compare-what-matters", f"/compare?ids={','.join(record.sweep)}&view=What+matters", "Compare"),
         ("evaluations", f"/evaluations?suite={record.intents}", "Evaluations"),
+        ("evaluation-calibration", f"/evaluations?id={evaluation}&tab=Calibration", "lora-r64, step 1,200"),
         ("evaluation-confusion", f"/evaluations?id={evaluation}&tab=Confusion", "lora-r64, step 1,200"),
         ("data", "/data", "Data"),
         ("forgetting", "/forgetting", "Forgetting"),

@@ -159,12 +159,41 @@ def test_the_front_of_learning_against_forgetting() -> None:
             "run_id": ["1", "2", "3", "4"],
         }
     )
+    for column, half in (("learned", 2.0), ("lost", 0.5)):
+        frame[f"{column}_low"], frame[f"{column}_high"] = frame[column] - half, frame[column] + half
     assert forgetting_charts.pareto(frame)["name"].tolist() == ["a", "d"]
     figure = forgetting_charts.plane(frame, x_title="lost", y_title="learned")
     front, *groups = figure.data
     assert list(front.x) == [1.0, 2.0]
     assert {group.name for group in groups} == {"PASS", "FAIL", "INCONCLUSIVE"}
     assert len({group.marker.symbol for group in groups}) == 3
+    assert {tuple(group.error_y.array) + tuple(group.error_y.arrayminus) for group in groups} <= {
+        (2.0,) * 2,
+        (2.0,) * 4,
+    }
+    assert figure.layout.xaxis.range[0] < 0.5 < 4.5 < figure.layout.xaxis.range[1]
+
+
+def test_a_calibration_curve_has_its_intervals_and_the_items_of_each_bin() -> None:
+    frame = pd.DataFrame(
+        {
+            "low": [0.6, 0.8, 1.0],
+            "high": [0.8, 1.0, 1.0],
+            "n": [3, 40, 2],
+            "confidence": [0.7, 0.9, 1.0],
+            "accuracy": [0.5, 0.75, 1.0],
+            "accuracy_low": [0.2, 0.6, 0.4],
+            "accuracy_high": [0.8, 0.86, 1.0],
+        }
+    )
+    diagonal, curve, bars = charts.calibration(frame).data
+    assert list(diagonal.x) == list(diagonal.y) == [0, 100]
+    assert list(curve.x) == pytest.approx([70, 90, 100])
+    assert list(curve.y) == pytest.approx([50, 75, 100])
+    assert list(curve.error_y.array) == pytest.approx([30, 11, 0])
+    assert list(curve.error_y.arrayminus) == pytest.approx([30, 15, 60])
+    assert list(bars.y) == [3, 40, 2]
+    assert min(bars.width) > 0  # what is exactly 1 can be seen too
 
 
 def test_losses_go_left_and_gains_right() -> None:

@@ -88,6 +88,10 @@ def test_sizes_counts_and_ages() -> None:
     assert formats.plural(2000, "run") == "2,000 runs"
 
 
+def test_namesakes_are_told_apart() -> None:
+    assert formats.told_apart(["a", "b", "a", "a"]) == ["a", "b", "a (2)", "a (3)"]
+
+
 def test_config_is_flattened_in_its_own_order() -> None:
     config = {"b": {"r": 16, "modules": ["q", "v"]}, "a": None}
     assert list(formats.flatten(config).items()) == [("b.r", "16"), ("b.modules", "q, v"), ("a", "–")]

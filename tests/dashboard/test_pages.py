@@ -286,6 +286,92 @@ def test_evaluations_of_a_suite_are_listed_and_drawn(record: Seed) -> None:
     assert len(app.get("plotly_chart")) == 1
 
 
+def test_a_suites_evaluations_can_be_ranked_by_any_metric(record: Seed, api: Client) -> None:
+    app = open_page("evaluations", suite=record.intents, order_by="best first", score="mcc")
+    table = app.dataframe[0].value
+    assert list(table["Evaluation"]) == ["lora-r64, step 1,200", "full, step 1,200", "lora-r16, step 1,200", "base"]
+    assert set(table["Metric"]) == {"mcc"}
+    (chart,) = app.get("plotly_chart")
+    assert "mcc with its 95 % interval, best first" in text(app)
+    assert chart.proto.spec.index("lora-r64") < chart.proto.spec.index("base")
+
+
+def test_several_evaluations_against_one_baseline_are_corrected_for_their_number(record: Seed, api: Client) -> None:
+    names = ("lora-r16", "lora-r64", "full")
+    base, *others = (record.evaluations[name, record.general] for name in ("base", *names))
+    expected = api.compare_several(base, others)["items"]
+    app = open_page("evaluations", ids=",".join([*others, base]), against=base)
+    said = text(app)
+    assert "Against the baseline by exact_match, 400 items" in said
+    for card in expected:
+        assert card["sentence"] in said.replace("&#x27;", "'")
+    assert said.count("p, Holm") == 1 + 2 * len(expected)  # the table's head and cells, and the cards
+    turned = open_page("evaluations", ids=",".join([*others, base]), against=others[2], together="params.method")
+    assert "Configurations by exact_match" in text(turned)
+    alone = open_page("evaluations", ids=base)
+    assert "Tick two or more of one suite" in text(alone)
+
+
+def test_evaluations_of_different_suites_are_refused_with_words(record: Seed) -> None:
+    ids = [record.evaluations["full", suite] for suite in (record.intents, record.general)]
+    assert "only answers to the same items" in open_page("evaluations", ids=",".join(ids)).warning[0].value
+
+
+@pytest.fixture(scope="module")
+def seeds_judged(record: Seed, live_service: str) -> list[str]:
+    """The sweep's runs on a small suite: the rate in the middle is right most often."""
+    with Client(live_service) as client:
+        items = [{"id": str(n), "input": f"ticket {n}", "label": "yes"} for n in range(60)]
+        suite = client.create_suite(
+            name="dashboard-tests-seeds", task_type="classification", items=items, metrics=["accuracy"]
+        )
+        made = []
+        for place, run_id in enumerate(record.sweep):
+            wrong = (24, 2, 12)[place // 6] + place % 3
+            answers = [{"id": str(n), "output": "no" if n < wrong else "yes"} for n in range(60)]
+            made.append(client.create_evaluation(suite_id=suite["id"], run_id=run_id, predictions=answers)["id"])
+    return made
+
+
+def test_configurations_are_judged_by_their_seeds(record: Seed, seeds_judged: list[str], api: Client) -> None:
+    app = open_page("evaluations", ids=",".join(seeds_judged), together="seed")
+    said = text(app)
+    found = api.compare_configurations(seeds_judged[:3], seeds_judged[6:9])
+    assert found["verdict"] == "better"
+    assert found["sentence"] in said
+    assert said.count('class="ts-verdict') == 5
+    by_rate = text(open_page("evaluations", ids=",".join(seeds_judged), together="params.learning_rate"))
+    assert by_rate.count('class="ts-verdict') == 2
+    compared = text(open_page("compare", ids=",".join(record.sweep), by="seed"))
+    assert found["sentence"] in compared
+    each = text(open_page("compare", ids=",".join(record.sweep)))
+    assert "17 comparisons; the verdict goes by p after Holm" in each
+    assert 'class="ts-verdict' not in each
+
+
+def test_a_calibration_curve_where_the_model_said_how_sure_it_was(record: Seed, api: Client) -> None:
+    evaluation = record.evaluations["lora-r64", record.intents]
+    app = open_page("evaluations", id=evaluation, tab="Calibration")
+    found = api.calibration(evaluation)
+    assert f"{found['ece']:.3g} [" in text(app)
+    assert "420 of 420" in text(app)
+    assert len(app.get("plotly_chart")) == 1
+    without = text(open_page("evaluations", id=record.evaluations["full", record.intents], tab="Calibration"))
+    assert "The predictions carry no probability" in without
+
+
+def test_the_items_of_an_evaluation_go_on_from_page_to_page(record: Seed) -> None:
+    app = open_page("evaluations", id=record.evaluations["lora-r64", record.intents])
+    assert "intent-lost_card-0<" in text(app)
+    next(button for button in app.button if button.label == "Next").click().run()
+    assert "intent-lost_card-0<" not in text(app)
+    assert "intent-lost_card-5<" in text(app)
+    app.segmented_control(key="show").set_value("wrong").run()
+    assert not app.exception
+    assert "cursor" not in app.query_params  # of other items there is no page to be on
+    assert "No item is like that" not in text(app)
+
+
 def test_an_evaluation_shows_scores_signatures_and_items(record: Seed, api: Client) -> None:
     evaluation = record.evaluations["lora-r64", record.intents]
     said = text(open_page("evaluations", id=evaluation))

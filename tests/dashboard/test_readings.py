@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dashboard import readings
+from service.tracking import grouping
 
 
 def run(config: dict[str, Any] | None = None, /, **metrics: float) -> dict[str, Any]:
@@ -90,6 +91,24 @@ def test_groups_and_the_search_that_finds_them() -> None:
     ]
     assert [g.condition for g in readings.grouped(runs, "tags.team")] == ["tags.`team` is null", 'tags.`team` = "nlp"']
     assert [g.condition for g in readings.grouped(runs, "group")] == ["group is null"]
+
+
+def test_a_configuration_is_the_config_but_for_seeds_and_places() -> None:
+    runs = [
+        made({"lr": lr, "train": {"seed": seed, "output_dir": f"runs/{seed}"}})
+        for lr, seed in ((1, 0), (2, 0), (1, 1), (2, 1), (2, 2))
+    ]
+    assert [(label, len(held)) for label, held in readings.configurations(runs, "seed")] == [("lr 1", 2), ("lr 2", 3)]
+    assert [len(held) for _, held in readings.configurations(runs[::2], "params.lr")] == [2, 1]
+    alike = [one | {"name": "only"} for one in runs[1:4:2]]
+    assert readings.configurations(alike, "seed") == [("only", alike)]
+    assert readings.PLACES == grouping.PLACES
+
+
+def test_gpu_hours_count_the_gpus_that_were_watched() -> None:
+    watched = {"system/gpu0_percent": 1.0, "system/gpu0_memory_mib": 1.0, "system/gpu1_percent": 1.0}
+    assert readings.gpu_hours(run(**watched) | {"duration": 1800.0}) == pytest.approx(1.0)
+    assert readings.gpu_hours(run() | {"duration": 1800.0}) is None
 
 
 def test_the_mean_of_a_group_is_over_its_finite_values() -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import running_service
-from tests.dashboard.test_browser import SCREENSHOTS, Visitor, browser, dashboard_url, pytestmark
+from tests.dashboard.test_browser import PHONE, SCREENSHOTS, Visitor, browser, dashboard_url, profile, pytestmark
 from tunescope import Client
 
-__all__ = ["browser", "dashboard_url", "pytestmark"]
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
+
+__all__ = ["browser", "dashboard_url", "profile", "pytestmark"]
 
 QUESTIONS = [
     ("Where is the card I ordered two weeks ago?", "It takes up to ten working days; I can send another."),
@@ -43,8 +47,8 @@ def fill(api: Client) -> None:
 
 
 @pytest.fixture
-def visitor(browser: object, dashboard_url: str) -> Iterator[Visitor]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")  # type: ignore[attr-defined]
+def visitor(profile: BrowserContext, dashboard_url: str) -> Iterator[Visitor]:
+    page = profile.new_page()
     yield Visitor(page, dashboard_url)
     page.close()
 
@@ -87,6 +91,7 @@ def test_a_pairwise_review_from_the_empty_state_to_the_verdict_by_keys_alone(
             visitor.page.get_by_role("button", name="incomplete").locator("[data-testid=stIconMaterial]").wait_for()
             visitor.page.keyboard.press("ArrowDown")
             bar(visitor, "4 judged by you · 4 left")
+            visitor.settled()
             visitor.page.keyboard.press("u")
             bar(visitor, "3 judged by you · 5 left")
             visitor.settled()
@@ -163,8 +168,9 @@ def test_a_rating_by_two_with_a_skip_becomes_an_evaluation(visitor: Visitor, liv
 
 @pytest.mark.parametrize(
     ("suffix", "width", "scheme"),
-    [("-phone", 390, "light"), pytest.param("-dark", 1280, "dark", marks=pytest.mark.slow)],
+    [("-phone", 390, "light"), ("-dark", 1280, "dark")],
 )
+@pytest.mark.slow
 def test_the_review_page_on_a_phone_and_in_the_dark(
     browser: object, dashboard_url: str, live_service: str, suffix: str, width: int, scheme: str
 ) -> None:
@@ -190,26 +196,28 @@ def test_the_review_page_on_a_phone_and_in_the_dark(
         visitor.open(path, title)
         visitor.page.wait_for_url(re.compile(re.escape(path.partition("?")[0])))
         visitor.keep(name)
-    long_text_keeps_its_buttons(visitor, live_service, suffix)
     page.close()
 
 
-def long_text_keeps_its_buttons(visitor: Visitor, url: str, suffix: str) -> None:
+def test_long_text_keeps_its_buttons_in_sight_on_a_phone(visitor: Visitor, live_service: str) -> None:
     """Outputs longer than the screen: the answers stay in sight."""
-    with Client(url) as api:
+    visitor.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    visitor.open("/review", "Review")
+    visitor.keep("reviews-phone")
+    with Client(live_service) as api:
         items = [{"id": "1", "input": "Tell me all.", "references": ["All."]}]
-        suite = api.create_suite(name=f"long{suffix}", task_type="generation", metrics=["token_f1"], items=items)
+        suite = api.create_suite(name="long", task_type="generation", metrics=["token_f1"], items=items)
         judged = [
             api.create_evaluation(suite_id=suite["id"], name=name, predictions=[{"id": "1", "output": text * 150}])[
                 "id"
             ]
             for name, text in (("one", "All there is to say. "), ("two", "There is more to say. "))
         ]
-        review = api.create_review(name=f"long{suffix}", kind="pairwise", evaluations=judged, reasons=["wordy"])
-    visitor.open(f"/review?id={review['id']}&reviewer=ann", f"long{suffix}")
+        review = api.create_review(name="long", kind="pairwise", evaluations=judged, reasons=["wordy"])
+    visitor.open(f"/review?id={review['id']}&reviewer=ann", "long")
     tie = visitor.page.get_by_role("button", name="Tie")
     tie.wait_for()
-    visitor.page.screenshot(path=SCREENSHOTS / f"review-long{suffix}.png")
+    visitor.page.screenshot(path=SCREENSHOTS / "review-long-phone.png")
     box, size = tie.bounding_box(), visitor.page.viewport_size
     assert box is not None
     assert size is not None

@@ -73,7 +73,7 @@ class Evaluation(Calls):
         return answer
 
     def list_evaluations(self, **params: Any) -> Json:
-        """Filter by `run_id`, `suite_id`, `suite`, `model_version_id`; page with `limit`, `cursor`."""
+        """Filter by `run_id` (one or several), `suite_id`, `suite`, `model_version_id`; page with `limit`, `cursor`."""
         return self._get("evaluations", **params)
 
     def get_evaluation(self, evaluation_id: str) -> Json:
@@ -85,6 +85,10 @@ class Evaluation(Calls):
 
     def confusion(self, evaluation_id: str) -> Json:
         return self._get("evaluations", evaluation_id, "confusion")
+
+    def calibration(self, evaluation_id: str) -> Json:
+        """The calibration curve: bins of the answers' probabilities with the share that is right, and the ECE."""
+        return self._get("evaluations", evaluation_id, "calibration")
 
     def slices(self, evaluation_id: str, by: str, metric: str | None = None) -> Any:
         """Scores by `group`, `tag`, `label` or `length`, each with its interval."""

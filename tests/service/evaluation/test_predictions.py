@@ -122,6 +122,10 @@ def test_what_is_said_about_an_evaluation_is_kept(client: TestClient, suite: Jso
         found = [one["id"] for one in all_items(client, "evaluations", limit=1, **filters)]
         assert sorted(found) == sorted([evaluation["id"], other["id"]])
     assert get(client, "evaluations", suite="nothing")["items"] == []
+    second = client.post("/api/v1/runs", json={"project": "p"}).json()
+    own = evaluate(client, suite, ANIMALS, run_id=second["id"])
+    of_both = all_items(client, "evaluations", limit=1, run_id=[run["id"], second["id"], "none"])
+    assert [one["id"] for one in of_both] == [own["id"], evaluation["id"]]
 
 
 @pytest.mark.parametrize(
