@@ -72,12 +72,14 @@ class EvidenceCheck:
         answered = dict(found)
         if row.get("output") is not None:
             answered["output"] = row["output"]
-        if not answered:
-            return found
 
         def fault(what: str) -> Invalid:
             return piece.fault(PredictionInvalid, index, row["id"], what)
 
+        if not answered:
+            if row.keys().isdisjoint(("output", *EVIDENCE_COLUMNS)):
+                raise fault(f"has no answer: {_HOW['output']}, or what the suite's metrics read")
+            return found
         for field, metric in self._needed.items():
             # Of scores alone, the best label is the answer.
             of_scores = field == "output" and METRICS[metric].reads == "label" and "label_scores" in found

@@ -117,7 +117,7 @@ def _prediction(row: dict[str, Any]) -> dict[str, Any]:
     """What `Client.create_evaluation` takes: the parsed answer also where there was none, so that it is not parsed
     again; of the rest what there is."""
     names = [name for name in PREDICTIONS if name != "evaluation_id"]
-    return {name: row.get(name) for name in names if name == "parsed" or row.get(name) is not None}
+    return {name: row.get(name) for name in names if name in ("output", "parsed") or row.get(name) is not None}
 
 
 class PointReader:

@@ -429,6 +429,91 @@ def test_samples_that_cannot_be_used(client: TestClient, prediction: Json, code:
     assert words in error["message"]
 
 
+# --- comparisons ---
+
+
+@pytest.mark.parametrize("metric", PROBABILITIES)
+def test_better_is_lower_where_it_is(client: TestClient, metric: str) -> None:
+    n = 120
+    true, given = drawn(n, seed=5)
+    suite = label_suite(client, true)
+    plain = evaluate(client, suite, scored(given), name="plain")
+    worse = 0.02 + 0.92 * np.eye(4)[np.random.default_rng(0).integers(0, 4, n)]
+    poor = evaluate(client, suite, scored(worse), name="poor")
+    card = get(client, "comparisons", baseline=poor["id"], candidate=plain["id"], metric=metric)
+    assert (card["verdict"], card["test"] is not None) == ("better", True)
+    lower = metric in ("log_loss", "brier_score", "ece")
+    assert (card["difference"] < 0) == (card["interval"][1] < 0) == lower
+    assert card["sentence"].startswith("plain is better than poor on facts by ")
+    assert "-" not in card["sentence"]
+    back = get(client, "comparisons", baseline=plain["id"], candidate=poor["id"], metric=metric)
+    assert (back["verdict"], back["difference"]) == ("worse", pytest.approx(-card["difference"]))
+    assert (back["gained"], back["lost"]) == (card["lost"], card["gained"])
+    several = get(client, "comparisons/several", baseline=poor["id"], candidate=plain["id"], metric=metric)
+    assert several["items"][0]["verdict"] == "better"
+    seeds = get(client, "comparisons/configurations", baseline=poor["id"], candidate=plain["id"], metric=metric)
+    assert seeds["verdict"] == "better"
+    if metric == "log_loss":
+        lost = all_items(client, "comparisons/items", limit=100, baseline=plain["id"], candidate=poor["id"],
+                         kind="lost", metric=metric)  # fmt: skip
+        losses = -np.log(np.stack([given, worse])[:, np.arange(n), [LABELS.index(label) for label in true]])
+        order = np.argsort(losses[0] - losses[1], kind="stable")
+        assert [item["id"] for item in lost] == [f"i{place}" for place in order if losses[1, place] > losses[0, place]]
+        assert lost[0]["candidate_output"] in LABELS, "what was answered, where there is no output"
+
+
+def test_sets_of_labels_are_compared_item_by_item(client: TestClient) -> None:
+    suite = multi_suite(client)
+    near, far = (evaluate(client, suite, said(guesses(flip=flip)), name=str(flip)) for flip in (0.05, 0.4))
+    for metric in suite["definition"]["metrics"]:
+        card = get(client, "comparisons", baseline=far["id"], candidate=near["id"], metric=metric)
+        assert card["verdict"] == "better", metric
+        assert (card["difference"] < 0) == (metric == "hamming_loss")
+    lost = get(
+        client, "comparisons/items", baseline=near["id"], candidate=far["id"], kind="lost", metric="hamming_loss"
+    )
+    given = {f"i{place}": ", ".join(one) for place, one in enumerate(guesses(flip=0.4))}
+    assert all(item["candidate_output"] == given[item["id"]] for item in lost["items"])
+
+
+def likelihoods(n: int, shift: float, tokens: int = 5, seed: int = 0) -> list[Json]:
+    nats = 10 + shift + np.random.default_rng(seed).normal(size=n)
+    return [{"id": f"i{place}", "nll": float(one), "n_tokens": tokens} for place, one in enumerate(nats)]
+
+
+def test_perplexities_are_compared_over_the_texts_that_both_models_scored(client: TestClient) -> None:
+    suite = texts(client, inputs=["abcdefgh"] * 50)
+    base = evaluate(client, suite, likelihoods(50, 0.0), name="base")
+    tuned = evaluate(client, suite, likelihoods(50, -1.0, seed=1)[10:], name="tuned")
+    for metric in LIKELIHOODS:
+        card = get(client, "comparisons", baseline=base["id"], candidate=tuned["id"], metric=metric)
+        assert (card["verdict"], card["test"], card["n"]) == ("better", "paired bootstrap", 40)
+    nats = [sum(one["nll"] for one in rows[-40:]) for rows in (likelihoods(50, 0.0), likelihoods(50, -1.0, seed=1))]
+    card = get(client, "comparisons", baseline=base["id"], candidate=tuned["id"], metric="perplexity")
+    assert (card["baseline_value"], card["candidate_value"]) == pytest.approx(
+        tuple(math.exp(one / 200) for one in nats)
+    )
+    assert card["sentence"].startswith("tuned is better than base on corpus by ")
+    params = {"baseline": base["id"], "candidate": tuned["id"]}
+    answer = client.get("/api/v1/comparisons/configurations", params=params)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_comparable")
+    assert "10 texts have no likelihood in some" in answer.json()["error"]["message"]
+
+
+def test_models_of_other_tokenisers_have_no_common_perplexity(client: TestClient) -> None:
+    suite = texts(client, inputs=["abcdefgh"] * 30)
+    one, other = (evaluate(client, suite, likelihoods(30, 0.0, tokens=tokens)) for tokens in (5, 7))
+    answer = client.get("/api/v1/comparisons", params={"baseline": one["id"], "candidate": other["id"]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_comparable")
+    assert "30 of 30 texts in different numbers of tokens" in answer.json()["error"]["message"]
+    assert "compare by bits_per_byte" in answer.json()["error"]["message"]
+    card = get(client, "comparisons", baseline=one["id"], candidate=other["id"], metric="bits_per_byte")
+    assert card["difference"] == 0
+    none = evaluate(client, suite, [])
+    answer = client.get("/api/v1/comparisons", params={"baseline": one["id"], "candidate": none["id"]})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (409, "There is no text that both models scored.")
+
+
 # --- files, pieces, old records ---
 
 
