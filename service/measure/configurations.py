@@ -86,7 +86,7 @@ def compare_configurations(
     if of_items is not None and difference is not None:
         terms = [of_items, *(term for side in (before, after) if (term := side.seed_variance()) is not None)]
         variance = sum(term for term, _ in terms)
-        reason = "undefined_resamples" if math.isnan(variance) else "no_variation"
+        reason = "no_variation"
         if variance > 0:
             dof = variance**2 / sum(term**2 / own for term, own in terms if term > 0)
             error, reason = math.sqrt(variance), None
