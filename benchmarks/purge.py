@@ -11,23 +11,17 @@ long each of its steps held the lock that writers wait for, and how much of that
 
 from __future__ import annotations
 
-import os
-import shlex
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 import numpy as np
 import typer
-from report import OURS, REPOSITORY, Figures, Report, Row, machine_facts, show, write
-from rich.console import Console
-from servers import running
+from report import OURS, Figures, Report, Row
+from script import THIS_CHECKOUT, Command, Out, Quick, Say, carry_out, service
 
 from tunescope import Client
 
@@ -138,7 +132,7 @@ def to_the_bin_and_back(url: str, client: Client, writer: str, numbers: Iterator
 
 
 def summary(key: str, title: str, found: list[float], at_most: float | None = None) -> list[Figures]:
-    cuts = statistics.quantiles(found, n=100)
+    cuts = statistics.quantiles(found, n=100, method="inclusive")
     return [
         figures(f"{key}-p50", f"{title}, p50", "ms", cuts[49]),
         figures(f"{key}-p99", f"{title}, p99", "ms", cuts[98]),
@@ -150,40 +144,20 @@ def figures(key: str, title: str, unit: str, value: float, at_most: float | None
     return Figures(Row(key, title, unit, at_most=at_most), {OURS: [value]})
 
 
-def main(
-    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the points.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the JSON and Markdown files; default: results/, for whole runs only.")
-    ] = None,
-    command: Annotated[
-        str, typer.Option("--tunescope", help="How Tunescope is started.")
-    ] = f"{shlex.quote(sys.executable)} -m tunescope serve",
-) -> None:
+def main(quick: Quick = False, out: Out = None, command: Command = THIS_CHECKOUT) -> None:
     """Measure what writers notice of a purge."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
     points, n_runs = (1_000_000, 1_000) if quick else (10_000_000, 10_000)
-    facts = machine_facts("tunescope", "fastapi", "sqlmodel", "sqlalchemy", "uvicorn", "msgspec", "httpx2")
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tunescope-purge-") as name, console.status("measuring"):
-        folder = Path(name)
-        full = [*shlex.split(command), "--port", "{port}", "--data-dir", str(folder / "data")]
-        with running(OURS, full, folder, "/healthz", PYTHONPATH=str(REPOSITORY)) as server:
+
+    def measured(folder: Path, say: Say) -> Report:
+        say(f"a run of {points:,} points is stored and purged, {n_runs:,} runs go into the bin")
+        with service(command, folder) as server:
             database = folder / "data/tunescope.db"
             found = measure(f"http://127.0.0.1:{server.port}", database, points, n_runs, 2.0 if quick else 10.0)
-    facts |= {"load_after": round(os.getloadavg()[0], 2), "seconds": time.monotonic() - begun}
-    notes = ["The writer shares the two cores with the service: its own pauses for breath are in its latencies."]
-    report = Report(
-        "purge",
-        [OURS],
-        found,
-        {"points of the purged run": points, "metrics": KEYS, "runs of the project": n_runs},
-        notes,
-        facts,
-    )
-    show(report, console)
-    results = out or (None if quick else REPOSITORY / "benchmarks/results")
-    for path in write(report, results) if results else ():
-        console.print(f"  wrote {path}", style="dim")
+        sizes = {"points of the purged run": points, "metrics": KEYS, "runs of the project": n_runs}
+        notes = ["The writer shares the two cores with the service: its own pauses for breath are in its latencies."]
+        return Report("purge", [OURS], found, sizes, notes)
+
+    carry_out("purge", measured, whole=not quick, out=out)
 
 
 if __name__ == "__main__":

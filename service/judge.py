@@ -132,11 +132,21 @@ class Handover:
             return
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         headers = [(key, value) for key, value in scope["headers"] if key not in _OF_THE_CONNECTION]
-        request = self._worker.build_request(
-            scope["method"], httpx2.URL("http://judge", raw_path=target), headers=headers, content=_body(receive)
-        )
+        url = httpx2.URL("http://judge", raw_path=target)
+
+        async def ask() -> httpx2.Response:
+            # A question has no body, and may be asked twice.
+            content = None if scope["method"] == "GET" else _body(receive)
+            request = self._worker.build_request(scope["method"], url, headers=headers, content=content)
+            return await self._worker.send(request, stream=True)
+
         try:
-            answer = await self._worker.send(request, stream=True)
+            try:
+                answer = await ask()
+            except httpx2.RemoteProtocolError:
+                if scope["method"] != "GET":
+                    raise
+                answer = await ask()  # the worker it was handed to was just about to end, being idle
         except ClientDisconnect:
             return  # nobody waits for an answer
         except httpx2.TransportError as error:

@@ -52,8 +52,8 @@ def filters(projects: list[str]) -> tuple[str | None, str | None, str]:
             bind="query-params",
             icon=":material/search:",
             placeholder="metrics.eval/loss < 0.4 and params.method = lora",
-            help="Fields: `metrics.KEY` (also `.min`, `.max`, `.mean`), `params.KEY`, `tags.KEY`, `status`, `name`, "
-            "`group`, `created`. Operators: = != < <= > >= like ilike in is null, and, or, not, order by.",
+            help="Fields: `metrics.KEY` (also `.min`, `.max`, `.mean`, `.best`), `params.KEY`, `tags.KEY`, `status`, "
+            "`name`, `group`, `created`. Operators: = != < <= > >= like ilike in is null, and, or, not, order by.",
         )
     with right:
         state = st.segmented_control("Status", STATES, key="status", bind="query-params")

@@ -9,6 +9,7 @@ left of it by then is little.
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import threading
 from pathlib import Path
@@ -33,7 +34,7 @@ class Checkpointer:
 
     def __init__(self, engine: Engine, file: Path, turns: Turns) -> None:
         self._engine = engine
-        self._index = Path(f"{file}-shm")
+        self._index = Index(Path(f"{file}-shm"))
         self._turns = turns
         self._woken = threading.Event()
         self._stopped = threading.Event()
@@ -47,11 +48,15 @@ class Checkpointer:
         self._woken.set()
 
     def stop(self) -> None:
+        """No copying from here on. Close it when the connections to the file are closed."""
         self._stopped.set()
         if self._thread is not None:
             self._woken.set()
             self._thread.join()
             self._thread = None
+
+    def close(self) -> None:
+        self._index.close()
 
     def _work(self) -> None:
         while self._woken.wait():
@@ -65,7 +70,7 @@ class Checkpointer:
 
     def _look(self) -> None:
         for _ in range(TRIES):
-            length, copied = self._read_index()
+            length, copied = self._index.read()
             if length - copied < DUE:
                 break
             self.copy()
@@ -81,10 +86,32 @@ class Checkpointer:
         with self._engine.connect() as connection:
             connection.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
-    def _read_index(self) -> tuple[int, int]:
+
+class Index:
+    """The index of the log, read from the outside.
+
+    SQLite locks this file, and a process loses all its locks on a file with the first of its descriptors that it
+    closes. Then the next process that opens the database takes itself for the only one, and empties the index under
+    the others. So it is opened once, and closed after SQLite has closed it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    def read(self) -> tuple[int, int]:
         """Pages in the log, and how many of them are in the file already."""
-        with self._index.open("rb") as index:
-            head = index.read(_COPIED + 4)
+        # SQLite removes it with its last connection, and makes another: nobody has locks on the old one any more.
+        if self._file is not None and os.fstat(self._file).st_nlink == 0:
+            self.close()
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        head = os.pread(self._file, _COPIED + 4, 0)
         if len(head) < _COPIED + 4:
             return 0, 0
         return struct.unpack_from("=I", head, _LENGTH)[0], struct.unpack_from("=I", head, _COPIED)[0]
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

@@ -224,6 +224,8 @@ class Database:
             self._checkpoints.stop()
         self._writer.dispose()
         self.engine.dispose()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         if self._file_lock is not None:
             self._file_lock.close()
             self._file_lock = None

@@ -98,7 +98,11 @@ def _shuffle(column: Int64s) -> bytes:
 
 
 def _unshuffle(data: bytes, count: int) -> Int64s:
-    return np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(8, count).T).view("<i8").ravel()
+    column = np.empty((count, 8), np.uint8)
+    # Eight passes of one byte each: numpy's own transposed copy takes half as long again.
+    for place, part in enumerate(np.frombuffer(data, np.uint8).reshape(8, count)):
+        column[:, place] = part
+    return column.view("<i8").ravel()
 
 
 def split_segments(steps: Int64s) -> list[slice]:

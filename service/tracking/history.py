@@ -218,6 +218,10 @@ def streamed(database: Database, answer: Callable[[Source], Iterator[bytes]]) ->
     with Reading(database) as reading:
         buffer = bytearray()
         for part in answer(reading.session):
+            if not buffer and len(part) >= SENT_AT_ONCE:
+                reading.pause()
+                yield part
+                continue
             buffer += part
             if len(buffer) >= SENT_AT_ONCE:
                 reading.pause()

@@ -4,11 +4,11 @@
     condition  = and { "or" and }        and = not { "and" not }        not = "not" not | "(" condition ")" | test
     test       = field ( = | != | < | <= | > | >= ) value | field [not] (like | ilike) text
                | field [not] in ( value, … ) | field is [not] null
-    field      = metrics.KEY[.last|.min|.max|.mean] | params.KEY | tags.KEY
+    field      = metrics.KEY[.last|.min|.max|.mean|.best] | params.KEY | tags.KEY
                | status | name | group | id | parent | created | finished
 
 Keys with other characters than letters, digits and ``_ - . /`` go in back-ticks: metrics.`eval loss`.
-`metrics.loss` is its last value.
+`metrics.loss` is its last value; `metrics.loss.best` its min, for that is what a loss's name promises.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import re
 from dataclasses import dataclass
 
 from service.errors import Invalid
+from service.measure.direction import guess
 from service.store.filters import And, Condition, Field, Not, Or, Order, Predicate
 
 ATTRIBUTES = ("id", "name", "status", "group", "created", "finished", "parent")
-AGGREGATES = ("last", "min", "max", "mean")
+AGGREGATES = ("last", "min", "max", "mean", "best")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
       |(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
@@ -135,7 +136,20 @@ class _Parser:
             stem, dot, tail = rest.rpartition(".")
             if dot and tail in AGGREGATES:
                 rest, aggregate = stem, tail
-        return Field(kind, rest.replace("`", ""), aggregate)
+        name = rest.replace("`", "")
+        if aggregate == "best":
+            aggregate = self.best(name, token)
+        return Field(kind, name, aggregate)
+
+    def best(self, name: str, token: Token) -> str:
+        direction = guess(name)
+        if direction is None:
+            raise BadQuery(
+                f"'{token.text}' at position {token.at + 1}: the name '{name}' does not say whether a low or a high "
+                "value is better. Write .min or .max.",
+                details={"position": token.at},
+            )
+        return direction
 
     def value(self, field: Field, *, only_text: bool = False) -> str | float:
         token = self.here

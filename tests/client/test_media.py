@@ -314,9 +314,11 @@ def test_forked_children_log_media(live_service: str, api: Client) -> None:
     run.log({"parent": tunescope.Text("parent")}, step=0)
     child = os.fork()
     if child == 0:
-        run.log({"child": tunescope.Text("child")}, step=1)
-        run.finish()
-        os._exit(0)
+        try:
+            run.log({"child": tunescope.Text("child")}, step=1)
+            run.finish()
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
     run.finish()
     assert [(item["key"], item["content"]) for item in api.list_media(run.id, inline=True)["items"]] == [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -100,3 +102,17 @@ def test_writers_share_one_connection_and_wait_for_their_turn(database: Database
         assert not seen
     other.join()
     assert seen == [1]
+
+
+def test_other_processes_find_the_file_locked(database: Database) -> None:
+    """Without SQLite's lock on the index (byte 128, `DMS` in os_unix.c), the next process would empty it."""
+    for _ in range(3):
+        write(database, 2 * checkpoints.DUE)
+        time.sleep(3 * checkpoints.PAUSE)
+    ask = (
+        "import fcntl, sys\n"
+        "with open(sys.argv[1] + '-shm', 'r+b') as index:\n"
+        "    fcntl.lockf(index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 128)"
+    )
+    asked = subprocess.run([sys.executable, "-c", ask, str(database.url.database)], capture_output=True, text=True)
+    assert "BlockingIOError" in asked.stderr, "the lock is gone"

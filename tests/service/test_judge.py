@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 
 import psutil
 import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
 
 import tunescope
+from service.judge import Handover
 from tests.conftest import LiveService, running_service, wait_until
 
 ITEMS = [{"id": str(i), "input": f"ticket {i}", "label": "abcd"[i % 4]} for i in range(400)]
@@ -127,3 +131,30 @@ def test_refusals_come_through_as_they_are(service: LiveService, api: tunescope.
     with pytest.raises(tunescope.ApiError) as malformed:
         api.compare("a", None)  # type: ignore[arg-type]
     assert (malformed.value.status, malformed.value.code) == (400, "invalid_request")
+
+
+def test_a_question_that_comes_as_the_worker_ends_is_asked_again(tmp_path: Path) -> None:
+    """The first worker takes the connection and is gone; only a question may be asked of the next."""
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "socket"))
+    listener.listen()
+
+    def work() -> None:
+        for said in (b"", answer, b""):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(said)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    app = FastAPI()
+    app.state.error_shapes = {}
+    app.add_middleware(Handover, socket_path=str(tmp_path / "socket"))
+    with TestClient(app) as client:
+        assert client.get("/api/v1/comparisons").status_code == 200
+        refused = client.post("/api/v1/suites", json={})
+    worker.join()
+    listener.close()
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "judge_unavailable")

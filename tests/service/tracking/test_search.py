@@ -49,6 +49,7 @@ def found(client: TestClient, query: str) -> str:
         ("metrics.loss < 0.4", "a"),
         ("metrics.loss.max >= 0.8", "ba"),
         ("metrics.loss.mean > 0.62", "b"),
+        ("metrics.loss.best < 0.4 order by metrics.loss.best", "a"),
         ("params.lr = 0.0001", "b"),
         ('params.method = "lora" or tags.team = "nlp"', "a"),
         ("params.method = full and not tags.team = vision", "c"),
@@ -159,6 +160,7 @@ def test_a_page_is_the_same_however_it_is_found(many: TestClient) -> None:
         ("name like 3", 10, "expected a value in quotes"),
         ("order name", 6, "expected 'by' after 'order'"),
         ("status", 6, "expected a comparison"),
+        ("metrics.lr.best > 3", 0, "does not say whether a low or a high value is better. Write .min or .max"),
         ("and", 0, "Unknown field 'and'"),
     ],
 )
@@ -179,6 +181,12 @@ def test_the_tree() -> None:
     )
     assert condition == And((loss, Or((lora, Not(status)))))
     assert order == Order(Field("metric", "f 1", "max"), True)
+
+
+def test_best_is_what_the_name_promises() -> None:
+    assert parse("order by metrics.eval/loss.best")[1] == Order(Field("metric", "eval/loss", "min"), False)
+    assert parse("order by metrics.`eval/f1`.best")[1] == Order(Field("metric", "eval/f1", "max"), False)
+    assert parse("order by metrics.`no.best`")[1] == Order(Field("metric", "no.best", "last"), False)
 
 
 @given(st.text(max_size=60))
