@@ -12,15 +12,15 @@ from sqlmodel import Session
 
 from service.errors import Conflict, Invalid
 from service.evaluation import wording
-from service.evaluation.schemas import (
+from service.evaluation.comparison_schemas import (
     CandidateCard,
     ComparisonItem,
     ComparisonItemPage,
     ConfigurationCard,
-    EvaluationOut,
     SeveralCard,
     VerdictCard,
 )
+from service.evaluation.schemas import EvaluationOut
 from service.evaluation.suites import metric_of
 from service.measure.comparison import Comparison, adjusted, compare, item_changes
 from service.measure.configurations import Spread, compare_configurations

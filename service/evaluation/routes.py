@@ -14,9 +14,13 @@ from service.dependencies import Blobs, ReadSession, ServiceDatabase, ServiceSet
 from service.evaluation import comparison, items, scoring
 from service.evaluation import slices as slicing
 from service.evaluation import suites as suite_rules
-from service.evaluation.schemas import (
+from service.evaluation.comparison_schemas import (
     ComparisonItemPage,
     ConfigurationCard,
+    SeveralCard,
+    VerdictCard,
+)
+from service.evaluation.schemas import (
     Confusion,
     EvaluationCreate,
     EvaluationFields,
@@ -25,7 +29,6 @@ from service.evaluation.schemas import (
     EvaluationOut,
     EvaluationPage,
     Prediction,
-    SeveralCard,
     SliceList,
     SuiteCreate,
     SuiteDefinition,
@@ -34,7 +37,6 @@ from service.evaluation.schemas import (
     SuiteItemPage,
     SuiteOut,
     SuitePage,
-    VerdictCard,
 )
 from service.evaluation.uploads import TYPES, Rows, checked, file_type, one_at_a_time, pieces, spooled
 from service.store import evaluations, records, suites
