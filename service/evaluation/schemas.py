@@ -52,6 +52,7 @@ ItemId = Annotated[str, Field(min_length=1, max_length=500)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(lt=2**53)]
+Samples = Annotated[int, Field(le=1_000_000)]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -165,6 +166,7 @@ class Prediction(TypedDict):
             float | None,
             Field(
                 ge=0,
+                le=1e12,
                 allow_inf_nan=False,
                 description="Negative log-likelihood of the item's text in nats, summed over its tokens: perplexity "
                 "and bits_per_byte read it. The text is the item's reference, else its input.",
@@ -180,8 +182,8 @@ class Prediction(TypedDict):
             Field(ge=1, description="Bytes that `nll` is of, for bits_per_byte; absent: those of the text in UTF-8."),
         ]
     ]
-    n_samples: NotRequired[Annotated[Count | None, Field(ge=1, description="Answers sampled, for pass_at_k.")]]
-    n_correct: NotRequired[Annotated[Count | None, Field(ge=0, description="How many of the samples are right.")]]
+    n_samples: NotRequired[Annotated[Samples | None, Field(ge=1, description="Answers sampled, for pass_at_k.")]]
+    n_correct: NotRequired[Annotated[Samples | None, Field(ge=0, description="How many of the samples are right.")]]
 
 
 class EvaluationFields(BaseModel):

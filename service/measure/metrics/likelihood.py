@@ -18,6 +18,9 @@ import numpy as np
 from service.measure.metric import MEASURE_VERSION, FloatArray, Kind, Metric, Reads, divide, weighted_sum
 from service.measure.validation import MissingReferenceError, OutOfRangeError, check_referenced, check_texts
 
+MAX_NATS = 200.0
+"""Per token: beyond it a perplexity says nothing, and its powers in intervals and tests are more than a float holds."""
+
 
 class Scored(NamedTuple):
     """A text as a model scored it. `tokens` may be None for bits per byte; `size` None: the reference's bytes."""
@@ -60,8 +63,7 @@ class Likelihood:
         mean = divide(sums[:, 0], sums[:, 1], undefined=np.nan)
         if self.per == "byte":
             return mean / math.log(2)
-        # A mean that exp cannot hold has no value that a number could show.
-        return np.exp(np.where(mean < 709, mean, np.nan))
+        return np.exp(np.where(mean < MAX_NATS, mean, np.nan))
 
     def item_scores(self, statistics: FloatArray) -> FloatArray | None:
         return None

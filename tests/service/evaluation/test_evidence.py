@@ -367,6 +367,7 @@ def test_the_text_is_the_reference_where_there_is_one(client: TestClient) -> Non
     ("prediction", "code", "words"),
     [
         ({"nll": -0.5, "n_tokens": 3}, "invalid_request", "body.predictions[1].nll"),
+        ({"nll": 1e300, "n_tokens": 3}, "invalid_request", "body.predictions[1].nll"),
         ({"nll": 1.0, "n_tokens": 0}, "invalid_request", "body.predictions[1].n_tokens"),
         ({"nll": 1.0, "n_tokens": 3.5}, "invalid_request", "body.predictions[1].n_tokens"),
         ({"nll": 1.0, "n_tokens": 3, "n_bytes": 0}, "invalid_request", "body.predictions[1].n_bytes"),
@@ -418,6 +419,7 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_sample(client: TestClient)
             "Item 'i0' has no `n_samples`, which the metric 'pass_at_k:k=3' reads",
         ),
         ({"n_samples": 2, "n_correct": 1}, "cannot_score", "item 'i0' has 2 samples: pass@3 takes 3"),
+        ({"n_samples": 2**40, "n_correct": 1}, "invalid_request", "body.predictions[0].n_samples"),
         ({"n_samples": 0, "n_correct": 0}, "invalid_request", "body.predictions[0].n_samples"),
         ({"n_samples": 3, "n_correct": -1}, "invalid_request", "body.predictions[0].n_correct"),
     ],
@@ -498,6 +500,18 @@ def test_perplexities_are_compared_over_the_texts_that_both_models_scored(client
     answer = client.get("/api/v1/comparisons/configurations", params=params)
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_comparable")
     assert "10 texts have no likelihood in some" in answer.json()["error"]["message"]
+
+
+def test_the_largest_likelihoods_are_numbers_or_null(client: TestClient) -> None:
+    """Answers are JSON, which has no infinity."""
+    suite = texts(client, inputs=["abcdefgh"] * 12)
+    for nats in (199.0, 1e12):
+        rows = [{"id": f"i{place}", "nll": nats * (0.5 + place % 2 / 2), "n_tokens": 1} for place in range(12)]
+        one, other = (evaluate(client, suite, given) for given in (rows, likelihoods(12, 0.0, tokens=1)))
+        assert (value(one, "perplexity") is None) == (nats > 200)
+        for metric in LIKELIHOODS:
+            card = get(client, "comparisons", baseline=one["id"], candidate=other["id"], metric=metric)
+            assert (card["difference"] is None) == (metric == "perplexity" and nats > 200)
 
 
 def test_models_of_other_tokenisers_have_no_common_perplexity(client: TestClient) -> None:
