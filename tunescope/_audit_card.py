@@ -59,7 +59,7 @@ def _tasks(tasks: Sequence[Json]) -> Table:
     for task in tasks:
         table.add_row(
             f"[{COLOURS.get(task['verdict'], 'white')}]{task['verdict']}[/]",
-            escape(task["suite"]),
+            escape(task["suite"]) + (" [dim](lower is better)[/]" if task.get("direction") == "lower" else ""),
             f"{task['n']:,}",
             f"{_number(task['before'])} → {_number(task['after'])}",
             f"{_signed(task['difference'])} {_interval(task['interval'])}",

@@ -16,7 +16,7 @@ import psutil
 
 from tunescope._system import gpu_facts
 
-__all__ = ["capture", "git_diff", "mask", "text_masker"]
+__all__ = ["MASK", "capture", "git_diff", "is_secret", "mask", "text_masker"]
 
 MASK = "***"
 SECRET_NAME = re.compile(
@@ -65,7 +65,7 @@ def capture() -> dict[str, Any]:
         "variables": {
             name: masked(value)
             for name, value in sorted(os.environ.items())
-            if VARIABLES.fullmatch(name) and not _is_secret(name)
+            if VARIABLES.fullmatch(name) and not is_secret(name)
         },
     }
 
@@ -73,7 +73,7 @@ def capture() -> dict[str, Any]:
 def text_masker() -> Callable[[str], str]:
     """A function that takes secrets out of text: the values of this process's secret environment variables, known key
     formats, passwords in URLs, and what is assigned to a name like `password`."""
-    values = {value for name, value in os.environ.items() if len(value) >= SHORTEST_SECRET and _is_secret(name)}
+    values = {value for name, value in os.environ.items() if len(value) >= SHORTEST_SECRET and is_secret(name)}
     known = re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True)))) if values else None
 
     def masked(text: str) -> str:
@@ -83,7 +83,7 @@ def text_masker() -> Callable[[str], str]:
     return masked
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
     return bool(SECRET_NAME.search(name)) and not NOT_SECRET.search(name)
 
 
@@ -125,7 +125,7 @@ def mask(arguments: Sequence[str]) -> list[str]:
     hide_next = False
     for argument in arguments:
         name, equals, _ = argument.partition("=")
-        secret = _is_secret(name)
+        secret = is_secret(name)
         if hide_next and not argument.startswith("--"):
             masked.append(MASK)
         elif equals and secret:

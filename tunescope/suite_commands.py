@@ -35,11 +35,13 @@ Map = Annotated[
 
 class Task(StrEnum):
     classification = "classification"
+    multi_label = "multi_label"
     multiple_choice = "multiple_choice"
     generation = "generation"
     summarisation = "summarisation"
     translation = "translation"
     extractive_qa = "extractive_qa"
+    language_modelling = "language_modelling"
 
 
 @app.command()
@@ -47,7 +49,12 @@ def create(
     name: Annotated[str, typer.Argument(help="Name of the suite.")],
     file: Annotated[Path, typer.Argument(help="Items: .csv, .tsv, .json, .jsonl or .parquet.")],
     task: Annotated[Task, typer.Option(help="What is asked of a model.")],
-    metrics: Annotated[str, typer.Option(help="Names of metrics, with commas; the first is the primary one.")],
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of metrics, with commas; the first is the primary one. Absent: those usual for the task."
+        ),
+    ] = None,
     columns: Map = None,
     template: Annotated[str | None, typer.Option(help="Prompt template the items are asked with.")] = None,
     parser: Annotated[str | None, typer.Option(help="How an answer is read out of an output.")] = None,
@@ -58,7 +65,8 @@ def create(
 ) -> None:
     """Store the items of a file as a suite. The same items and settings again are the version there is.
 
-    A row has `input` and a `label` or `references`; or OpenAI's `messages`; or `input` and `output`.
+    A row has `input` and a `label`, `labels` (multi-label) or `references`; or OpenAI's `messages`; or `input` and
+    `output`. A text that is only scored (language modelling) is its `input`.
 
     Example: tunescope suites create intents test.csv --task classification --metrics accuracy,f1_macro
     --map text=input,category=label
@@ -67,9 +75,14 @@ def create(
         suite = client.create_suite(
             name=name,
             task_type=task.value,
-            metrics=_listed(metrics),
             items=suites.items(file, task_type=task.value, columns=_mapping(columns)),
-            **_given(template=template, parser=parser, labels=labels and _listed(labels), description=description),
+            **_given(
+                metrics=None if metrics is None else _listed(metrics),
+                template=template,
+                parser=parser,
+                labels=labels and _listed(labels),
+                description=description,
+            ),
         )
     console.print(f"{_title(suite)}: {suite['n_items']:,} items, id {suite['id']}", soft_wrap=True)
 
@@ -120,8 +133,7 @@ def show(
             console.print(f"[dim]{key}[/] {', '.join(value) if isinstance(value, list) else value}", markup=True)
     table = Table("id", "input", "expected")
     for item in items:
-        expected = item["label"] if item["label"] is not None else " | ".join(item["references"])
-        table.add_row(item["id"], _cut(item["input"]), _cut(expected))
+        table.add_row(item["id"], _cut(item["input"]), _cut(_expected(item)))
     console.print(table)
     for evaluation in evaluations:
         console.print(_scores(evaluation), soft_wrap=True)
@@ -141,6 +153,10 @@ def evaluate(
 ) -> None:
     """Score the predictions of a file: the item's `id`, the `output`, and `parsed`, `probability` where it has them.
 
+    Beside the output or instead of it: `label_scores` ({label: number}, for roc_auc, log_loss, …), `predicted_labels`
+    (a list, for multi-label metrics), `nll`, `n_tokens`, `n_bytes` (perplexity, bits_per_byte), `n_samples`,
+    `n_correct` (pass_at_k). In CSV, `label_scores` and `predicted_labels` are JSON.
+
     Example: tunescope suites evaluate intents answers.jsonl --name lora-r16 --map generated=output
     """
     with explained(console), Client(url, api_key) as client:
@@ -151,10 +167,16 @@ def evaluate(
             **_given(name=name, run_id=run, model_version_id=version, step=step),
         )
     console.print(_scores(evaluation), soft_wrap=True)
-    unread = [(evaluation["n_missing"], "without an output"), (evaluation["n_unparsed"], "without a readable answer")]
+    unread = [(evaluation["n_missing"], "without an answer"), (evaluation["n_unparsed"], "without a readable answer")]
     for count, what in unread:
         if count:
-            console.print(f"[yellow]{count:,} items {what}: they count as wrong.[/]")
+            console.print(f"[yellow]{count:,} items {what}: they count as wrong (likelihoods: are left out).[/]")
+
+
+def _expected(item: Json) -> str:
+    if item["label"] is not None:
+        return str(item["label"])
+    return " | ".join(item["references"]) if item["labels"] is None else ", ".join(item["labels"])
 
 
 def _find(client: Client, suite: str) -> Json:

@@ -1,10 +1,10 @@
-"""`tunescope import` and `tunescope export`: runs in from other trackers, runs out as files."""
+"""`tunescope import` and `tunescope export`: runs and evaluations in from other tools, runs out as files."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,8 @@ from tunescope._client import Client
 from tunescope._exceptions import ConnectionFailed, TunescopeError
 from tunescope.commands import ApiKey, Url
 from tunescope.exports import Exported, export
-from tunescope.importers._record import LeftOut
+from tunescope.importers._record import LeftOut, Source
+from tunescope.importers._result_sink import Results, Stored
 from tunescope.importers._sink import Sink, Tally
 
 __all__ = ["export_runs", "import_runs"]
@@ -33,46 +34,85 @@ class FileFormat(StrEnum):
 
 
 def import_runs(
-    kind: Annotated[str, typer.Argument(help=f"Where the runs were recorded: {', '.join(importers.kinds())}.")],
+    kind: Annotated[str, typer.Argument(help=f"What recorded it: {', '.join(importers.kinds())}.")],
     source: Annotated[
         str | None,
         typer.Argument(
             help="mlflow: URI, database or mlruns folder. tensorboard: log folder. wandb: folder of runs. "
-            "trackio: project or folder. neptune: folder of neptune-exporter. tunescope: folder of an export.",
-            show_default="where that tracker keeps its runs",
+            "trackio: project or folder. neptune: folder of neptune-exporter. tunescope: folder of an export. "
+            "lm-eval: folder of results_*.json and samples_*.jsonl. helm: folder of a run, or of several. "
+            "inspect: log (.eval or .json), or folder of logs.",
+            show_default="where that tool keeps its records",
         ),
     ] = None,
     project: Annotated[
         str | None, typer.Option(help="Put all runs into this project.", show_default="the source's own")
     ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="helm, inspect, lm-eval: id of the run that made the model.", metavar="ID")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="helm, inspect, lm-eval: id of the model version.", metavar="ID")
+    ] = None,
     url: Url = None,
     api_key: ApiKey = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count everything, send nothing.")] = False,
 ) -> None:
-    """Bring over what another tracker recorded: runs, every point, params, tags, notes, console, files, media.
+    """Bring over what another tool recorded.
+
+    Of a tracker: runs, every point, params, tags, notes, console, files, media. Of an evaluation harness (helm,
+    inspect, lm-eval): its tasks as suites, its answers as evaluations, right or wrong as it judged them; what it
+    reported is kept and compared with what is computed here.
 
     May be cut off and repeated at any time: what is stored already is not stored again.
 
     Example: tunescope import mlflow sqlite:///mlflow.db --project intents
+
+    Example: tunescope import lm-eval results/my__model --run RUN
     """
     console = Console(highlight=False)
     left_out = LeftOut()
-    with _explained(console, "Repeat the command to go on where it stopped."):
-        client = None if dry_run else Client(url, api_key)
-        try:
-            if client is not None:
-                client.health()
-            found = importers.find(kind)(source, left_out)
+    with (
+        _explained(console, "Repeat the command to go on where it stopped."),
+        nullcontext() if dry_run else Client(url, api_key) as client,
+    ):
+        if client is not None:
+            client.health()
+        found = importers.find(kind)(source, left_out)
+        _check_options(kind, found, project, run or version)
+        if found.results is not None:
+            results = Results(client, left_out, run_id=run, model_version_id=version)
+            with _progress(console, "evaluations", len(found.results)) as show:
+                results.write_all(found.results, lambda name, done: show(name, done, None))
+        else:
             sink = Sink(client, kind, project, left_out)
             with _progress(console, "runs", found.total) as show:
                 sink.write_all(found, lambda name, tally: show(name, tally.runs, tally.points + tally.known_points))
-        finally:
-            if client is not None:
-                client.close()
-    _say_imported(console, sink.tally, left_out, dry_run)
+    if found.results is not None:
+        _say_results(console, results.stored, dry_run)
+    else:
+        _say_imported(console, sink.tally, dry_run)
+    _say_left_out(console, left_out)
 
 
-def _say_imported(console: Console, tally: Tally, left_out: LeftOut, dry_run: bool) -> None:
+def _check_options(kind: str, found: Source, project: str | None, link: str | None) -> None:
+    if found.results is not None and project is not None:
+        raise TunescopeError("--project is for runs. Evaluations are in the project of their run: --run ID.")
+    if found.results is None and link is not None:
+        raise TunescopeError(f"--run and --version are for evaluations, and {kind} has runs.")
+
+
+def _say_results(console: Console, stored: Stored, dry_run: bool) -> None:
+    for line in stored.lines:
+        console.print(line, soft_wrap=True, markup=False, style="yellow" if line in stored.differing else None)
+    verb = "would be imported" if dry_run else "imported"
+    known = f" ({stored.known:,} more were there already)" if stored.known else ""
+    console.print(f"{stored.evaluations:,} evaluations of {len(stored.suites):,} tasks {verb}{known}", soft_wrap=True)
+    if stored.differing:
+        console.print(f"not as reported: {len(stored.differing):,} of {len(stored.lines):,}", style="yellow")
+
+
+def _say_imported(console: Console, tally: Tally, dry_run: bool) -> None:
     verb = "would be imported" if dry_run else "imported"
     known = [
         f"{count:,} {what}"
@@ -92,6 +132,9 @@ def _say_imported(console: Console, tally: Tally, left_out: LeftOut, dry_run: bo
         f"{tally.evaluations:,} evaluations {verb}" + (f" ({', '.join(known)} were there already)" if known else ""),
         soft_wrap=True,
     )
+
+
+def _say_left_out(console: Console, left_out: LeftOut) -> None:
     if left_out.counts:
         console.print("left out:")
         for (name, reason), count in left_out.counts.most_common(MOST_LINES):
@@ -161,14 +204,15 @@ def _progress(console: Console, what: str, total: int | None) -> Iterator[Callab
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(what),
-        TextColumn("{task.fields[points]:,} points"),
+        TextColumn("{task.fields[points]}"),
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
     with Progress(*columns, console=console, transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("", total=total, points=0)
+        task = bar.add_task("", total=total, points="")
 
-        def show(name: str, runs: int, points: int, of: int | None = None) -> None:
-            bar.update(task, description=name[:60], completed=runs, points=points, total=of or total)
+        def show(name: str, done: int, points: int | None, of: int | None = None) -> None:
+            counted = "" if points is None else f"{points:,} points"
+            bar.update(task, description=name[:60], completed=done, points=counted, total=of or total)
 
         yield show

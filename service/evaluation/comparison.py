@@ -7,24 +7,26 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlmodel import Session
 
 from service.errors import Conflict, Invalid
 from service.evaluation import wording
-from service.evaluation.schemas import (
+from service.evaluation.comparison_schemas import (
     CandidateCard,
     ComparisonItem,
     ComparisonItemPage,
     ConfigurationCard,
-    EvaluationOut,
     SeveralCard,
     VerdictCard,
 )
+from service.evaluation.schemas import EvaluationOut
 from service.evaluation.suites import metric_of
 from service.measure.comparison import Comparison, adjusted, compare, item_changes
 from service.measure.configurations import Spread, compare_configurations
 from service.measure.metric import FloatArray
 from service.measure.metrics import METRICS
+from service.measure.metrics.likelihood import Likelihood
 from service.store import evaluations, parquet, suites
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation, Suite
@@ -32,6 +34,10 @@ from service.store.tables import Evaluation, Suite
 
 class SuitesDiffer(Conflict):
     code = "suites_differ"
+
+
+class NotComparable(Conflict):
+    code = "not_comparable"
 
 
 class NoItemScores(Invalid):
@@ -108,7 +114,14 @@ def configurations(
     def statistics(runs: Sequence[Evaluation]) -> Iterator[FloatArray]:
         for one in runs:
             with evaluations.Pair(blobs, first, one) as pair:
-                yield pair.second(name)
+                found = pair.second(name)
+                both = _scored_by_both(name, pair.first(name), found)
+                if both is not None and not both.all():
+                    raise NotComparable(
+                        f"{np.count_nonzero(~both):,} texts have no likelihood in some of the evaluations: they would "
+                        "be left out of those alone. Evaluate the models on all of them."
+                    )
+                yield found
 
     clusters = suites.clusters(suites.read_items(blobs, suite, ["group"]))
     sides = (statistics(baseline), statistics(candidate))
@@ -143,7 +156,33 @@ def _compared(
     with evaluations.Pair(blobs, baseline, candidate) as pair:
         before, after = pair.first(metric), pair.second(metric)
     clusters = suites.clusters(suites.read_items(blobs, suite, ["group"]))
+    both = _scored_by_both(metric, before, after)
+    if both is not None:
+        before, after = before[both], after[both]
+        clusters = None if clusters is None else clusters[both]
     return compare(METRICS[metric], before, after, margin=margin, confidence=confidence, groups=clusters)
+
+
+def _scored_by_both(metric: str, before: FloatArray, after: FloatArray) -> NDArray[np.bool_] | None:
+    """Of likelihoods, the texts that both models scored: the others count for neither. None: all items count.
+
+    Raises:
+        NotComparable: a text was scored in other tokens or bytes by one than by the other, or none by both.
+    """
+    one = METRICS[metric]
+    if not isinstance(one, Likelihood):
+        return None
+    both: NDArray[np.bool_] = (before[:, 1] > 0) & (after[:, 1] > 0)
+    if not both.any():
+        raise NotComparable("There is no text that both models scored.")
+    differing = np.count_nonzero(before[both, 1] != after[both, 1])
+    if differing:
+        advice = "compare by bits_per_byte" if one.per == "token" else "send the `n_bytes` of the same texts"
+        raise NotComparable(
+            f"'{metric}' cannot compare the two: they scored {differing:,} of {np.count_nonzero(both):,} texts in "
+            f"different numbers of {one.per}s. A likelihood per {one.per} is of one unit: {advice}."
+        )
+    return both
 
 
 def _card(

@@ -13,6 +13,7 @@ from sqlmodel import Session
 
 from service.errors import Invalid, NotFound
 from service.evaluation.schemas import SuiteItem
+from service.evaluation.suites import normal
 from service.store import parquet, row_sets, suites
 from service.store.blobs import BlobStore
 from service.store.tables import RowSet, Suite
@@ -87,14 +88,7 @@ def _items(lines: IO[bytes]) -> Iterator[dict[str, Any]]:
                 details={"line": number, "item": item["id"]},
             )
         seen.add(item["id"])
-        yield {
-            "id": item["id"],
-            "input": item["input"],
-            "label": item.get("label"),
-            "references": item.get("references") or [],
-            "group": item.get("group"),
-            "tags": sorted(set(item.get("tags") or [])),
-        }
+        yield normal(item)
 
 
 def existing(session: Session, dataset_id: str) -> RowSet:

@@ -55,9 +55,14 @@ class Filter:
 
     def rows(self, items: parquet.Reader, answers: parquet.Reader, enough: int) -> NDArray[np.int64]:
         """The places of the items that all conditions hold for, in order; no more are looked for than `enough`."""
+        if self == Filter():
+            return np.arange(min(len(answers), enough))
         found: list[NDArray[np.int64]] = []
         start = count = 0
-        for piece in parquet.side_by_side(items, ["label", "group", "tags"], answers, ["correct", "parsed"]):
+        sets = [name for name in ("labels",) if self.true is not None and name in items.names]
+        answered = [name for name in ("predicted_labels",) if self.predicted is not None and name in answers.names]
+        columns = ["label", "group", "tags", *sets], ["correct", "parsed", *answered]
+        for piece in parquet.side_by_side(items, columns[0], answers, columns[1]):
             found.append(start + np.flatnonzero(self._holds(piece)))
             start, count = start + len(piece), count + len(found[-1])
             if count >= enough:
@@ -68,26 +73,32 @@ class Filter:
         import pyarrow.compute as pc
 
         keep = np.ones(len(piece), dtype=bool)
-        for column, value in (
-            ("correct", self.correct),
-            ("parsed", self.predicted),
-            ("label", self.true),
-            ("group", self.group),
+        for column, several, value in (
+            ("correct", None, self.correct),
+            ("parsed", "predicted_labels", self.predicted),
+            ("label", "labels", self.true),
+            ("group", None, self.group),
         ):
             if value is not None:
-                keep &= pc.fill_null(pc.equal(piece.column(column), value), False).to_numpy()
+                holds = pc.fill_null(pc.equal(piece.column(column), value), False).to_numpy()
+                keep &= holds | _has(piece, several, value) if several in piece.column_names else holds
         if self.tag is not None:
             keep &= has_tag(piece, self.tag)
         return keep
 
 
 def has_tag(items: pa.Table, tag: str) -> Mask:
+    return _has(items, "tags", tag)
+
+
+def _has(table: pa.Table, column: str | None, value: object) -> Mask:
+    """The rows whose list in this column holds the value."""
     import pyarrow.compute as pc
 
-    tags = items.column("tags").combine_chunks()
-    found = np.zeros(len(tags), dtype=bool)
-    parents = pc.list_parent_indices(tags).to_numpy()
-    found[parents[pc.equal(pc.list_flatten(tags), tag).to_numpy(zero_copy_only=False)]] = True
+    lists = table.column(column).combine_chunks()
+    found = np.zeros(len(lists), dtype=bool)
+    parents = pc.list_parent_indices(lists).to_numpy()
+    found[parents[pc.equal(pc.list_flatten(lists), value).to_numpy(zero_copy_only=False)]] = True
     return found
 
 
@@ -111,7 +122,8 @@ def of_evaluation(
         {name: float(values[place]) for name, values in scores.items() if values is not None}
         for place in range(len(rows))
     ]
-    answered = given.select(["output", "parsed", "probability", "correct"]).to_pylist()
+    own = ("output", "parsed", "probability", "correct", *evaluations.EVIDENCE_COLUMNS)
+    answered = given.select([name for name in own if name in given.column_names]).to_pylist(maps_as_pydicts="strict")
     return EvaluationItemPage(
         items=[
             EvaluationItem.model_validate({**item, **answer, "scores": values})

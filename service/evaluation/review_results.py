@@ -13,6 +13,7 @@ from sqlmodel import Session
 
 from service.evaluation import review_votes, reviews
 from service.evaluation.comparison import names
+from service.evaluation.comparison_schemas import VerdictCard
 from service.evaluation.review_schemas import (
     HumanScore,
     HumanSlice,
@@ -23,7 +24,7 @@ from service.evaluation.review_schemas import (
     StrengthOut,
 )
 from service.evaluation.review_votes import Votes
-from service.evaluation.schemas import EvaluationOut, VerdictCard
+from service.evaluation.schemas import EvaluationOut
 from service.evaluation.wording import sentence
 from service.measure.comparison import compare
 from service.measure.judgement import bradley_terry, win_rate

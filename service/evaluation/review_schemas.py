@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.evaluation.schemas import Name, ScoreOut, SuiteRef, Text, VerdictCard
+from service.evaluation.comparison_schemas import VerdictCard
+from service.evaluation.schemas import Name, ScoreOut, SuiteRef, Text
 from service.shapes import Reply
 from service.store.reviews import Progress
 from service.store.tables import Judgement, Review, Suite

@@ -14,10 +14,14 @@ from service.dependencies import Blobs, ReadSession, ServiceDatabase, ServiceSet
 from service.evaluation import calibration, comparison, items, scoring
 from service.evaluation import slices as slicing
 from service.evaluation import suites as suite_rules
-from service.evaluation.schemas import (
-    Calibration,
+from service.evaluation.comparison_schemas import (
     ComparisonItemPage,
     ConfigurationCard,
+    SeveralCard,
+    VerdictCard,
+)
+from service.evaluation.schemas import (
+    Calibration,
     Confusion,
     EvaluationCreate,
     EvaluationFields,
@@ -26,7 +30,6 @@ from service.evaluation.schemas import (
     EvaluationOut,
     EvaluationPage,
     Prediction,
-    SeveralCard,
     SliceList,
     SuiteCreate,
     SuiteDefinition,
@@ -35,7 +38,6 @@ from service.evaluation.schemas import (
     SuiteItemPage,
     SuiteOut,
     SuitePage,
-    VerdictCard,
 )
 from service.evaluation.uploads import TYPES, Rows, checked, file_type, one_at_a_time, pieces, spooled
 from service.store import evaluations, records, suites
@@ -83,7 +85,8 @@ async def create_suite_of_file(
 ) -> SuiteOut:
     """Store a suite whose items are the request's body: JSON lines or Parquet, of any number of rows.
 
-    A row is an item as in `POST /suites`: `id`, `input`, and `label`, `references`, `group`, `tags` where it has them.
+    A row is an item as in `POST /suites`: `id`, `input`, and `label`, `labels`, `references`, `group`, `tags` where it
+    has them.
     A cut upload stores nothing.
     """
     kind = file_type(request.headers.get("content-type", ""))
@@ -119,7 +122,11 @@ def list_suite_items(
 def create_evaluation(
     wanted: EvaluationCreate, database: ServiceDatabase, blobs: Blobs, response: Response
 ) -> EvaluationOut:
-    """Score predictions on a suite. They are joined by item id; an item without one counts as missing, and wrong."""
+    """Score predictions on a suite. They are joined by item id; an item without one counts as missing, and wrong.
+
+    A prediction that answers carries what every metric of the suite reads: an `output`, `label_scores`,
+    `predicted_labels`, `nll` (with `n_tokens` for perplexity), `n_samples` and `n_correct`.
+    """
     return _add_evaluation(wanted, pieces(wanted.predictions), database, blobs, response)
 
 
@@ -134,8 +141,8 @@ async def create_evaluation_of_file(
 ) -> EvaluationOut:
     """Score predictions that are the request's body: JSON lines or Parquet, of any number of rows and in any order.
 
-    A row is a prediction as in `POST /evaluations`: `id`, `output`, and `parsed`, `probability` where it has them (in
-    Parquet, where there is such a column). A cut upload stores nothing.
+    A row is a prediction as in `POST /evaluations`: `id`, `output`, and the other fields where it has them (in Parquet,
+    where there is such a column). A cut upload stores nothing.
     """
     kind = file_type(request.headers.get("content-type", ""))
     with await spooled(request, blobs, settings.max_evaluation_file_bytes) as file:

@@ -12,12 +12,28 @@ from service.evaluation.parsers import ParserName
 from service.shapes import Reply
 from service.store.tables import Evaluation, Suite
 
-TaskType = Literal["classification", "multiple_choice", "generation", "summarisation", "translation", "extractive_qa"]
+TaskType = Literal[
+    "classification",
+    "multi_label",
+    "multiple_choice",
+    "generation",
+    "summarisation",
+    "translation",
+    "extractive_qa",
+    "language_modelling",
+]
 
 
 def _storable(value: dict[str, Any]) -> dict[str, Any]:
     """Refuses what JSON cannot hold: NaN, infinities, halves of characters."""
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return value
+
+
+def _of_pairs(value: Any) -> Any:
+    """A map of Parquet comes as pairs."""
+    if isinstance(value, list) and all(isinstance(one, tuple) and len(one) == 2 for one in value):
+        return dict(value)
     return value
 
 
@@ -34,6 +50,9 @@ Name = Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^\x00-\x1f
 Text = Annotated[str, Field(max_length=10_000_000)]
 ItemId = Annotated[str, Field(min_length=1, max_length=500)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(lt=2**53)]
+Samples = Annotated[int, Field(le=1_000_000)]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -43,6 +62,9 @@ class SuiteItem(TypedDict):
     id: ItemId
     input: Text
     label: NotRequired[Text | None]
+    labels: NotRequired[
+        Annotated[list[Text] | None, Field(description="Every true label of a multi-label item; `[]`: it has none.")]
+    ]
     references: NotRequired[list[Text] | None]
     group: NotRequired[Text | None]
     tags: NotRequired[list[Text] | None]
@@ -54,7 +76,11 @@ class SuiteDefinition(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Name
     task_type: TaskType
-    metrics: list[str] = Field(description="Names of metrics; every item carries what each of them reads.")
+    metrics: list[str] | None = Field(
+        None,
+        description="Names of metrics; every item and every prediction carries what each of them reads. Absent: those "
+        "that are usual for the task type.",
+    )
     primary_metric: str | None = Field(None, description="The metric of verdicts and slices; absent: the first.")
     template: Text | None = Field(None, description="The prompt template the items are asked with.")
     parser: ParserName | Json | None = Field(
@@ -62,7 +88,11 @@ class SuiteDefinition(BaseModel):
         description="How an output becomes an answer: a name the service applies where a prediction has no "
         "`parsed`, or a description of what the client does.",
     )
-    labels: list[Text] | None = Field(None, description="The only answers there are, for a label suite.")
+    labels: list[Text] | None = Field(
+        None,
+        description="The only answers there are, for a suite of labels. Metrics of scores and of sets of labels take "
+        "them for their classes, sorted; absent: the labels that the items have.",
+    )
     description: Text | None = None
 
 
@@ -97,6 +127,7 @@ class SuiteItemOut(Reply):
     id: str
     input: str
     label: str | None
+    labels: list[str] | None = Field(None, description="Of a multi-label item.")
     references: list[str]
     group: str | None
     tags: list[str]
@@ -104,13 +135,55 @@ class SuiteItemOut(Reply):
 
 @with_config(ConfigDict(extra="forbid"))
 class Prediction(TypedDict):
-    """`output` null: the model produced nothing. `parsed` null: no answer could be read out of the output.
-    `parsed` absent: the suite's parser reads the output, or the output is the answer."""
+    """An answer to one item: a text (`output`), or what the suite's metrics read instead of one, or both.
+
+    With none of it, or `output` null, the model produced nothing. `parsed` null: no answer could be read out of the
+    output. `parsed` absent: the suite's parser reads the output, or the output is the answer; without an output it is
+    the label of highest score."""
 
     id: ItemId
-    output: Text | None
+    output: NotRequired[Text | None]
     parsed: NotRequired[Text | None]
-    probability: NotRequired[Probability | None]
+    probability: NotRequired[
+        Annotated[Probability | None, Field(description="How sure the model is of its answer, 0 to 1.")]
+    ]
+    label_scores: NotRequired[
+        Annotated[
+            dict[Text, Finite] | None,
+            BeforeValidator(_of_pairs),
+            Field(
+                description="A number for each label: roc_auc, average_precision and top_k_accuracy read it, and "
+                "log_loss, brier_score and ece, for which they are probabilities that add up to 1. In Parquet a map or "
+                "a struct.",
+            ),
+        ]
+    ]
+    predicted_labels: NotRequired[
+        Annotated[list[Text] | None, Field(description="Any number of labels, for metrics of multi-label items.")]
+    ]
+    nll: NotRequired[
+        Annotated[
+            float | None,
+            Field(
+                ge=0,
+                le=1e12,
+                allow_inf_nan=False,
+                description="Negative log-likelihood of the item's text in nats, summed over its tokens: perplexity "
+                "and bits_per_byte read it. The text is the item's reference, else its input.",
+            ),
+        ]
+    ]
+    n_tokens: NotRequired[
+        Annotated[Count | None, Field(ge=1, description="Tokens that `nll` is summed over; perplexity reads it.")]
+    ]
+    n_bytes: NotRequired[
+        Annotated[
+            Count | None,
+            Field(ge=1, description="Bytes that `nll` is of, for bits_per_byte; absent: those of the text in UTF-8."),
+        ]
+    ]
+    n_samples: NotRequired[Annotated[Samples | None, Field(ge=1, description="Answers sampled, for pass_at_k.")]]
+    n_correct: NotRequired[Annotated[Samples | None, Field(ge=0, description="How many of the samples are right.")]]
 
 
 class EvaluationFields(BaseModel):
@@ -174,7 +247,9 @@ class EvaluationOut(Reply):
     step: int | None
     name: str | None
     n: int
-    n_missing: int = Field(description="Items with no output; they count as wrong.")
+    n_missing: int = Field(
+        description="Items with no answer; they count as wrong, and metrics of likelihoods leave them out."
+    )
     n_unparsed: int = Field(description="Items with an output but no readable answer; they count as wrong.")
     scores: list[ScoreOut]
     settings: dict[str, Any]
@@ -191,6 +266,13 @@ class EvaluationItem(SuiteItemOut):
     output: str | None
     parsed: str | None
     probability: float | None
+    label_scores: dict[str, float] | None = Field(None, description="A number for each label, as it was sent.")
+    predicted_labels: list[str] | None = None
+    nll: float | None = Field(None, description="Nats.")
+    n_tokens: int | None = None
+    n_bytes: int | None = None
+    n_samples: int | None = None
+    n_correct: int | None = None
     correct: bool | None = Field(description="Null where no metric of the suite says right or wrong.")
     scores: dict[str, float] = Field(description="The item's own score, for metrics that have one.")
 
@@ -248,70 +330,6 @@ class Slice(Reply):
     reason: str | None
 
 
-class VerdictCard(Reply):
-    verdict: Literal["better", "worse", "equivalent", "inconclusive"]
-    sentence: str
-    metric: str
-    baseline_value: float | None
-    candidate_value: float | None
-    difference: float | None
-    interval: tuple[float, float] | None
-    confidence: float
-    p_value: float | None
-    test: str | None = Field(description="Null where there is too little to test; `reason` says what.")
-    n: int
-    gained: int | None
-    lost: int | None
-    margin: float
-    smallest_detectable: float | None
-    n_needed: int | None = Field(description="Items that would settle an inconclusive comparison.")
-    reason: str | None
-    baseline: EvaluationOut
-    candidate: EvaluationOut
-
-
-class CandidateCard(VerdictCard):
-    p_adjusted: float | None = Field(description="After Holm, over the candidates; the verdict goes by it.")
-
-
-class SeveralCard(Reply):
-    metric: str
-    baseline: EvaluationOut
-    items: list[CandidateCard] = Field(description="As the candidates were given.")
-
-
-class SpreadOut(Reply):
-    names: list[str]
-    values: list[float | None]
-    mean: float | None
-    sd: float | None = Field(description="Between runs; null for one run.")
-    evaluations: list[EvaluationOut]
-
-
-class ConfigurationCard(Reply):
-    verdict: Literal["better", "worse", "equivalent", "inconclusive"]
-    sentence: str
-    metric: str
-    baseline: SpreadOut
-    candidate: SpreadOut
-    difference: float | None
-    interval: tuple[float, float] | None
-    confidence: float
-    p_value: float | None
-    test: str
-    n: int
-    margin: float
-    share_of_seeds: float | None = Field(
-        description="Of the difference's variance, what comes from seeds; the rest comes from items."
-    )
-    reason: str | None
-
-
-class ComparisonItem(SuiteItemOut):
-    baseline_output: str | None
-    candidate_output: str | None
-
-
 class SuitePage(Reply):
     items: list[SuiteOut]
     next_cursor: str | None
@@ -336,8 +354,3 @@ class SliceList(Reply):
     metric: str
     items: list[Slice] = Field(description="Worst first.")
     next_cursor: None = None
-
-
-class ComparisonItemPage(Reply):
-    items: list[ComparisonItem]
-    next_cursor: str | None

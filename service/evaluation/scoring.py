@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from service.errors import Invalid
+from service.evaluation.evidence import given, reads
 from service.evaluation.predictions import Answers, align
 from service.evaluation.schemas import EvaluationFields, Prediction
-from service.evaluation.statistics import item_statistics
+from service.evaluation.statistics import columns_read, item_statistics
 from service.evaluation.uploads import Rows
-from service.measure.metric import FloatArray
+from service.measure.metric import FloatArray, Reads
 from service.measure.metrics import METRICS
 from service.measure.score import score
 from service.store import evaluations, parquet, suites
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 SEED = 0
 MAX_LABELS = 100_000
+MAX_CELLS = 20_000_000
+"""Items times statistics of one metric: 160 MB, and what is computed of them some times that."""
+SCORES_AT_A_TIME = 1_000_000
 
 
 class TooManyLabels(Invalid):
@@ -37,19 +41,22 @@ def evaluate(
 ) -> Evaluation:
     """The scored evaluation with its answers stored, ready for `evaluations.add`. No session: this may take long.
 
-    In memory are a piece of the set, 100 bytes an item, and the statistics of one metric at a time.
+    In memory are a piece of the set (fewer items where each has many scores), 100 bytes an item, and the statistics of
+    one metric at a time.
     """
     with ExitStack() as opened:
         items = opened.enter_context(suites.items(blobs, suite))
         rows = opened.enter_context(RowFile(blobs.scratch_file()))
-        answers = align(suite, items.whole(["id"]).column("id"), predictions, rows)
-        labels = _vocabulary(suite, items, answers)
+        labels = _known_labels(suite, items)
+        answers = align(suite, items.whole(["id"]).column("id"), predictions, rows, labels)
+        labels |= _named_labels(suite, items, answers)
         new = opened.enter_context(evaluations.NewAnswers(blobs))
         metrics: list[str] = suite.definition["metrics"]
         start = 0
-        for piece in items.pieces(["id", "label", "references"]):
+        for piece in _parts(items.pieces(columns_read(metrics)), len(labels.get("scores", ()))):
             columns = answers.columns(start, start + len(piece))
-            statistics = {name: item_statistics(name, piece, columns["parsed"], labels=labels) for name in metrics}
+            statistics = {name: _statistics(name, piece, columns, labels) for name in metrics}
+            _check_size(suite, statistics)
             new.add({**columns, "correct": _correct(suite, columns["parsed"], piece, statistics)}, statistics)
             start += len(piece)
         scored = new.read_back()
@@ -66,13 +73,52 @@ def evaluate(
         )
 
 
-def _vocabulary(suite: Suite, items: parquet.Reader, answers: Answers) -> list[str] | None:
-    """All labels that items or answers name, sorted; None where no metric reads labels."""
-    if not any(METRICS[name].reads == "label" for name in suite.definition["metrics"]):
-        return None
-    named = set(answers.named)
-    for piece in items.pieces(["label"]):
-        named.update(piece.column("label").unique().to_pylist())
+def _statistics(
+    metric: str, items: pa.Table, columns: Mapping[str, Sequence[Any]], labels: Mapping[Reads, list[str]]
+) -> FloatArray:
+    known = labels.get(METRICS[metric].reads)
+    return item_statistics(metric, items, given(metric, columns, known), labels=known)
+
+
+def _parts(pieces: Iterable[pa.Table], n_scores: int) -> Iterator[pa.Table]:
+    """The pieces, in parts of which each holds no more than `SCORES_AT_A_TIME`."""
+    rows = max(1, SCORES_AT_A_TIME // max(n_scores, 1))
+    for piece in pieces:
+        for start in range(0, len(piece), rows):
+            yield piece.slice(start, rows)
+
+
+def _check_size(suite: Suite, statistics: Mapping[str, FloatArray]) -> None:
+    for name, values in statistics.items():
+        if suite.n_items * values.shape[1] > MAX_CELLS:
+            raise TooManyLabels(
+                f"The metric '{name}' keeps {values.shape[1]:,} numbers an item, too many for {suite.n_items:,} items: "
+                f"items times labels are {MAX_CELLS:,} at most. Leave the metric out, or take fewer items."
+            )
+
+
+def _known_labels(suite: Suite, items: parquet.Reader) -> dict[Reads, list[str]]:
+    """The labels that metrics of scores, and of sets of labels, know: the suite's, else those of its items; sorted."""
+    known: dict[Reads, list[str]] = {}
+    columns: dict[Reads, str] = {"scores": "label", "labels": "labels"}
+    for what in reads(suite) & columns.keys():
+        if suite.definition["labels"] is not None:
+            known[what] = sorted(suite.definition["labels"])
+        else:
+            known[what] = _distinct(items, columns[what])
+    return known
+
+
+def _named_labels(suite: Suite, items: parquet.Reader, answers: Answers) -> dict[Reads, list[str]]:
+    """All labels that items or answers name, sorted, where a metric reads labels."""
+    return {"label": _distinct(items, "label", answers.named)} if "label" in reads(suite) else {}
+
+
+def _distinct(items: parquet.Reader, column: str, others: Iterable[str] = ()) -> list[str]:
+    named = set(others)
+    for piece in items.pieces([column]):
+        values = piece.column(column).combine_chunks()
+        named.update((values.flatten() if column == "labels" else values).unique().to_pylist())
     if len(named) > MAX_LABELS:
         raise TooManyLabels(
             f"Items and answers name {len(named):,} different labels, more than {MAX_LABELS:,}: declare the suite's "

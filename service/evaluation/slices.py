@@ -35,7 +35,7 @@ class TooManySlices(Invalid):
 def slices(evaluation: Evaluation, suite: Suite, blobs: BlobStore, by: By, metric: str | None) -> SliceList:
     name = metric_of(suite, metric)
     with suites.items(blobs, suite) as items:
-        members = list(_by_length(items) if by == "length" else _by_value(items, by))
+        members = list(_by_length(items) if by == "length" else _by_value(items, _column(by, name)))
     with evaluations.answers(blobs, evaluation) as answers:
         statistics = evaluations.all_statistics(answers, name)
     found = []
@@ -47,9 +47,15 @@ def slices(evaluation: Evaluation, suite: Suite, blobs: BlobStore, by: By, metri
     return SliceList(metric=name, items=found)
 
 
-def _by_value(items: parquet.Reader, by: Literal["group", "tag", "label"]) -> Members:
-    """Rows of equal values; an item is in the slice of each of its tags. Items without are a slice of their own."""
-    column = "tags" if by == "tag" else by
+def _column(by: By, metric: str) -> str:
+    if by == "label" and METRICS[metric].reads == "labels":
+        return "labels"
+    return "tags" if by == "tag" else by
+
+
+def _by_value(items: parquet.Reader, column: str) -> Members:
+    """Rows of equal values; an item is in the slice of each of its tags or labels. Items without are a slice of their
+    own."""
     numbers: dict[str | None, int] = {}
     codes, rows, start = [], [], 0
     for piece in items.pieces([column]):
@@ -58,7 +64,7 @@ def _by_value(items: parquet.Reader, by: Literal["group", "tag", "label"]) -> Me
         own = [numbers.setdefault(value, len(numbers)) for value in encoded.dictionary.to_pylist()]
         if len(numbers) > MAX_SLICES:
             raise TooManySlices(
-                f"The items have over {MAX_SLICES:,} different values of `{by}`, too many to score one by one."
+                f"The items have over {MAX_SLICES:,} different values of `{column}`, too many to score one by one."
             )
         codes.append(np.array(own, dtype=np.int64)[encoded.indices.to_numpy()])
         rows.append(start + places)
@@ -77,7 +83,7 @@ def _values(values: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
 
     if not pa.types.is_list(values.type):
         return values, np.arange(len(values))
-    untagged = np.flatnonzero(pc.list_value_length(values).to_numpy() == 0)
+    untagged = np.flatnonzero(pc.fill_null(pc.list_value_length(values), 0).to_numpy() == 0)
     tags = pa.concat_arrays([pc.list_flatten(values), pa.nulls(len(untagged), pa.string())])
     return tags, np.concatenate([pc.list_parent_indices(values).to_numpy(), untagged])
 

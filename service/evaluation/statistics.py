@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from service.errors import Invalid
 from service.evaluation.uploads import Rows
@@ -25,18 +25,18 @@ class CannotScore(Invalid):
 def item_statistics(
     metric: str,
     items: pa.Table,
-    answers: Sequence[str | None],
+    answers: Sequence[Any] | FloatArray,
     *,
     labels: Sequence[str] | None = None,
     piece: Rows[Any] | None = None,
 ) -> FloatArray:
-    """Statistics (n, k) of `answers` to `items` (columns id, label, references), in the items' order.
+    """Statistics (n, k) of `answers` (what the metric reads) to `items` (`columns_read`), in the items' order.
 
     `labels`: the vocabulary of the set that the items are a piece of. `piece`: the rows of an upload that they are,
     which a refusal then names.
     """
     try:
-        return METRICS[metric].statistics(answers, _expected(metric, items), labels)
+        return METRICS[metric].statistics(cast(Sequence[Any], answers), _expected(metric, items), labels)
     except MeasureError as error:
         raise _refusal(metric, items, error, piece) from error
 
@@ -55,10 +55,28 @@ def _refusal(metric: str, items: pa.Table, error: MeasureError, piece: Rows[Any]
     return CannotScore(f"{row}The metric '{metric}' cannot score item '{item}': {what}.", details=details)
 
 
+def columns_read(metrics: Sequence[str]) -> list[str]:
+    """The columns of items that these metrics are told."""
+    read = {METRICS[name].reads for name in metrics}
+    more = [column for column, what in (("labels", "labels"), ("input", "likelihood")) if what in read]
+    return ["id", "label", "references", *more]
+
+
 def _expected(metric: str, items: pa.Table) -> list[list[str]]:
-    """What answers are compared with: the label, or the references (the label of an item that has none)."""
+    """What answers are compared with: the label or labels, or the references.
+
+    Of an item without references: its label; its input, where it is the text itself that is scored; nothing, where
+    samples were judged already.
+    """
+    what = METRICS[metric].reads
+    if what == "labels":
+        found: list[list[str]] = items.column("labels").to_pylist()
+        return found
     labels = items.column("label").to_pylist()
-    if METRICS[metric].reads == "label":
+    if what in ("label", "scores"):
         return [[label] for label in labels]
-    texts = items.column("references").to_pylist()
-    return [given or [label] for given, label in zip(texts, labels, strict=True)]
+    texts: list[list[str]] = items.column("references").to_pylist()
+    if what == "samples":
+        return texts
+    instead = items.column("input").to_pylist() if what == "likelihood" else labels
+    return [given or [text] for given, text in zip(texts, instead, strict=True)]

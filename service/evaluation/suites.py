@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sqlmodel import Session
 
 from service.errors import Invalid, NotFound
-from service.evaluation.schemas import SuiteDefinition, SuiteItem
+from service.evaluation.schemas import SuiteDefinition, SuiteItem, TaskType
 from service.evaluation.statistics import item_statistics
 from service.evaluation.uploads import Rows
+from service.measure.metric import Reads
 from service.measure.metrics import METRICS
 from service.store import suites
 from service.store.blobs import BlobStore
 from service.store.tables import Suite
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 TRANSPOSED = 100
 """So many references for every item of a smaller set are a mistake."""
+USUAL: dict[TaskType, tuple[str, ...]] = {
+    "classification": ("accuracy", "f1_macro"),
+    "multi_label": ("multilabel_f1_micro", "multilabel_f1_macro", "subset_accuracy", "hamming_loss"),
+    "multiple_choice": ("accuracy",),
+    "generation": ("exact_match",),
+    "summarisation": ("rougeL", "rouge1", "rouge2"),
+    "translation": ("chrf", "bleu"),
+    "extractive_qa": ("token_f1", "exact_match"),
+    "language_modelling": ("perplexity", "bits_per_byte"),
+}
+"""Metrics of a suite that names none."""
+_ITEM_NEEDS: dict[Reads, str] = {"label": "label", "scores": "label", "labels": "labels", "text": "reference"}
 
 
 class SuiteNotFound(NotFound):
@@ -41,17 +58,18 @@ class UnknownMetric(Invalid):
 
 def build(wanted: SuiteDefinition, rows: Iterable[Rows[SuiteItem]], blobs: BlobStore) -> Suite:
     """The checked suite with its items stored, ready for `suites.add`."""
-    primary = wanted.primary_metric or next(iter(wanted.metrics), "")
-    _check_definition(wanted, primary)
+    metrics = list(USUAL[wanted.task_type]) if wanted.metrics is None else wanted.metrics
+    wanted = wanted.model_copy(update={"metrics": metrics})
+    primary = wanted.primary_metric or next(iter(metrics), "")
+    _check_definition(wanted, metrics, primary)
     check = _ItemCheck(wanted)
     with suites.NewItems(blobs) as new:
         for piece in rows:
-            items = [_normal(item) for item in piece.rows]
+            items = [normal(item) for item in piece.rows]
             check(piece, items)
             table = suites.items_table(items)
-            for metric in wanted.metrics:
-                # References no metric could ever read are refused now, and not when the first model has answered.
-                item_statistics(metric, table, [None] * len(items), piece=piece)
+            for metric in metrics:
+                _check_readable(metric, table, wanted.labels, piece)
             new.add(items, table)
         check.whole(new)
         definition = wanted.model_dump(include={"metrics", "template", "parser", "labels", "description"})
@@ -86,7 +104,10 @@ def metric_of(suite: Suite, name: str | None) -> str:
     return name
 
 
-def _normal(item: SuiteItem) -> dict[str, Any]:
+def normal(item: SuiteItem) -> dict[str, Any]:
+    """An item with all its fields. `labels` only where it has them: what was stored before there were any keeps its
+    hash."""
+    labels = item.get("labels")
     return {
         "id": item["id"],
         "input": item["input"],
@@ -94,22 +115,30 @@ def _normal(item: SuiteItem) -> dict[str, Any]:
         "references": item.get("references") or [],
         "group": item.get("group"),
         "tags": sorted(set(item.get("tags") or [])),
+        **({} if labels is None else {"labels": sorted(labels)}),
     }
 
 
-def _check_definition(wanted: SuiteDefinition, primary: str) -> None:
-    if not wanted.metrics:
+def _check_readable(metric: str, items: pa.Table, labels: list[str] | None, piece: Rows[SuiteItem]) -> None:
+    """Refuses what the metric could never read now, and not when the first model has answered."""
+    what = METRICS[metric].reads
+    if what == "scores":
+        if labels is not None:
+            nothing = np.full((len(items), len(labels)), np.nan)
+            item_statistics(metric, items, nothing, labels=sorted(labels), piece=piece)
+    elif what != "labels":  # of the labels themselves `_ItemCheck` has all there is to say
+        item_statistics(metric, items, [None] * len(items), piece=piece)
+
+
+def _check_definition(wanted: SuiteDefinition, metrics: Sequence[str], primary: str) -> None:
+    if not metrics:
         raise SuiteInvalid(f"The suite names no metric: give at least one of {', '.join(sorted(METRICS))}.")
-    for name in [*wanted.metrics, primary]:
+    for name in [*metrics, primary]:
         if name not in METRICS:
             raise UnknownMetric(f"There is no metric '{name}'. Known: {', '.join(sorted(METRICS))}.")
-        if METRICS[name].reads not in ("label", "text"):
-            raise SuiteInvalid(
-                f"The metric '{name}' reads {METRICS[name].reads}; the predictions of a suite carry a label or a text."
-            )
-    if len(set(wanted.metrics)) < len(wanted.metrics):
+    if len(set(metrics)) < len(metrics):
         raise SuiteInvalid("A metric is named twice in `metrics`.")
-    if primary not in wanted.metrics:
+    if primary not in metrics:
         raise SuiteInvalid(f"The primary metric '{primary}' is not among the suite's metrics.")
     if wanted.labels is not None and not wanted.labels:
         raise SuiteInvalid("`labels` is empty: name the labels, or leave it out.")
@@ -123,7 +152,8 @@ class _ItemCheck:
     """What every item must have, what no two may share, and what the set as a whole may not look like."""
 
     def __init__(self, wanted: SuiteDefinition) -> None:
-        self._reads = {METRICS[name].reads: name for name in wanted.metrics}
+        self._reads = {METRICS[name].reads: name for name in reversed(wanted.metrics or ())}
+        self._needs = sorted({(_ITEM_NEEDS[what], name) for what, name in self._reads.items() if what in _ITEM_NEEDS})
         self._labels = None if wanted.labels is None else set(wanted.labels)
         self._numbers: list[Sequence[int] | None] = []
         self._reference_counts: set[int] = set()
@@ -131,19 +161,23 @@ class _ItemCheck:
     def __call__(self, piece: Rows[SuiteItem], items: Sequence[dict[str, Any]]) -> None:
         self._numbers.append(piece.numbers)
         for index, item in enumerate(items):
-            label = item["label"]
-            if "label" in self._reads and label is None:
-                raise piece.fault(SuiteInvalid, index, item["id"], self._lacks("label"))
-            if "text" in self._reads and label is None and not item["references"]:
-                raise piece.fault(SuiteInvalid, index, item["id"], self._lacks("reference"))
-            if self._labels is not None and label is not None and label not in self._labels:
-                what = f"has the label '{label}', which is not among the suite's labels"
-                raise piece.fault(SuiteInvalid, index, item["id"], what)
+            label, labels = item["label"], item.get("labels")
+            has = {"label": label is not None, "labels": labels is not None}
+            has["reference"] = has["label"] or bool(item["references"])
+            for what, metric in self._needs:
+                if not has[what]:
+                    lacks = f"has no {what}, which the metric '{metric}' reads"
+                    raise piece.fault(SuiteInvalid, index, item["id"], lacks)
+            if "likelihood" in self._reads and len(item["references"]) > 1:
+                many = f"has {len(item['references'])} references, and '{self._reads['likelihood']}' is of one text"
+                raise piece.fault(SuiteInvalid, index, item["id"], many)
+            for one in [*(labels or ()), *([] if label is None else [label])]:
+                if self._labels is not None and one not in self._labels:
+                    what = f"has the label '{one}', which is not among the suite's labels"
+                    raise piece.fault(SuiteInvalid, index, item["id"], what)
+            if labels is not None and len(set(labels)) < len(labels):
+                raise piece.fault(SuiteInvalid, index, item["id"], "has a label twice in `labels`")
             self._reference_counts.add(len(item["references"]))
-
-    def _lacks(self, what: str) -> str:
-        metric = self._reads["label" if what == "label" else "text"]
-        return f"has no {what}, which the metric '{metric}' reads"
 
     def whole(self, new: suites.NewItems) -> None:
         if not len(new):

@@ -15,7 +15,7 @@ from sqlmodel import Session
 from service.forgetting import conditions, pairing
 from service.forgetting.advice import advise
 from service.forgetting.pairing import Evidence, Mismatch, Pair
-from service.forgetting.policies import canonical_text, wanted_policy
+from service.forgetting.policies import better_when, canonical_text, wanted_policy
 from service.forgetting.schemas import (
     AuditCreate,
     AuditResult,
@@ -182,16 +182,22 @@ def _judge_pair(pair: Pair, alpha: float, blobs: BlobStore) -> _Judged:
         alpha=alpha,
         options=pair.task.options,
         minimum_n=pair.task.minimum_n,
+        direction=better_when(pair.metric),
         groups=clusters,
         seed=SEED,
     )
     floor = None
     if pair.aa is not None:
         again = _aligned(pair, pair.aa, blobs)[1]
-        floor = noise_floor(before, again, after, alpha=alpha, groups=clusters, seed=SEED)
+        # A floor counts what falls: where lower is better, losses turned round do.
+        sign = 1.0 if better_when(pair.metric) == "higher" else -1.0
+        floor = noise_floor(sign * before, sign * again, sign * after, alpha=alpha, groups=clusters, seed=SEED)
     groups = items.column("group").to_pylist()
-    flips = flips_by_group(before, after, [group or "(none)" for group in groups]) if any(groups) else []
-    return _Judged(verdict, [GroupResult.model_validate(one, from_attributes=True) for one in flips], floor)
+    by_group: list[GroupResult] = []
+    if any(groups):
+        flips = flips_by_group(before, after, [group or "(none)" for group in groups], better_when(pair.metric))
+        by_group = [GroupResult.model_validate(one, from_attributes=True) for one in flips]
+    return _Judged(verdict, by_group, floor)
 
 
 def _aligned(pair: Pair, other: Evaluation, blobs: BlobStore) -> tuple[FloatArray, FloatArray]:
@@ -221,6 +227,7 @@ def _result(pair: Pair, verdict: TaskVerdict, groups: list[GroupResult], floor: 
             **_counted(pair.before, pair.after),
             "suite": pair.suite.name,
             "metric": pair.metric,
+            "direction": better_when(pair.metric),
             "floor": _floor(floor, pair.aa),
             "by_group": groups,
         }

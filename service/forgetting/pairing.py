@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.forgetting import conditions
-from service.forgetting.policies import whole_set
+from service.forgetting.policies import better_when, other_direction, whole_set
 from service.forgetting.schemas import ProtectedTask
 from service.measure.metrics import METRICS
 from service.store import suites
@@ -91,7 +91,7 @@ def _match_one(
     suite_problem, unmatched = _suite_problem(suite, evidence.suites[after.suite_id], blobs)
     problems = [
         *suite_problem,
-        *_metric_problems(suite, metric),
+        *_metric_problems(suite, metric, task.direction),
         *_setting_problems(task.suite, before, after),
         *_model_problems(task.suite, before, after, evidence),
     ]
@@ -173,15 +173,17 @@ def _suite_problem(
     return [problem], (gone + changed, come + changed)
 
 
-def _target(item: Mapping[str, Any]) -> tuple[Any, Any]:
-    return item["label"], item["references"]
+def _target(item: Mapping[str, Any]) -> tuple[Any, ...]:
+    return item["label"], item.get("labels"), item["references"]
 
 
-def _metric_problems(suite: Suite, metric: str) -> Iterator[str]:
+def _metric_problems(suite: Suite, metric: str, direction: str | None) -> Iterator[str]:
     if metric not in suite.definition["metrics"]:
         yield f"'{suite.name}' version {suite.version} is not scored by '{metric}', which the policy asks for."
     elif METRICS[metric].kind == "corpus":
         yield f"'{suite.name}': {whole_set(metric)} in the policy."
+    elif direction != better_when(metric):
+        yield f"'{suite.name}': {other_direction(metric, direction)} in the policy."
 
 
 def _setting_problems(suite: str, before: Evaluation, after: Evaluation) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from typing import Any
+from typing import Any, Literal
 
 from sqlmodel import Session
 
@@ -36,6 +36,11 @@ def build(wanted: PolicyCreate) -> Policy:
             raise PolicyInvalid(f"There is no metric '{task.metric}' (suite '{task.suite}'). Known: {known}.")
         if task.metric is not None and METRICS[task.metric].kind == "corpus":
             raise PolicyInvalid(f"{whole_set(task.metric)} (suite '{task.suite}').")
+        better = "higher" if task.metric is None else better_when(task.metric)
+        if task.metric is not None and task.direction not in (None, better):
+            raise PolicyInvalid(f"{other_direction(task.metric, task.direction)} (suite '{task.suite}').")
+        if task.direction is None:
+            task.direction = better
     body = wanted.model_dump(exclude={"name"})
     if not wanted.require_aa:
         # Left out, so that a policy from before it could be asked for keeps its hash, and so its version.
@@ -68,6 +73,16 @@ def whole_set(metric: str) -> str:
     """Why a metric cannot be gated."""
     gated = ", ".join(sorted(name for name, one in METRICS.items() if one.kind != "corpus"))
     return f"The gate pairs items, and '{metric}' scores only a whole set: name one of {gated}"
+
+
+def better_when(metric: str) -> Literal["higher", "lower"]:
+    return "higher" if METRICS[metric].higher_is_better else "lower"
+
+
+def other_direction(metric: str, direction: str | None) -> str:
+    """Why a metric cannot be gated in this direction."""
+    right = better_when(metric)
+    return f"'{metric}' is better the {right} it is, and the policy says '{direction}': name direction '{right}'"
 
 
 def canonical_hash(value: Any) -> str:

@@ -122,7 +122,8 @@ def _blocks(audit: AuditOut, lost: Sequence[ChangedItem], record: str) -> Iterat
     yield Heading("Record")
     yield Table(("What", "Value"), list(_record(audit)))
     yield Text(
-        "PASS: the one-sided lower bound of (after − before) lies above −margin. FAIL: it does not, and the drop is "
+        "PASS: the one-sided lower bound of (after − before), where lower is better of (before − after), lies above "
+        "−margin. FAIL: it does not, and the drop is "
         "significant after Holm's adjustment over the tasks. INCONCLUSIVE: neither. INVALID: the answers cannot be "
         "compared. F: share of items right before and wrong after; above chance, less what guessing would flip."
     )
@@ -142,7 +143,7 @@ def _task_table(tasks: Sequence[TaskResult], alpha: float) -> Table:
         head,
         [
             (
-                f"{task.suite} ({task.metric})" if task.metric else task.suite,
+                _named(task),
                 task.verdict,
                 f"{task.n:,}",
                 _number(task.before),
@@ -160,6 +161,11 @@ def _task_table(tasks: Sequence[TaskResult], alpha: float) -> Table:
             for task in tasks
         ],
     )
+
+
+def _named(task: TaskResult) -> str:
+    lower = ", lower is better" if task.direction == "lower" else ""
+    return f"{task.suite} ({task.metric}{lower})" if task.metric else task.suite
 
 
 def _waiver_table(waivers: Sequence[WaiverOut]) -> Table:

@@ -23,8 +23,16 @@ class ProtectedTask(BaseModel):
     model_config = ConfigDict(extra="forbid")
     suite: Name = Field(description="The name of a suite; before and after must have run the same version of it.")
     metric: str | None = Field(None, description="Absent: the suite's primary metric.")
-    margin: float = Field(gt=0, lt=1, description="The loss that is too much: 0.02 is two points of accuracy.")
-    direction: Literal["higher"] = Field("higher", description="Higher is better; all metrics of the service are so.")
+    margin: float = Field(
+        gt=0,
+        lt=1,
+        description="The loss that is too much, in the metric's unit: 0.02 is two points of accuracy. Where lower is "
+        "better, the rise that is too much: 0.02 of log_loss is 0.02 nats.",
+    )
+    direction: Literal["higher", "lower"] | None = Field(
+        None,
+        description="Which way the metric is better; absent: as the named metric is, and higher where none is named.",
+    )
     options: int | None = Field(
         None, ge=2, description="Answers an item offers, for the adjustment for chance; null: free text, none."
     )
@@ -166,10 +174,13 @@ class TaskResult(Reply):
 
     suite: str
     metric: str | None
+    direction: Literal["higher", "lower"] = Field("higher", description="Which way the metric is better.")
     n: int = 0
     before: float | None = None
     after: float | None = None
-    difference: float | None = Field(None, description="after − before")
+    difference: float | None = Field(
+        None, description="after − before; before − after where lower is better, so that negative is worse."
+    )
     interval: tuple[float, float] | None = None
     lower_bound: float | None = Field(
         None, description="One-sided lower bound of the difference at the policy's alpha."

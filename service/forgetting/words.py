@@ -15,18 +15,27 @@ def sentence(verdict: Verdict, tasks: Sequence[TaskResult], problems: Sequence[s
         return f"Before and after cannot be compared: {problems[0]}{more}"
     if worst.difference is None or worst.lower_bound is None:
         return f"It cannot be told what '{worst.suite}' lost: {worst.reason}."
-    change = f"'{worst.suite}' went from {worst.before:.3f} to {worst.after:.3f} ({_points(worst.difference)}"
+    change = f"'{worst.suite}' went from {worst.before:.3f} to {worst.after:.3f} ({_change(worst, worst.difference)}"
     allowed = f"the policy allows a loss of {_points(worst.margin)}"
+    if worst.direction == "lower":
+        allowed = f"the policy allows a rise of {worst.margin:.3f}"
     if verdict == "FAIL":
         failed = sum(task.verdict == "FAIL" for task in tasks)
         rest = f" {failed} of {len(tasks)} protected tasks failed." if len(tasks) > 1 else ""
         return f"{change}, adjusted p = {worst.p_adjusted:.2g}); {allowed}.{rest}"
     if verdict == "PASS":
         kept = f"All {len(tasks)} protected tasks are within their margins. Worst: " if len(tasks) > 1 else ""
-        return f"{kept}{change}, at worst {_points(worst.lower_bound)}); {allowed}."
+        return f"{kept}{change}, at worst {_change(worst, worst.lower_bound)}); {allowed}."
     needed = "" if worst.n_needed is None else f" About {worst.n_needed:,} items would settle it."
-    bound = f"at worst {_points(worst.lower_bound)}"
+    bound = f"at worst {_change(worst, worst.lower_bound)}"
     return f"It cannot be told whether too much was lost: {change}, {bound}); {allowed}.{needed}"
+
+
+def _change(task: TaskResult, value: float) -> str:
+    """A difference as it is read off the scores: in points, or where lower is better as the rise that it is."""
+    if task.direction == "higher":
+        return _points(value)
+    return f"{0.0 - round(value, 3):+.3f} {task.metric}"
 
 
 def _points(value: float) -> str:

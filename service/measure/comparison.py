@@ -10,7 +10,8 @@ With groups: sign flips of whole groups; Tango on Rao-Scott counts or a cluster-
 
 Above 100,000 items, where a thousand resamples would take minutes, corpus metrics get the normal interval and test with
 a grouped jackknife standard error (Shao & Tu 1995, section 2.3), of whole groups with groups; except label pairs of up
-to 2,000 kinds, whose resamples cost the same at any size.
+to 2,000 kinds, whose resamples cost the same at any size. Rankings of several classes (ROC-AUC, average precision) cost
+so much a class, and count as items times classes.
 """
 
 from __future__ import annotations
@@ -38,7 +39,15 @@ from service.measure.paired import (
     smallest_detectable,
     tango_interval,
 )
-from service.measure.resampling import Distinct, count_draws, deletions, distinct_rows, group_draws, item_draws
+from service.measure.resampling import (
+    Distinct,
+    count_draws,
+    deletions,
+    distinct_rows,
+    group_draws,
+    item_draws,
+    resampling_size,
+)
 from service.measure.validation import EmptySetError, LengthMismatchError, OutOfRangeError, check_probability
 
 MAX_BOOTSTRAP_ITEMS = 100_000
@@ -220,7 +229,8 @@ def _corpus(
 ) -> _Evidence:
     if np.array_equal(baseline, candidate):
         return _Evidence(reason="no_variation")
-    if len(baseline) > MAX_BOOTSTRAP_ITEMS and (groups is not None or _kinds(metric, baseline, candidate) is None):
+    size = max(resampling_size(metric, side) for side in (baseline, candidate))
+    if size > MAX_BOOTSTRAP_ITEMS and (groups is not None or _kinds(metric, baseline, candidate) is None):
         return _jackknifed(metric, baseline, candidate, difference, confidence, groups, seed)
     resampled = paired_bootstrap(metric, baseline, candidate, groups=groups, seed=seed)
     differences = resampled[~np.isnan(resampled)]

@@ -220,7 +220,12 @@ def judge(tasks: Sequence[TaskVerdict]) -> tuple[Gate, list[TaskVerdict]]:
     return next(gate for gate in gates if gate in verdicts), judged
 
 
-def flips_by_group(before: FloatArray, after: FloatArray, groups: Sequence[str]) -> list[GroupFlips]:
+def flips_by_group(
+    before: FloatArray,
+    after: FloatArray,
+    groups: Sequence[str],
+    direction: Literal["higher", "lower"] = "higher",
+) -> list[GroupFlips]:
     """Lost and gained items of each group, the largest net loss of items first."""
     if not len(before) == len(after) == len(groups):
         raise LengthMismatchError(f"{len(before)} items before, {len(after)} after, {len(groups)} groups")
@@ -230,7 +235,8 @@ def flips_by_group(before: FloatArray, after: FloatArray, groups: Sequence[str])
     rows = []
     for group, indices in members.items():
         old, new = before[indices], after[indices]
-        lost, gained = int(np.count_nonzero(new < old)), int(np.count_nonzero(new > old))
+        down, up = int(np.count_nonzero(new < old)), int(np.count_nonzero(new > old))
+        lost, gained = (down, up) if direction == "higher" else (up, down)
         rows.append(GroupFlips(group, len(indices), float(old.mean()), float(new.mean()), lost, gained))
     return sorted(rows, key=lambda row: (row.gained - row.lost, row.group))
 

@@ -11,7 +11,8 @@ What a metric reads, by its `reads`:
 | labels     | the predicted labels, any number                 | any true labels        | predicts none             |
 | scores     | a number for each label of the vocabulary        | the true label         | is certain of a wrong one |
 | text       | the text                                         | one or more texts      | is the empty text         |
-| samples    | several answers, each None where there was none  | the right answers      | is wrong each time        |
+| samples    | several answers, each None where there was none, | the right answers,     | is wrong each time        |
+|            | or (number of answers, number of right ones)     | or none                |                           |
 | likelihood | (negative log-likelihood in nats, tokens) of ... | ... the one text       | is left out               |
 """
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.measure.metric import FloatArray, IntArray
+from service.measure.metric import FloatArray, IntArray, Metric
 
 PAIRED_RESAMPLES = 1_000  # sacrebleu's number, so that its p comes out
 JACKKNIFE_GROUPS = 250
@@ -52,6 +52,12 @@ def distinct_rows(statistics: FloatArray) -> Distinct | None:
         example[codes] = np.arange(len(codes))
         first, counts = example[counts > 0], counts[counts > 0]
     return Distinct(statistics[first], counts) if len(first) <= MAX_DISTINCT_ROWS else None
+
+
+def resampling_size(metric: Metric, statistics: FloatArray) -> int:
+    """How many items it is worth to resample these statistics (n, k): n, and where each class is ranked n for each."""
+    n, width = statistics.shape
+    return int(n * max(1, width - 1)) if metric.reads == "scores" else int(n)
 
 
 def item_draws(n: int, seed: int, resamples: int = PAIRED_RESAMPLES) -> Iterator[FloatArray]:

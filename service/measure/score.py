@@ -3,7 +3,8 @@
 Proportions get Wilson's interval (1927). Everything else gets the bias-corrected and accelerated bootstrap (BCa,
 Efron 1987) of 4,000 resamples with a fixed seed. Above 20,000 items, where BCa and the normal interval
 agree to well under the resamples' noise, it is the normal one with a grouped jackknife standard error, except for
-label pairs of up to 2,000 kinds, whose resamples cost the same at any size.
+label pairs of up to 2,000 kinds, whose resamples cost the same at any size. Rankings (ROC-AUC, average precision) of
+more than two classes cost so much a class: there the limit is on items times classes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from service.measure.resampling import (
     deletions,
     distinct_rows,
     item_draws,
+    resampling_size,
 )
 from service.measure.validation import OutOfRangeError, check_probability
 
@@ -112,7 +114,7 @@ def _interval(metric: Metric, statistics: FloatArray, value: float, confidence: 
     if bool((statistics == statistics[0]).all()):
         return _Interval(None, reason="no_variation")
     distinct = distinct_rows(statistics) if metric.reads == "label" else None
-    if distinct is None and n > MAX_BOOTSTRAP_ITEMS:
+    if distinct is None and resampling_size(metric, statistics) > MAX_BOOTSTRAP_ITEMS:
         return _jackknife_interval(metric, statistics, value, confidence, seed)
     return _bca_interval(metric, statistics, distinct, value, confidence, seed)
 
@@ -122,6 +124,8 @@ def _jackknife_interval(
 ) -> _Interval:
     left_out = np.concatenate([metric.aggregate(statistics, weights) for weights in deletions(len(statistics), seed)])
     error = math.sqrt((len(left_out) - 1) * float(np.var(left_out)))
+    if math.isnan(error):  # without some of the items it has no value: those of a class are all in one part
+        return _Interval(None, seed=seed, reason="undefined_resamples")
     half = normal_quantile(0.5 + confidence / 2) * error
     return _Interval((value - half, value + half), f"jackknife-{JACKKNIFE_GROUPS}", seed)
 

@@ -1,7 +1,8 @@
 """Evaluations: a row each, and a Parquet file with a row an item in the suite's own order.
 
 Beside output and parsed answer, an item's row carries the sufficient statistics of every metric (`statistics.<name>`, a
-list of float64 of fixed length), so that slices, intervals and comparisons are sums and never a second scoring.
+list of float64 of fixed length), so that slices, intervals and comparisons are sums and never a second scoring. What an
+answer carries beside its text is there as well (`EVIDENCE_COLUMNS`; files of before there were any have none).
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class EvaluationNotFound(NotFound):
 
 
 ANSWER_COLUMNS = ("id", "output", "parsed", "probability", "correct")
+EVIDENCE_COLUMNS = ("label_scores", "predicted_labels", "nll", "n_tokens", "n_bytes", "n_samples", "n_correct")
+"""What an answer may carry beside a text: see `Prediction`."""
 
 
 class EvaluationExists(Conflict):
@@ -139,15 +142,16 @@ class NewAnswers:
             self._parquet.__exit__(kind, error, trace)
 
     def add(self, answers: Mapping[str, Any], statistics: Mapping[str, Floats]) -> None:
-        """A piece of `ANSWER_COLUMNS` and of each metric's (n, k) statistics."""
+        """A piece of `ANSWER_COLUMNS`, of `EVIDENCE_COLUMNS` where there is any, and of each metric's (n, k)
+        statistics."""
         import pyarrow as pa
 
-        text = pa.string()
-        types = (text, text, text, pa.float64(), pa.bool_())
-        schema = pa.schema(
-            [pa.field(name, kind, name != "id") for name, kind in zip(ANSWER_COLUMNS, types, strict=True)]
-        )
-        table = pa.table({name: answers[name] for name in ANSWER_COLUMNS}, schema=schema)
+        text, number, count = pa.string(), pa.float64(), pa.int64()
+        types = (text, text, text, number, pa.bool_(), pa.map_(text, number), pa.list_(text), number, *[count] * 4)
+        names = (*ANSWER_COLUMNS, *EVIDENCE_COLUMNS)
+        schema = pa.schema([pa.field(name, kind, name != "id") for name, kind in zip(names, types, strict=True)])
+        columns = {**dict.fromkeys(EVIDENCE_COLUMNS, [None] * len(answers["id"])), **answers}
+        table = pa.table({name: columns[name] for name in names}, schema=schema)
         for metric, values in statistics.items():
             flat = pa.array(np.ascontiguousarray(values, dtype=np.float64).ravel())
             table = table.append_column(_column(metric), pa.FixedSizeListArray.from_arrays(flat, values.shape[1]))
@@ -216,10 +220,19 @@ class Pair:
         return found if self._order is None else found[self._order]
 
     def outputs(self, rows: NDArray[np.int64]) -> tuple[list[str | None], list[str | None]]:
-        """Both outputs of the items at these places."""
+        """Both outputs of the items at these places, or what was answered without one: a label or several."""
         theirs = rows if self._order is None else self._order[rows]
-        first, second = self._first.take(rows, ["output"]), self._second.take(theirs, ["output"])
-        return first.column("output").to_pylist(), second.column("output").to_pylist()
+        return _said(self._first, rows), _said(self._second, theirs)
+
+
+def _said(answers: parquet.Reader, rows: NDArray[np.int64]) -> list[str | None]:
+    columns = [name for name in ("output", "parsed", "predicted_labels") if name in answers.names]
+    found: list[str | None] = []
+    for row in answers.take(rows, columns).to_pylist():
+        labels = row.get("predicted_labels")
+        instead = row["parsed"] if labels is None else ", ".join(labels)
+        found.append(instead if row["output"] is None else row["output"])
+    return found
 
 
 def _column(metric: str) -> str:

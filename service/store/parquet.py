@@ -79,6 +79,11 @@ class Reader:
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
 
+    @property
+    def names(self) -> list[str]:
+        """Of its columns; an older file may have fewer."""
+        return list(self._file.schema_arrow.names)
+
     def __enter__(self) -> Self:
         return self
 

@@ -38,6 +38,7 @@ def page(session: Session, *, name: str | None, limit: int, cursor: str | None) 
 
 
 def items_table(items: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """A row an item. Only a multi-label item has `labels`: to the others' hash they add nothing."""
     import pyarrow as pa
 
     return pa.Table.from_pylist(list(items), schema=_schema())
@@ -55,6 +56,7 @@ def _schema() -> pa.Schema:
             pa.field("references", pa.list_(text), nullable=False),
             pa.field("group", text),
             pa.field("tags", pa.list_(text), nullable=False),
+            pa.field("labels", pa.list_(text)),
         ]
     )
 

@@ -101,7 +101,8 @@ def test_chats_are_read(live_service: str, api: Client, tmp_path: Path) -> None:
     data_command(live_service, "check", write(tmp_path / "chats.jsonl", [chat, {**chat, "x": 1}]))
     (stored,) = api.list_datasets(name="chats")["items"]
     assert api.dataset_items(stored["id"])["items"][0] | {"tags": []} == {
-        "id": "000001", "input": "2 + 2?", "label": None, "references": ["4"], "group": None, "tags": [],
+        "id": "000001", "input": "2 + 2?", "label": None, "labels": None, "references": ["4"], "group": None,
+        "tags": [],
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from tests.conftest import LiveService
 from tunescope import Client
 from tunescope._exceptions import ConnectionFailed
 from tunescope.exports import Format, export
+from tunescope.importers._tables import EvaluationReader
 
 FORMATS: tuple[Format, ...] = ("parquet", "csv", "json")
 
@@ -81,6 +82,68 @@ def test_evaluations_are_made_again(api: Client, other: LiveService, tmp_path: P
                 *map(one["suite"].get, ("name", "hash")),
                 one["step"],
             )
+
+
+def test_answers_that_are_no_text_are_made_again(api: Client, other: LiveService, tmp_path: Path) -> None:
+    """Every format, one after the other: the last ones find what the first brought over."""
+    run_id = api.create_run(project="evidence", name="scored")["id"]
+    tags = [{"id": str(i), "input": f"q{i}", "labels": [["a"], [], ["é", "a"]][i % 3]} for i in range(9)]
+    kinds: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
+        (
+            {"name": "evidence tags", "task_type": "multi_label", "items": tags},
+            [{"id": str(i), "predicted_labels": [["a"], [], ["é"]][i % 2]} for i in range(8)],
+        ),
+        (
+            {
+                "name": "evidence scores",
+                "task_type": "classification",
+                "items": [{"id": str(i), "input": "?", "label": "ab"[i % 2]} for i in range(9)],
+                "metrics": ["log_loss", "roc_auc", "accuracy"],
+            },
+            [{"id": str(i), "label_scores": {"b": 1 / (i + 1), "a": 1 - 1 / (i + 1)}} for i in range(8)],
+        ),
+        (
+            {
+                "name": "evidence texts",
+                "task_type": "language_modelling",
+                "items": [{"id": str(i), "input": "text"} for i in range(9)],
+                "metrics": ["perplexity", "bits_per_byte", "pass_at_k"],
+            },
+            [{"id": str(i), "nll": i / 3, "n_tokens": 2, "n_bytes": i + 1, "n_samples": 3, "n_correct": 0}
+             for i in range(8)],
+        ),
+    ]  # fmt: skip
+    for suite, answers in kinds:
+        stored = api.create_suite(**suite)
+        api.create_evaluation(suite_id=stored["id"], run_id=run_id, predictions=answers)
+    predictions = []
+    with Client(other.url) as there:
+        for format in FORMATS:
+            export(api, tmp_path / format, format, target=run_id)
+            found = run_import(there, "tunescope", tmp_path / format)
+            new = 3 if format == FORMATS[0] else 0
+            assert (found.tally.evaluations, found.tally.known_evaluations) == (new, 3 - new), format
+            assert found.left_out == {}
+            assert judged(there, run_id) == judged(api, run_id)
+            predictions.append(read_predictions(tmp_path / format, format, run_id))
+    assert predictions[0] == predictions[1] == predictions[2]
+    assert predictions[0][0][1] == {"id": "1", "output": None, "parsed": None, "predicted_labels": []}
+    # Of before answers were more than texts.
+    own = {
+        "predictions": ["evaluation_id", "id", "output", "parsed", "probability"],
+        "suite_items": ["suite", "suite_hash", "id", "input", "label", "references", "group", "tags"],
+    }
+    for name, columns in own.items():
+        file = tmp_path / "parquet" / f"{name}.parquet"
+        pq.write_table(pq.read_table(file).select(columns), file)
+    for old in read_predictions(tmp_path / "parquet", "parquet", run_id):
+        assert {*old[0]} == {"id", "output", "parsed"}
+
+
+def read_predictions(folder: Path, format: Format, run_id: str) -> list[list[dict[str, Any]]]:
+    reader = EvaluationReader(folder, format)
+    reader.come_to(run_id)
+    return [list(one.predictions()) for one in reader.of(run_id)]
 
 
 def test_an_evaluation_whose_answer_was_lost_is_made_once(api: Client, other: LiveService, tmp_path: Path) -> None:

@@ -293,7 +293,10 @@ def test_the_commands(api: Client, live_service: str, other: LiveService, tmp_pa
     assert "0 points" in told.output
     assert "(1 runs, 10,018 points, 5 lines were there already)" in told.output
     for wrong, sentence in (
-        (("import", "nothing", out), "from: mlflow, neptune, tensorboard, trackio, tunescope, wandb."),
+        (
+            ("import", "nothing", out),
+            "from: helm, inspect, lm-eval, mlflow, neptune, tensorboard, trackio, tunescope, wandb.",
+        ),
         (("import", "tunescope", str(tmp_path)), "is no complete export"),
         (("export", "nowhere", "-o", str(tmp_path / "x")), "neither the id of a run nor a project"),
     ):

@@ -231,14 +231,14 @@ def test_from_a_file_to_a_score(api: tunescope.Client, tmp_path: Path) -> None:
     scored = invoke(api, "evaluate", "cli-tickets", str(answers), "--map", "answer=output", "--name", "always a")
     assert scored.exit_code == 0, scored.output
     assert "always a on cli-tickets v1, 20 items: accuracy 0.500 [" in scored.output
-    assert "1 items without an output" in scored.output
+    assert "1 items without an answer" in scored.output
     shown = invoke(api, "show", "cli-tickets", "--limit", "2").output
     assert "ticket 1" in shown
     assert "always a on cli-tickets v1" in shown
     assert "cli-tickets" in invoke(api, "list").output
     wrong = invoke(api, "evaluate", "cli-tickets", str(answers))
     assert wrong.exit_code == 0, "a row without an output is a missing answer"
-    assert "20 items without an output" in wrong.output
+    assert "20 items without an answer" in wrong.output
     for arguments, words in (
         (("evaluate", "nothing", str(answers)), "There is no suite 'nothing'"),
         (("create", "x", str(file), "--task", "classification", "--metrics", "accuracy"), "row 1: there is no `input`"),
@@ -247,6 +247,89 @@ def test_from_a_file_to_a_score(api: tunescope.Client, tmp_path: Path) -> None:
         refused = invoke(api, *arguments)
         assert refused.exit_code == 1
         assert words in refused.output
+
+
+ANSWERS: list[Json] = [
+    {"id": "a", "label_scores": {"yes": 0.1, "nö": 0.9}, "nll": 0.1 + 0.2, "n_tokens": 7, "n_bytes": 30},
+    {"id": "b", "predicted_labels": [], "n_samples": 4, "n_correct": 0, "output": "text"},
+    {"id": "c", "predicted_labels": ["one", "two"], "label_scores": {"yes": -3.0, "nö": 1e-300}},
+]
+
+
+def as_csv_with_json(rows: list[Json], path: Path) -> Path:
+    return csv([{k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()} for row in rows], path)
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [(as_csv_with_json, "a.csv"), (as_json, "a.json"), (as_columns, "b.json"), (as_lines, "a.jsonl"),
+     (as_parquet, "a.parquet")],
+)  # fmt: skip
+def test_what_answers_carry_is_read_from_every_format(
+    tmp_path: Path, write: Callable[[list[Json], Path], Path], name: str
+) -> None:
+    assert list(suites.predictions(write(ANSWERS, tmp_path / name))) == [{"output": None, **row} for row in ANSWERS]
+
+
+def test_scores_come_as_a_pipeline_gives_them_and_as_maps_of_parquet(tmp_path: Path) -> None:
+    pipeline = [{"label": "yes", "score": 0.25}, {"label": "no", "score": 0.75}]
+    assert next(suites.predictions([{"id": "a", "label_scores": pipeline}]))["label_scores"] == {
+        "yes": 0.25,
+        "no": 0.75,
+    }
+    maps = pa.table({"id": ["a"], "label_scores": pa.array([[("x", 0.5)]], pa.map_(pa.string(), pa.float64()))})
+    pq.write_table(maps, tmp_path / "map.parquet")
+    assert next(suites.predictions(tmp_path / "map.parquet"))["label_scores"] == {"x": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"label_scores": "yes"}, "row 1.*`label_scores` is text and not JSON"),
+        ({"label_scores": [0.1, 0.9]}, "`label_scores` is .*: {label: number} is expected"),
+        ({"label_scores": {"a": "much"}}, "`label_scores` of 'a' is 'much', not a number"),
+        ({"label_scores": [("a", 1), ("a", 2)]}, "`label_scores` has a label twice"),
+        ({"predicted_labels": [0.5]}, "not a label or an answer"),
+        ({"nll": "low"}, "`nll` is 'low', not a number"),
+        ({"n_tokens": "2.5"}, "`n_tokens` is '2.5', not a whole number"),
+    ],
+)
+def test_what_answers_cannot_carry(row: Json, words: str) -> None:
+    with pytest.raises(suites.RowError, match=words):
+        list(suites.predictions([{"id": "a", **row}]))
+
+
+def test_sets_of_labels_of_a_dataset_are_named() -> None:
+    datasets = pytest.importorskip("datasets")
+    labels = datasets.List(datasets.ClassLabel(names=["joy", "fear"]))
+    features = datasets.Features({"text": datasets.Value("string"), "labels": labels})
+    emotions = datasets.Dataset.from_dict({"text": ["a", "b"], "labels": [[1, 0], []]}, features=features)
+    found = list(suites.items(emotions, task_type="multi_label", columns={"text": "input"}))
+    assert [item["labels"] for item in found] == [["fear", "joy"], []]
+
+
+def test_tags_and_texts_from_files_to_scores(api: tunescope.Client, tmp_path: Path) -> None:
+    tags = as_lines([{"id": "1", "input": "a", "labels": ["x", "y"]}, {"id": "2", "input": "b", "labels": []}],
+                    tmp_path / "tags.jsonl")  # fmt: skip
+    made = invoke(api, "create", "cli-tags", str(tags), "--task", "multi_label")
+    assert made.exit_code == 0, made.output
+    said = csv(
+        [{"id": 1, "predicted_labels": '["x", "y"]'}, {"id": 2, "predicted_labels": "[]"}], tmp_path / "said.csv"
+    )
+    scored = invoke(api, "evaluate", "cli-tags", str(said), "--name", "tagger")
+    assert "tagger on cli-tags v1, 2 items: multilabel_f1_micro 1.000" in scored.output, scored.output
+    assert "hamming_loss 0.000" in scored.output
+    assert "x, y" in invoke(api, "show", "cli-tags").output
+    texts = csv([{"text": "twelve bytes"}, {"text": "four"}], tmp_path / "texts.csv")
+    made = invoke(api, "create", "cli-texts", str(texts), "--task", "language_modelling", "--map", "text=input")
+    assert made.exit_code == 0, made.output
+    seen = csv([{"nll": 8.0, "n_tokens": 3}, {"nll": 2.0, "n_tokens": 2}], tmp_path / "seen.csv")
+    scored = invoke(api, "evaluate", "cli-texts", str(seen))
+    assert "perplexity 7.389" in scored.output, scored.output
+    assert f"bits_per_byte {10 / 0.6931471805599453 / 16:.3f}" in scored.output
+    refused = invoke(api, "evaluate", "cli-texts", str(said))
+    assert refused.exit_code == 1
+    assert "has no `nll`, which the metric 'perplexity' reads" in refused.output
 
 
 @pytest.mark.parametrize("name", ["create", "list", "show", "evaluate"])

@@ -15,6 +15,7 @@ from sklearn.calibration import calibration_curve as sk_calibration_curve
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
 from service.measure.calibration import bin_edges, calibration_curve
+from service.measure.configurations import compare_configurations
 from service.measure.metric import FloatArray
 from service.measure.metrics import METRICS
 from service.measure.score import score
@@ -224,3 +225,33 @@ def test_an_item_score_of_a_loss_is_in_the_metrics_unit() -> None:
     item_scores = metric.item_scores(statistics)
     assert item_scores is not None
     assert item_scores.tolist() == pytest.approx([math.log(2), math.log(4)])
+
+
+def test_many_classes_are_resampled_by_the_jackknife_and_agree_with_the_bootstrap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    true, scores = drawn(3, 300, 1)
+    statistics = METRICS["roc_auc"].statistics(scores, [[label] for label in true], [0, 1, 2])
+    bootstrap = score(METRICS["roc_auc"], statistics)
+    monkeypatch.setattr("service.measure.score.MAX_BOOTSTRAP_ITEMS", 3 * 300 - 1)
+    jackknife = score(METRICS["roc_auc"], statistics)
+    assert (bootstrap.method, jackknife.method) == ("bca-bootstrap-4000", "jackknife-250")
+    assert jackknife.value == bootstrap.value
+    assert jackknife.interval == pytest.approx(bootstrap.interval, abs=0.01)
+    # Two classes are one ranking.
+    monkeypatch.setattr("service.measure.score.MAX_BOOTSTRAP_ITEMS", 300)
+    true, scores = drawn(2, 300, 1)
+    statistics = METRICS["roc_auc"].statistics(scores, [[label] for label in true], [0, 1])
+    assert score(METRICS["roc_auc"], statistics).method == "bca-bootstrap-4000"
+
+
+def test_a_class_of_one_item_has_no_jackknife(monkeypatch: pytest.MonkeyPatch) -> None:
+    true, scores = drawn(2, 40, 1)
+    true = [0] * 39 + [1]
+    statistics = METRICS["roc_auc"].statistics(scores, [[label] for label in true], [0, 1])
+    monkeypatch.setattr("service.measure.score.MAX_BOOTSTRAP_ITEMS", 30)
+    result = score(METRICS["roc_auc"], statistics)
+    assert (result.value is None, result.interval, result.reason) == (False, None, "undefined_resamples")
+    seeds = [[statistics], [statistics[::-1].copy()]]
+    compared = compare_configurations(METRICS["roc_auc"], *seeds)
+    assert (compared.interval, compared.p_value, compared.reason) == (None, None, "too_few_items")

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.measure.metrics import METRICS
-from service.measure.metrics.pass_at_k import pass_at_k
+from service.measure.metrics.likelihood import Scored
+from service.measure.metrics.pass_at_k import Sampled, pass_at_k
 from service.measure.score import score
 from service.measure.validation import MissingReferenceError, NotTextError, OutOfRangeError
 
@@ -86,6 +87,32 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_sample(outcomes: list[bool
     k = min(k, len(outcomes))
     draws = [any(draw) for draw in combinations(outcomes, k)]
     assert pass_at_k(len(outcomes), sum(outcomes), k) == pytest.approx(np.mean(draws), abs=1e-12)
+
+
+def test_bytes_of_another_text_and_no_tokens() -> None:
+    assert value("bits_per_byte", [Scored(6.0, None, 12), Scored(2.0)], [[""], ["abcd"]]) == pytest.approx(
+        8 / math.log(2) / 16
+    )
+    for name, output, message in (
+        ("perplexity", Scored(1.0), "number of tokens of item 0 is None"),
+        ("bits_per_byte", Scored(1.0, None, 0), "number of bytes of item 0 is 0"),
+    ):
+        with pytest.raises(OutOfRangeError, match=message):
+            METRICS[name].statistics([output], [["x"]])
+
+
+@given(counts=st.lists(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), min_size=1))
+def test_counted_samples_are_samples(counts: list[tuple[int, int]]) -> None:
+    listed = [["yes"] * right + ["no"] * (n - right) for n, right in counts]
+    counted = [Sampled(n, right) for n, right in counts]
+    assert value("pass_at_k", counted, [[]] * len(counts)) == value("pass_at_k", listed, [["yes"]] * len(counts))
+
+
+def test_more_right_than_samples() -> None:
+    with pytest.raises(OutOfRangeError, match="item 0 has 3 right samples of 2"):
+        METRICS["pass_at_k"].statistics([Sampled(2, 3)], [[]])
+    with pytest.raises(MissingReferenceError, match="item 0"):
+        METRICS["pass_at_k"].statistics([["a"]], [[]])
 
 
 def test_samples_that_are_none_or_too_few() -> None:

@@ -24,7 +24,8 @@ JSON_LINES = "application/x-ndjson"
 
 class Evaluation(Calls):
     def create_suite(self, *, items: Any, columns: Mapping[str, str] | None = None, **body: Any) -> Json:
-        """Store an evaluation set: `name`, `task_type`, `items`, `metrics`, …. The same content is the same version.
+        """Store an evaluation set: `name`, `task_type`, `items`, `metrics` (absent: those usual for the task type), ….
+        The same content is the same version.
 
         `items`: a list of items; or a path (CSV, JSON, JSON lines, Parquet), records, a dictionary of columns, chats or
         a Hugging Face dataset (see `tunescope.suites`), `columns` saying what their fields are called. Any number: they
@@ -46,7 +47,8 @@ class Evaluation(Calls):
     def create_evaluation(self, *, predictions: Any, columns: Mapping[str, str] | None = None, **body: Any) -> Json:
         """Score predictions: `suite_id`, `predictions`, and what they belong to (`run_id`, `model_version_id`).
 
-        `predictions`: as `items` of a suite. With an `id` of your own (32 hex digits) a call may be repeated after a
+        `predictions`: as `items` of a suite; what they may carry beside an output says `tunescope.suites.predictions`.
+        With an `id` of your own (32 hex digits) a call may be repeated after a
         lost answer: nothing is stored twice.
         """
         if columns is not None or not are_rows(predictions, PREDICTION):

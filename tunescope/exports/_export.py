@@ -52,7 +52,7 @@ from tunescope.importers._record import need
 __all__ = ["Exported", "Format", "export"]
 
 MANIFEST = "export.json"
-LAYOUT = 3  # 1 had no ranks, 2 neither console nor suites and predictions
+LAYOUT = 4  # 1 had no ranks, 2 neither console nor suites and predictions, 3 answers of text alone
 POINTS_A_REQUEST = 500_000
 SERIES_A_REQUEST = 100
 PAGE = 100

@@ -114,6 +114,7 @@ SUITE_ITEMS: Columns = {
     "references": "json",
     "group": "text",
     "tags": "json",
+    "labels": "json",
 }
 PREDICTIONS: Columns = {
     "evaluation_id": "text",
@@ -121,6 +122,13 @@ PREDICTIONS: Columns = {
     "output": "text",
     "parsed": "text",
     "probability": "float",
+    "label_scores": "json",
+    "predicted_labels": "json",
+    "nll": "float",
+    "n_tokens": "int",
+    "n_bytes": "int",
+    "n_samples": "int",
+    "n_correct": "int",
 }
 CONSOLE: Columns = {
     "run_id": "text",

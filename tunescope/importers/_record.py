@@ -23,10 +23,12 @@ __all__ = [
     "ImportedFile",
     "ImportedLine",
     "ImportedMedium",
+    "ImportedResult",
     "ImportedRun",
     "Importer",
     "LeftOut",
     "PointBuffer",
+    "Reported",
     "Source",
     "flatten",
     "need",
@@ -194,15 +196,50 @@ class ValueLog:
         self._file.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A value that a harness gave for a set, under the harness's name for it.
+
+    `metric`: the one here that must give the same, times `factor`; None where there is none, and `reason` says why.
+    `over`: how many items it was taken over, where that is not all of them: the others count as 0 here.
+    """
+
+    name: str
+    value: float
+    metric: str | None = None
+    reason: str = ""
+    factor: float = 1.0
+    over: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedResult:
+    """What a harness made of one model's answers to one task: a suite, predictions, and what it said of them.
+
+    `suite` is what `Client.create_suite` takes. Results of one `group` (epochs, say) share what was reported: it is the
+    mean of theirs.
+    """
+
+    model: str
+    name: str
+    suite: dict[str, Any]
+    predictions: list[dict[str, Any]]
+    settings: dict[str, Any]
+    reported: list[Reported]
+    group: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Source:
-    """The runs of one place, read lazily."""
+    """The runs of one place, read lazily; or the results of a harness, all read."""
 
-    runs: Iterator[ImportedRun]
+    runs: Iterator[ImportedRun] = field(default_factory=_nothing)
     total: int | None = None
     """How many runs there are, if that is known before they are read."""
     keeps_ids: bool = False
     """Whether identities are run ids of Tunescope, to be kept."""
+    results: list[ImportedResult] | None = None
+    """None where runs are read."""
 
 
 class LeftOut:

@@ -27,7 +27,7 @@ from tunescope._values import to_plain
 from tunescope.importers._contents import Contents, Tally, files_of
 from tunescope.importers._record import Column, ImportedRun, LeftOut, Source
 
-__all__ = ["Sink", "Tally", "run_id"]
+__all__ = ["NAMESPACE", "Sink", "Tally", "again", "run_id"]
 
 T = TypeVar("T")
 NAMESPACE = uuid.UUID("6f1a7a4e-3e0b-5b0c-9a53-1f2f0d7c8e11")
@@ -207,17 +207,21 @@ class Sink:
         self.tally.evaluations += sum(1 for _ in run.evaluations())
 
     def _again(self, ask: Callable[[Client], T]) -> T:
-        """Ask the service, again while it may come back. Everything that is asked here may be asked twice."""
         assert self._client is not None
-        for attempt in range(ATTEMPTS):
-            try:
-                return ask(self._client)
-            except (ConnectionFailed, ApiError) as error:
-                passing = isinstance(error, ConnectionFailed) or error.status in MAY_PASS
-                if not passing or attempt == ATTEMPTS - 1:
-                    raise
-            time.sleep(0.25 * 2**attempt * (0.5 + random.random()))
-        raise AssertionError  # pragma: no cover
+        return again(self._client, ask)
+
+
+def again(client: Client, ask: Callable[[Client], T]) -> T:
+    """Ask the service, again while it may come back. Everything that is asked here may be asked twice."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return ask(client)
+        except (ConnectionFailed, ApiError) as error:
+            passing = isinstance(error, ConnectionFailed) or error.status in MAY_PASS
+            if not passing or attempt == ATTEMPTS - 1:
+                raise
+        time.sleep(0.25 * 2**attempt * (0.5 + random.random()))
+    raise AssertionError  # pragma: no cover
 
 
 def _ending(run: ImportedRun) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 
 from tunescope.exports import EVALUATIONS, METRICS, PREDICTIONS, SUFFIX, SUITE_ITEMS, SUITES, Columns, Format
 from tunescope.importers._record import Column, ImportedEvaluation, ImportProblem, need, number
+from tunescope.suites._records import ITEM
 
 __all__ = ["ByRun", "EvaluationReader", "PointReader", "rows_of"]
 
@@ -85,9 +86,8 @@ class EvaluationReader:
         row = next((one for one in suites if (one["name"], one["hash"]) == (suite, hash)), None)
         if row is None:
             raise ImportProblem(f"The suite '{suite}' ({hash[:12]}…) is missing from the export.")
-        own = ("id", "input", "label", "references", "group", "tags")
         items = [
-            {name: item[name] for name in own}
+            {name: item.get(name) for name in ITEM}  # an older export has no `labels`
             for item in rows_of(self._file("suite_items"), SUITE_ITEMS, self._format)
             if (item["suite"], item["suite_hash"]) == (suite, hash)
         ]
@@ -109,9 +109,15 @@ class _Predictions:
             if found is None:
                 raise ImportProblem(f"The predictions of evaluation {evaluation_id} are missing from the export.")
             own, rows = found
-            names = ("id", "output", "parsed", "probability")
-            self._last = own, [{n: row[n] for n in names} for row in rows] if own == evaluation_id else []
+            self._last = own, [_prediction(row) for row in rows] if own == evaluation_id else []
         return self._last[1]
+
+
+def _prediction(row: dict[str, Any]) -> dict[str, Any]:
+    """What `Client.create_evaluation` takes: the parsed answer also where there was none, so that it is not parsed
+    again; of the rest what there is."""
+    names = [name for name in PREDICTIONS if name != "evaluation_id"]
+    return {name: row.get(name) for name in names if name in ("output", "parsed") or row.get(name) is not None}
 
 
 class PointReader:

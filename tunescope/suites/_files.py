@@ -137,13 +137,22 @@ def _class_names(source: Any) -> dict[str, Sequence[str]]:
     features = getattr(source, "features", None)
     if not isinstance(features, Mapping):
         return {}
-    return {
-        name: feature.names for name, feature in features.items() if isinstance(getattr(feature, "names", None), list)
-    }
+    found = {name: _names(feature) or _names(getattr(feature, "feature", None)) for name, feature in features.items()}
+    return {name: names for name, names in found.items() if names}
+
+
+def _names(feature: Any) -> list[str] | None:
+    names = getattr(feature, "names", None)
+    return names if isinstance(names, list) else None
 
 
 def _with_names(source: Iterable[Record], names: Mapping[str, Sequence[str]]) -> Iterator[Record]:
     for record in source:
-        # -1 is what these data sets write where the label is not told.
-        named = {name: known[record[name]] if record[name] >= 0 else None for name, known in names.items()}
-        yield {**record, **named}
+        yield {**record, **{name: _named(record[name], known) for name, known in names.items()}}
+
+
+def _named(code: Any, names: Sequence[str]) -> Any:
+    """The name of a label's number, or of each in a list. -1 is what data sets write where the label is not told."""
+    if isinstance(code, list | tuple):
+        return [names[one] for one in code]
+    return names[code] if code >= 0 else None

@@ -11,8 +11,9 @@ import msgspec
 from tunescope._exceptions import TunescopeError
 from tunescope.suites._files import Json, Record, records
 
-ITEM = ("id", "input", "label", "references", "group", "tags")
-PREDICTION = ("id", "output", "parsed", "probability")
+ITEM = ("id", "input", "label", "labels", "references", "group", "tags")
+COUNTS = ("n_tokens", "n_bytes", "n_samples", "n_correct")
+PREDICTION = ("id", "output", "parsed", "probability", "label_scores", "predicted_labels", "nll", *COUNTS)
 LABEL_TASKS = frozenset({"classification", "multiple_choice"})
 
 
@@ -37,16 +38,20 @@ def are_rows(source: Any, fields: Sequence[str]) -> bool:
 def items(source: Any, *, task_type: str, columns: Mapping[str, str] | None = None) -> Iterator[Json]:
     """The items of a suite.
 
-    A record has `input`, and `label`, `references` (or one `reference`), `group`, `tags`, `id` where it has them. Or it
-    is a chat: `messages` as OpenAI has them, the last one, of the assistant, being the reference. Or it has `input` and
-    `output`, the answer wanted. `columns` says what else the fields are called: `{"text": "input"}`; columns that are
-    no field are left out. A record without an id is called by its row.
+    A record has `input`, and `label`, `labels` (multi-label), `references` (or one `reference`), `group`, `tags`, `id`
+    where it has them. Or it is a chat: `messages` as OpenAI has them, the last one, of the assistant, being the
+    reference. Or it has `input` and `output`, the answer wanted. `columns` says what else the fields are called:
+    `{"text": "input"}`; columns that are no field are left out. A record without an id is called by its row.
     """
     return _each(source, columns, lambda record: _item(record, task_type))
 
 
 def predictions(source: Any, *, columns: Mapping[str, str] | None = None) -> Iterator[Json]:
     """The predictions of an evaluation: records with `id`, `output` and, where they have them, `parsed`, `probability`.
+
+    Beside the output or instead of it, what the suite's metrics read: `label_scores` ({label: number}, or what a text
+    classification pipeline of Transformers gives with `top_k=None`), `predicted_labels` (a list), `nll` with `n_tokens`
+    and `n_bytes`, `n_samples` with `n_correct`. In CSV the first two are JSON.
 
     Without ids they are the answers to the items of the same rows, where those have none either.
     """
@@ -89,6 +94,8 @@ def _item(record: Json, task_type: str) -> Json:
     made: Json = {"input": _text(record["input"], "input")}
     if "label" in record:
         made["label"] = _label(record["label"], "label")
+    if "labels" in record:
+        made["labels"] = [_label(one, "labels") for one in _list(record, "labels")]
     if "references" in record or "reference" in record:
         made["references"] = [_text(one, "references") for one in _list(record, "references", "reference")]
     if "output" in record and not made.keys() & {"label", "references"}:
@@ -107,12 +114,54 @@ def _prediction(record: Json) -> Json:
     made: Json = {"output": None if "output" not in record else _label(record["output"], "output")}
     if "parsed" in record:
         made["parsed"] = _label(record["parsed"], "parsed")
-    if "probability" in record:
-        try:
-            made["probability"] = float(record["probability"])
-        except (TypeError, ValueError):
-            raise _Fault(f"`probability` is {record['probability']!r}, not a number.") from None
+    for name in ("probability", "nll"):
+        if name in record:
+            made[name] = _number(record[name], f"`{name}`")
+    for name in COUNTS:
+        if name in record:
+            made[name] = _count(record[name], name)
+    if "label_scores" in record:
+        made["label_scores"] = _scores(record["label_scores"])
+    if "predicted_labels" in record:
+        made["predicted_labels"] = [_label(one, "predicted_labels") for one in _list(record, "predicted_labels")]
     return made
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise _Fault(f"{what} is {value!r:.60}, not a number.") from None
+
+
+def _count(value: Any, field: str) -> int:
+    """A whole number, also as text (CSV) or with a point (a column that has gaps)."""
+    number = _number(value, f"`{field}`")
+    if not number.is_integer():
+        raise _Fault(f"`{field}` is {value!r:.60}, not a whole number.")
+    return int(number)
+
+
+def _scores(value: Any) -> dict[str, float]:
+    """Scores by label: a mapping, its JSON, or a list of pairs or of {label, score}."""
+    if isinstance(value, str):
+        try:
+            value = msgspec.json.decode(value)
+        except msgspec.DecodeError as error:
+            raise _Fault(f"`label_scores` is text and not JSON ({error}).") from None
+    pairs = list(value.items() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ())
+    pairs = [(one["label"], one["score"]) if _is_labelled(one) else one for one in pairs]
+    if not pairs or not all(isinstance(one, tuple) and len(one) == 2 for one in pairs):
+        raise _Fault(f"`label_scores` is {value!r:.60}: {{label: number}} is expected.")
+    # A column of records has every label of the file in each of them.
+    pairs = [(_label(label, "label_scores"), score) for label, score in pairs if score is not None]
+    if len({label for label, _ in pairs}) < len(pairs):
+        raise _Fault("`label_scores` has a label twice.")
+    return {label: _number(score, f"`label_scores` of '{label}'") for label, score in pairs}
+
+
+def _is_labelled(one: Any) -> bool:
+    return isinstance(one, Mapping) and one.keys() == {"label", "score"}
 
 
 def _chat(messages: Any) -> Json:

@@ -18,10 +18,12 @@ import pytest
 
 from tunescope import Client, importers
 from tunescope.importers._record import LeftOut
+from tunescope.importers._result_sink import Results, Stored
 from tunescope.importers._sink import Sink, Tally, run_id
 
 Point = tuple[int, float, bytes]
 Record = Callable[..., None]
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @dataclass
@@ -55,6 +57,27 @@ def run_import(client: Client | None, kind: str, place: str | Path, project: str
     sink = Sink(client, kind, project, left_out)
     sink.write_all(importers.find(kind)(str(place), left_out), lambda name, tally: None)
     return Imported(sink.tally, dict(left_out.counts))
+
+
+@dataclass
+class ImportedResults:
+    stored: Stored
+    left_out: dict[tuple[str, str], int]
+
+
+def import_results(client: Client | None, kind: str, place: str | Path, **links: str) -> ImportedResults:
+    left_out = LeftOut()
+    found = importers.find(kind)(str(place), left_out).results
+    assert found is not None
+    results = Results(client, left_out, **links)
+    results.write_all(found, lambda name, done: None)
+    return ImportedResults(results.stored, dict(left_out.counts))
+
+
+def correct_of(client: Client, evaluation: dict[str, Any]) -> dict[str, bool]:
+    """Right or wrong by item, as it is stored."""
+    items = client.evaluation_items(evaluation["id"], limit=1000)["items"]
+    return {item["id"]: item["correct"] for item in items}
 
 
 def runs_of(client: Client, project: str) -> dict[str, dict[str, Any]]:
@@ -105,4 +128,7 @@ def record(tmp_path: Path) -> Record:
     return run
 
 
-__all__ = ["Imported", "Record", "bits", "point", "points", "run_id", "run_import", "runs_of"]
+__all__ = [
+    "FIXTURES", "Imported", "ImportedResults", "Record", "bits", "correct_of", "import_results", "point", "points",
+    "run_id", "run_import", "runs_of",
+]  # fmt: skip

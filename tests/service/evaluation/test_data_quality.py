@@ -63,8 +63,8 @@ def test_what_goes_in_comes_out(client: TestClient) -> None:
     assert (stored["name"], stored["version"], stored["n_items"], stored["source"]) == ("train", 1, 2, "train.csv")
     assert get(client, f"datasets/{stored['id']}") == {**stored, "runs": []}
     assert all_items(client, f"datasets/{stored['id']}/items", limit=1) == [
-        {"id": "1", "input": "what?", "label": "a", "references": [], "group": "u", "tags": ["x", "y"]},
-        {"id": "2", "input": "and then?", "label": None, "references": ["this", "that"], "group": None, "tags": []},
+        {"labels": None, **given[0], "references": [], "tags": ["x", "y"]},
+        {"labels": None, **given[1], "label": None, "group": None, "tags": []},
     ]
 
 

@@ -283,7 +283,6 @@ def test_a_file_over_the_limit(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("params", "where"),
     [
-        ({"metrics": []}, "query.metrics"),
         ({"parser": '{"regex": '}, "query.parser"),
         ({"parser": "guess"}, "query.parser"),
         ({"task_type": "telepathy"}, "query.task_type"),

@@ -11,6 +11,8 @@ from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_
 from starlette.testclient import TestClient
 from statsmodels.stats.proportion import proportion_confint
 
+from service.store.evaluations import EVIDENCE_COLUMNS
+
 from .wire import Json, all_items, evaluate, get, label_items, make_suite, text_items
 
 TRUE = ["spam", "ham", "ham", "eggs", "ham", "spam"]
@@ -53,12 +55,14 @@ def test_an_item_shows_all_there_is(client: TestClient, mail: Json) -> None:
         "id": "i1",
         "input": "text 1",
         "label": "ham",
+        "labels": None,
         "references": [],
         "group": "old",
         "tags": ["rude", "short"],
         "output": "spam",
         "parsed": "spam",
         "probability": None,
+        **dict.fromkeys(EVIDENCE_COLUMNS),
         "correct": False,
         "scores": {"accuracy": 0.0},
     }

@@ -139,7 +139,7 @@ def test_what_is_said_about_an_evaluation_is_kept(client: TestClient, suite: Jso
             "prediction_invalid",
             "'i0' has a parsed answer but no output",
         ),
-        ({"predictions": [{"id": "i0"}]}, 400, "invalid_request", "body.predictions[0].output"),
+        ({"predictions": [{"id": "i0"}]}, 400, "prediction_invalid", "has no answer: send the text"),
         ({"predictions": [{"id": "i0", "output": 1}]}, 400, "invalid_request", "body.predictions[0].output"),
         (
             {"predictions": [{"id": "i0", "output": "a", "probability": 1.5}]},

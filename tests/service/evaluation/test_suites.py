@@ -40,8 +40,8 @@ def test_what_goes_in_comes_out(client: TestClient) -> None:
     assert get(client, f"suites/{suite['id']}") == suite
     items = all_items(client, f"suites/{suite['id']}/items")
     assert [item["id"] for item in items] == ["fr", "it", "sum"]
-    assert items[0] == {**ITEMS[0], "label": None, "tags": ["eu", "geo"]}
-    assert items[2] == {**ITEMS[2], "label": None, "group": None, "tags": []}
+    assert items[0] == {**ITEMS[0], "label": None, "labels": None, "tags": ["eu", "geo"]}
+    assert items[2] == {**ITEMS[2], "label": None, "labels": None, "group": None, "tags": []}
 
 
 def test_the_same_content_is_the_same_version_whatever_its_order(client: TestClient) -> None:
@@ -99,7 +99,7 @@ LABELS: list[Json] = label_items(["spam", "ham"])
         ({"items": LABELS, "metrics": ["accuracy"], "parser": "label"}, "suite_invalid", "declared labels"),
         ({"metrics": ["accurcy"]}, "unknown_metric", "'accurcy'"),
         ({"metrics": []}, "suite_invalid", "no metric"),
-        ({"metrics": ["log_loss"]}, "suite_invalid", "reads scores; the predictions of a suite carry"),
+        ({"metrics": ["log_loss"]}, "suite_invalid", "'fr' has no label, which the metric 'log_loss' reads"),
         ({"metrics": ["exact_match", "exact_match"]}, "suite_invalid", "twice"),
         ({"primary_metric": "bleu"}, "suite_invalid", "'bleu' is not among"),
         ({"items": [{"id": "x", "input": "?", "references": ["東京"]}], "metrics": ["rouge1"]}, "cannot_score", "'x'"),

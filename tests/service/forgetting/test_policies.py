@@ -40,6 +40,13 @@ def test_defaults_are_part_of_the_policy(client: TestClient) -> None:
     assert (again.status_code, again.json()) == (200, policy)
 
 
+def test_the_direction_is_the_metrics_own(client: TestClient) -> None:
+    policy = make_policy(client, protect("a", metric="log_loss"), protect("b", metric="accuracy"), protect("c"))
+    assert [task["direction"] for task in policy["body"]["protected"]] == ["lower", "higher", "higher"]
+    said = [protect("a", metric="log_loss", direction="lower"), protect("b", metric="accuracy"), protect("c")]
+    assert make_policy(client, *said) == policy
+
+
 def test_a_change_is_a_version(client: TestClient) -> None:
     first, second = make_policy(client, protect("general", 0.02)), make_policy(client, protect("general", 0.03))
     assert (first["version"], second["version"]) == (1, 2)
@@ -59,7 +66,14 @@ def test_a_change_is_a_version(client: TestClient) -> None:
         ({"protected": [protect("a", 0)]}, "invalid_request", "protected[0].margin"),
         ({"protected": [protect("a", 2)]}, "invalid_request", "protected[0].margin"),
         ({"protected": [protect("a", options=1)]}, "invalid_request", "protected[0].options"),
-        ({"protected": [protect("a", direction="lower")]}, "invalid_request", "protected[0].direction"),
+        ({"protected": [protect("a", direction="down")]}, "invalid_request", "protected[0].direction"),
+        (
+            {"protected": [protect("a", metric="accuracy", direction="lower")]},
+            "policy_invalid",
+            "'accuracy' is better the higher it is, and the policy says 'lower': name direction 'higher' (suite 'a')",
+        ),
+        ({"protected": [protect("a", metric="log_loss", direction="higher")]}, "policy_invalid", "direction 'lower'"),
+        ({"protected": [protect("a", metric="perplexity")]}, "policy_invalid", "'perplexity' scores only a whole set"),
         ({"alpha": 0}, "invalid_request", "alpha"),
         ({"name": ""}, "invalid_request", "name"),
     ],
