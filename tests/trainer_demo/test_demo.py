@@ -99,7 +99,7 @@ def test_a_run_carries_its_loss_its_machine_its_config_and_its_checkpoints(clien
     )
     assert any(key.startswith("system/") for key in run["metrics"])
     assert run["config"]["method"]["name"] == "lora"
-    assert run["config"]["replay"]["share"] == 0.2
+    assert run["config"]["replay"]["share"] == 0.5
     kinds = [artifact["kind"] for artifact in client.list_artifacts(run["id"])["items"]]
     assert kinds.count("checkpoint") == CHECKPOINTS
 

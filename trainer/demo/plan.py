@@ -36,7 +36,7 @@ FINE_TUNES = (
         learning_rate=1e-3,
         steps=400,
         method={"name": "lora", **LORA},
-        replay=0.2,
+        replay=0.5,
     ),
     FineTune(
         "qlora",
