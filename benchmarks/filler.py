@@ -80,7 +80,8 @@ def _add(rows: dict[str, Rows], number: int) -> None:
     own, at, held = run_id(number), began(number), content(number)
     ended = at + LASTED
     about = (held.name, "finished", None, None, None, dump_json(held.params), "{}", None)
-    rows["run"].append((own, 1, *about, at, ended, ended, None, None, len(held.metrics), None, None))
+    points = len(held.metrics)
+    rows["run"].append((own, 1, *about, at, ended, ended, None, None, points, points, None))
     rows["param"] += [(own, key, text, figure) for key, (text, figure) in flatten(dict(held.params)).items()]
     rows["tag"] += [(own, key, value) for key, value in held.tags.items()]
     rows["writer"].append((own, "benchmark", 1))
