@@ -121,9 +121,29 @@ def where(condition: Condition, of: Any = None) -> ColumnElement[bool]:
                 column = select(its).where(col(_LOOKED_UP.id) == of).scalar_subquery()
             return _apply(column, operator, value)
         case Predicate(field, operator, value):
-            having = _having(field, operator, value)
-            found = col(Run.id).in_(having) if of is None else having.where(_table(field).run_id == of).exists()
+            having, table = _having(field, operator, value), _table(field)
+            if of is None:
+                found = col(Run.id).in_(having)
+            else:  # its own table, also where the query is ordered by another row of that
+                found = having.where(table.run_id == of).exists().correlate_except(table)
             return not_(found) if operator == "is null" else found
+
+
+def indexed(condition: Condition) -> list[Any]:
+    """Of what all runs have to meet that match: for each part that an index answers, the runs that do."""
+    parts = condition.parts if isinstance(condition, And) else (condition,)
+    return [
+        _having(part.field, part.operator, part.value)
+        for part in parts
+        if isinstance(part, Predicate) and part.field.kind != "attribute" and _is_indexed(part)
+    ]
+
+
+def _is_indexed(part: Predicate) -> bool:
+    slots = part.value if isinstance(part.value, tuple) else (part.value,)
+    if all(isinstance(slot, Slot) and slot.is_number for slot in slots):
+        return part.operator in _RANGES and part.field.aggregate == "last"
+    return part.operator in ("=", "in") and all(isinstance(slot, Slot) and slot.short for slot in slots)
 
 
 def _having(field: Field, operator: str, value: Any) -> Any:
@@ -191,6 +211,9 @@ _OPERATORS: dict[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]] 
     "is null": lambda column, _: column.is_(None),
     "is not null": lambda column, _: column.is_not(None),
 }
+
+
+_RANGES = ("=", "in", "<", "<=", ">", ">=")
 
 
 def _apply(column: ColumnElement[Any], operator: str, value: Any) -> ColumnElement[bool]:

@@ -32,6 +32,7 @@ ERROR_SHAPES = dict.fromkeys(errors.PREFIXES, errors.body)
 router = APIRouter(include_in_schema=False)
 routers = (
     run_routes.router,
+    run_routes.direct,
     history_routes.router,
     experiment_routes.router,
     artifact_routes.router,
@@ -40,6 +41,7 @@ routers = (
     logged_model_routes.router,
     router,
 )
+direct = run_routes.direct
 
 
 def prepare(database: Database) -> None:

@@ -99,8 +99,10 @@ TEAMS = ["nlp", "vision", "nlp"]
 
 @pytest.fixture
 def many(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    """More runs than a search looks at before it seeks all that match, with ties, gaps, and a project beside."""
+    """More runs than a search looks at one by one before it seeks all that match, with ties, gaps, and a project
+    beside."""
     monkeypatch.setattr(search, "WALK", 6)
+    monkeypatch.setattr(search, "FEW", 9)
     for number, loss in enumerate(LOSSES * 2):
         project = "p" if number < len(LOSSES) else "q"
         given = {"project": project, "name": str(number), "tags": {"team": TEAMS[number % 3]}}
@@ -117,6 +119,9 @@ QUERIES: dict[str, Callable[[int], bool]] = {
     "metrics.loss is null or params.size = 2": lambda n: LOSSES[n] is None or n % 4 == 2,
     "not tags.team = nlp and not name = '4'": lambda n: TEAMS[n % 3] != "nlp" and n != 4,
     "metrics.loss > 0.55": lambda n: (LOSSES[n] or 0) > 0.55,
+    # Nine of all runs are of this size, and more of the team: only one of the conditions leads to few.
+    "tags.team = nlp and params.size in (2, 9)": lambda n: TEAMS[n % 3] == "nlp" and n % 4 == 2,
+    "params.size > 2 and not metrics.loss < 0.2": lambda n: n % 4 == 3 and not (LOSSES[n] or 9) < 0.2,
 }
 VALUES: dict[str, Callable[[int], Any]] = {
     "": lambda n: n,
