@@ -30,8 +30,8 @@ from service.store.filters import (
 )
 from service.store.tables import Run
 
-WALK = 2_000  # runs to look at in the index of an order before they are sought by what they have to meet
-FEW = 2_000  # runs that meet one of the conditions, and are looked at one by one
+FEW = 256  # runs that meet one of the conditions: they are looked at one by one
+WALK = 2_000  # runs to look at in the index of an order before all that match are sought instead
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ def find(
         values |= {"after_value": after.value, "after_id": after.run_id}
     question = _prepared(named, order, project is not None, begin)
     cursor = Cursor.of(session)
-    if question.walk is not None and (condition is not None or order is not None):
-        found = question.walk.page(cursor, values)
-        if found is not None:
-            return found
     if question.few is not None:
         ids = question.few.ids(cursor, values)
         if ids is not None:
             return _places(cursor, question.few.among, {**values, "few": cursor.texts(ids)})
+    if question.walk is not None and (condition is not None or order is not None):
+        found = question.walk.page(cursor, values)
+        if found is not None:
+            return found
     return _places(cursor, question.every, values)
 
 
