@@ -65,6 +65,7 @@ class Or:
 
 
 Condition = Predicate | Not | And | Or
+_OPTIONAL = {"group", "finished", "parent"}  # attributes that a run may lack
 _LOOKED_UP = aliased(Run)  # apart from the run that a query is about
 
 
@@ -119,7 +120,9 @@ def where(condition: Condition, of: Any = None) -> ColumnElement[bool]:
             if of is not None:
                 its = attribute(name, _LOOKED_UP)
                 column = select(its).where(col(_LOOKED_UP.id) == of).scalar_subquery()
-            return _apply(column, operator, value)
+            test = _apply(column, operator, value)
+            # A run without it fails the test: SQL would know neither that nor its opposite.
+            return and_(column.is_not(None), test) if name in _OPTIONAL and "null" not in operator else test
         case Predicate(field, operator, value):
             having, table = _having(field, operator, value), _table(field)
             if of is None:

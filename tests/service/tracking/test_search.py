@@ -58,6 +58,8 @@ def found(client: TestClient, query: str) -> str:
         ("tags.team like 'nlp'", "a"),
         (r"params.note like '100\%\_%'", "c"),
         ("tags.team is null", "c"),
+        ("not group = 'sweep'", "dcba"),
+        ("not (group = 'sweep' and name = 'a') and parent not in ('x')", "dcba"),
         ("tags.team is not null and params.lr is null", "d"),
         ("name in ('a', 'd')", "da"),
         ("not name in (a, d)", "cb"),
