@@ -68,6 +68,7 @@ def create(session: Session, given: RunCreate, silent_after: float) -> dict[str,
         data_hash=given.data_hash,
         created_at=given.created_at or now,
         heartbeat_at=now,
+        patience=0.0,
     )
     store.set_params(session, run_id, flatten(given.config))
     store.set_tags(session, run_id, dict(given.tags))
@@ -78,7 +79,7 @@ def _resume(session: Session, run: Run, given: RunCreate) -> Run:
     if given.resume == "never":
         raise RunExists(f"The run '{run.id}' exists. Pass resume='allow' to continue it, or choose another id.")
     run.status, run.finished_at, run.exit_code, run.error = "running", None, None, None
-    run.heartbeat_at = time.time()
+    run.heartbeat_at, run.patience = time.time(), 0.0
     run.data_hash = given.data_hash or run.data_hash
     _merge_config(session, run, given.config)
     store.set_tags(session, run.id, dict(given.tags))
@@ -227,6 +228,6 @@ def _shown(
 
 
 def status(run: Run | SimpleNamespace, silent_after: float) -> Status:
-    if run.status == "running" and run.heartbeat_at < time.time() - silent_after:
+    if run.status == "running" and run.heartbeat_at + run.patience < time.time() - silent_after:
         return "silent"
     return cast(Status, run.status)
