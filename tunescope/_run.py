@@ -336,7 +336,8 @@ def _link(service: str | None, run_id: str) -> str | None:
     dashboard = _settings.dashboard_url()
     if service is None:
         return None
-    return f"{dashboard}/run?id={run_id}" if dashboard else f"{service}/api/v1/runs/{run_id}"
+    # The page at the service's root knows where its dashboard is.
+    return f"{dashboard}/run?id={run_id}" if dashboard else f"{service}/#/runs/{run_id}"
 
 
 def _checked(run_id: str | None) -> str | None:
