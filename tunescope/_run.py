@@ -152,6 +152,10 @@ class Run:
         if self._writer is not None:
             watch(self)
 
+    def __repr__(self) -> str:
+        rank = f", rank={self.rank}" if self.rank else ""
+        return f"<tunescope.Run {self.name!r} of {self.project!r}, id={self.id}{rank}>"
+
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Record metrics, and media, at a step; without one, at the step after the last.
 
