@@ -48,8 +48,10 @@ def show(
     Example: tunescope runs list -q "params.method = lora order by metrics.eval/f1 desc" -m eval/f1
     """
     keys = metric or []
+    # Ids of imported runs say nothing of when they were made.
+    order = None if "order by" in (query or "").lower() else "created desc"
     with explained(console), Client(url, api_key) as client:
-        page = client.list_runs(project, query, limit=limit, metrics=keys)
+        page = client.list_runs(project, query, order, limit, metrics=keys)
     table = Table(Column("run", no_wrap=True, min_width=32), "name", "project", "status", "started")
     for key in keys:
         table.add_column(escape(key), justify="right")

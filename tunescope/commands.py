@@ -212,7 +212,9 @@ def _panel(card: Json, table: Table, suite: Json) -> Panel:
     outer.add_row(f"[bold]{escape(card['sentence'])}[/]")
     outer.add_row("")
     outer.add_row(table)
-    title = f"[bold {colour}]{card['verdict'].upper()}[/] · {card['metric']} on {escape(suite['name'])} v{suite['version']}"
+    title = (
+        f"[bold {colour}]{card['verdict'].upper()}[/] · {card['metric']} on {escape(suite['name'])} v{suite['version']}"
+    )
     return Panel(outer, title=title, title_align="left", border_style=colour, expand=False)
 
 
