@@ -141,7 +141,8 @@ def _shared_evaluations(client: Client, run_ids: list[str], suite: str | None) -
 def _several(cards: Json, names: list[str]) -> Table:
     """Candidates against one baseline, a line each."""
     suite = cards["baseline"]["suite"]
-    title = f"{cards['metric']} on {escape(suite['name'])} v{suite['version']}, p adjusted for {len(names)} candidates (Holm)"
+    where = f"{cards['metric']} on {escape(suite['name'])} v{suite['version']}"
+    title = f"{where}, p adjusted for {len(names)} candidates (Holm)"
     columns = ("candidate", "verdict", cards["metric"], "difference", "interval", "p", "p adjusted", "gained", "lost")
     table = Table(*columns, title=title)
     for name, card in zip(names, cards["items"], strict=True):

@@ -96,6 +96,16 @@ def test_pages_give_each_run_once(filled: TestClient, order: str) -> None:
     assert len(whole) == len(RUNS)
 
 
+def test_a_cursor_is_of_one_search(filled: TestClient) -> None:
+    asked = {"q": "metrics.loss is not null", "order_by": "metrics.loss", "project": "p", "limit": 1}
+    cursor = filled.get("/api/v1/runs", params=asked).json()["next_cursor"]
+    more = {**asked, "cursor": cursor}
+    assert filled.get("/api/v1/runs", params=more | {"limit": 2, "metric": "loss"}).status_code == 200
+    for other in ({"order_by": "name"}, {"q": "name = a"}, {"project": "q"}, {"cursor": cursor[4:]}):
+        refused = filled.get("/api/v1/runs", params=more | other)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_cursor")
+
+
 LOSSES = [0.1, 0.2, 0.2, None, 0.3, 0.2, 0.1, None, 0.4, 0.3, 0.2, 0.5, 0.1, None, 0.2, 0.6, 0.3]
 TEAMS = ["nlp", "vision", "nlp"]
 
