@@ -223,7 +223,9 @@ def _scores(evaluation: Json) -> str:
         shown.append(f"{score['name']} {'–' if score['value'] is None else format(score['value'], '.3f')}{interval}")
     suite = evaluation["suite"]
     who = escape(evaluation["name"] or evaluation["id"])
-    return f"[bold]{who}[/] on {escape(suite['name'])} v{suite['version']}, {evaluation['n']:,} items: {', '.join(shown)}"
+    return (
+        f"[bold]{who}[/] on {escape(suite['name'])} v{suite['version']}, {evaluation['n']:,} items: {', '.join(shown)}"
+    )
 
 
 def _cut(text: str, width: int = 60) -> str:
