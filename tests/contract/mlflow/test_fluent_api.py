@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from io import BytesIO
 
 import mlflow
 import numpy as np
@@ -10,6 +11,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+
+from tunescope import Client
 
 # MLflow uses what other packages have deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -35,6 +38,13 @@ def test_pictures_tables_and_figures(uri: str, experiment: str) -> None:
     assert (np.asarray(mlflow.artifacts.load_image(f"{run.info.artifact_uri}/one.png")) == pixels).all()
     # Of each step of a key the picture and a small copy.
     assert len(client.list_artifacts(run.info.run_id, "images")) == 4
+    with Client(uri) as native:
+        shown = native.list_media(run.info.run_id)["items"]
+        assert [(one["key"], one["step"], one["kind"]) for one in shown] == [
+            ("val/dogs", 1, "image"),
+            ("val/dogs", 0, "image"),
+        ]
+        assert (np.asarray(Image.open(BytesIO(native.download_media(shown[0]["id"])))) == pixels).all()
     table = mlflow.load_table("table.json", run_ids=[run.info.run_id], extra_columns=["run_id"])
     assert table.to_dict("list") == {"q": ["a", "b"], "n": [1, 2], "run_id": [run.info.run_id] * 2}
     tags = client.get_run(run.info.run_id).data.tags
