@@ -188,7 +188,8 @@ def order_column(field: Field) -> Any:
 def attribute(name: str, run: Any = Run) -> Any:
     """The column; `silent_before` is a parameter of a query that asks for the status."""
     if name == "status":
-        silent = and_(col(run.status) == "running", col(run.heartbeat_at) < bindparam("silent_before", type_=Float()))
+        heard = col(run.heartbeat_at) + col(run.patience)
+        silent = and_(col(run.status) == "running", heard < bindparam("silent_before", type_=Float()))
         return case((silent, "silent"), else_=col(run.status))
     columns: dict[str, Any] = {
         "id": run.id,
