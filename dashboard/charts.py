@@ -98,7 +98,13 @@ def as_measured(frame: pd.DataFrame, x: str) -> pd.DataFrame:
 
 
 def curves(
-    frame: pd.DataFrame, *, names: Mapping[str, str], x: str = "step", log_y: bool = False, height: int = 260
+    frame: pd.DataFrame,
+    *,
+    names: Mapping[str, str],
+    x: str = "step",
+    log_y: bool = False,
+    from_zero: bool = False,
+    height: int = 260,
 ) -> go.Figure:
     """One line a (run, key, rank). What is measured stays behind it: the range of the points an entry stands for, or of
     a smoothed curve, its points.
@@ -148,6 +154,8 @@ def curves(
         # One box with the values of dozens of curves would cover the chart.
         figure.update_layout(hovermode="closest")
     curve_axes(figure, unit, log_y=log_y)
+    if from_zero:
+        figure.update_yaxes(rangemode="tozero")
     return figure
 
 

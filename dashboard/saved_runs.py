@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -33,11 +33,25 @@ def narrowed(query: str | None, condition: str) -> str:
     return f"{both} order by {order}" if order else both
 
 
-def columns_and_order(runs: list[Json]) -> tuple[list[str], list[str]]:
-    """The metrics and the settings to show, as chosen."""
+class Columns(NamedTuple):
+    """What the table of runs shows beside the name: metrics, settings and tags, what a run is, and whose curve."""
+
+    metrics: list[str]
+    settings: list[str]
+    about: list[str]
+    curve: str | None
+
+
+# In the order in which they stand. Of what no run on the page has, there is no column.
+ABOUT = ("Status", "Alerts", "Started", "Took", "Project", "Group", "Tags", "Notes", "Id")
+
+
+def columns_and_order(runs: list[Json], *, every_project: bool) -> Columns:
+    """The columns as chosen; the order is chosen here too, and stands in the session."""
     keys = readings.metric_keys(runs)
     fields = [f"params.{key}" for key in readings.varying(runs)]
     fields += [f"tags.{key}" for key in dict.fromkeys(key for run in runs for key in run["tags"])]
+    usual = [name for name in ABOUT if name != "Id"]
     with st.popover("Columns", icon=":material/view_column:"):
         shown = st.multiselect(
             "Metrics",
@@ -55,7 +69,11 @@ def columns_and_order(runs: list[Json]) -> tuple[list[str], list[str]]:
             max_selections=8,
             placeholder="What differs between these runs",
         )
+        about = st.multiselect("About the run", ABOUT, default=usual, key="about", bind="query-params")
+        curves = ["first metric", "none", *keys]
+        curve = components.pick("Curve", curves, {one: one for one in curves}, "curve", width=280)
         orders = [f"metrics.`{key}` {direction}" for key in shown for direction in ("asc", "desc")]
+        orders += ["created asc", "name asc", "name desc"]
         st.selectbox(
             "Order by",
             with_chosen(orders, "order"),
@@ -63,9 +81,15 @@ def columns_and_order(runs: list[Json]) -> tuple[list[str], list[str]]:
             key="order",
             bind="query-params",
             placeholder="Newest first",
-            format_func=lambda order: order.removeprefix("metrics.").replace("`", ""),
+            format_func=lambda order: ORDERS.get(order, order.removeprefix("metrics.").replace("`", "")),
         )
-    return list(shown), list(settings)
+    drawn = {"first metric": shown[0] if shown else None, "none": None}.get(curve, curve)
+    # Of one project there is nothing to tell.
+    chosen = [name for name in ABOUT if name in about and (name != "Project" or every_project)]
+    return Columns(list(shown), list(settings), chosen, drawn)
+
+
+ORDERS = {"created asc": "oldest first", "name asc": "name, A to Z", "name desc": "name, Z to A"}
 
 
 def with_chosen(options: list[str], key: str) -> list[str]:
@@ -128,7 +152,7 @@ def apply(held: Json) -> None:
     """Set the page to what was kept. Runs before the page's widgets are made, so that they follow."""
     metrics = [column.removeprefix("metrics.") for column in held["columns"] if column.startswith("metrics.")]
     settings = [column for column in held["columns"] if not column.startswith("metrics.")]
-    ordered = re.fullmatch(r"metrics\.`([^`]+)` (asc|desc)", held["order_by"])
+    ordered = held["order_by"] in ORDERS or re.fullmatch(r"metrics\.`([^`]+)` (asc|desc)", held["order_by"])
     query = held["query"]
     if held["order_by"] and not ordered:
         query = f"{query} order by {held['order_by']}".strip()

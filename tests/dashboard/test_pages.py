@@ -39,15 +39,13 @@ def clear() -> None:
 
 
 def open_page(name: str, /, **params: str) -> AppTest:
+    """A page by its address, without going through another: its file is called what its address is."""
     app = AppTest.from_file(str(APP), default_timeout=60)
+    if name != "home":
+        app.switch_page(f"views/{name}.py")
     for key, value in params.items():
         app.query_params[key] = value
     app.run()
-    if name != "home":
-        app.switch_page(f"views/{name}.py")
-        for key, value in params.items():
-            app.query_params[key] = value
-        app.run()
     assert not app.exception, [error.message for error in app.exception]
     return app
 
