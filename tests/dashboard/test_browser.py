@@ -32,7 +32,7 @@ DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 # Pages that are looked at as on a phone too, on the way, without opening them anew.
 ON_A_PHONE_TOO = {
-    "home", "runs", "run", "compare", "compare-groups", "compare-what-matters", "evaluations", "evaluation",
+    "home", "runs", "run", "sweep", "compare", "compare-groups", "compare-what-matters", "evaluations", "evaluation",
     "evaluations-compared", "evaluation-confusion", "evaluation-calibration", "data", "forgetting", "audit", "stages",
     "experiments", "experiment", "model", "review-pairwise", "review-result", "review-rating",
 }  # fmt: skip
@@ -230,6 +230,20 @@ def test_from_groups_of_runs_to_their_mean_curves_and_what_matters(visitor: Visi
         visitor.settled()
         visitor.keep(f"compare-{view.lower().replace(' ', '-')}")
     visitor.main("may be noise", exact=False).wait_for()
+
+
+def test_from_a_sweep_to_its_best_run(visitor: Visitor, record: Seed) -> None:
+    visitor.open("/sweeps", "Sweeps")
+    visitor.keep("sweeps")
+    visitor.open(f"/sweeps?of=sweep:rates&within={record.project}-sweep&objective=eval/accuracy", "rates")
+    visitor.page.locator(".parcoords").first.wait_for()
+    visitor.page.locator(".st-key-table-trials canvas").first.wait_for()
+    visitor.keep("sweep")
+    best = visitor.page.locator("[class*=st-key-verdict-blue-best]").get_by_role("link")
+    name = best.inner_text().split()[-1]
+    best.click()
+    visitor.arrived(name)
+    visitor.settled()
 
 
 def test_a_name_in_the_table_opens_the_run(visitor: Visitor, record: Seed) -> None:

@@ -136,4 +136,4 @@ def test_children_of_a_run_are_its_sweep(record: Seed, service: str) -> None:
     said = text(open_page("sweeps", of=f"parent:{parent['id']}"))
     assert "study" in said
     assert "No metric" in said
-    assert "No trial" in text(open_page("sweeps", of="parent:nobody"))
+    assert "No run belongs to this sweep" in text(open_page("sweeps", of="parent:nobody"))
