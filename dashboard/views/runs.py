@@ -73,7 +73,7 @@ def combine(query: str, state: str | None) -> str | None:
 
 
 def table(project: str | None, query: str | None) -> None:
-    order = st.session_state.get("order")
+    order = saved_runs.order()
     group_by = st.query_params.get("group", "")
     cursor = None if group_by else cursor_of((project, query, order))
     limit = MOST_GROUPED if group_by else PAGE

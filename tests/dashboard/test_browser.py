@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 
-from dashboard import cli
 from tests.conftest import free_port, wait_until
 from tests.dashboard.seed import Seed
 from tests.dashboard.test_data_page import add_dataset
@@ -50,18 +48,17 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def dashboard_url(live_service: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The dashboard in a process of its own, started as `tunescope dashboard` starts it."""
+def dashboard_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dashboard") / "log"
+
+
+@pytest.fixture(scope="module")
+def dashboard_url(live_service: str, dashboard_log: Path) -> Iterator[str]:
+    """The dashboard in a process of its own, by the command that a person types."""
     port = free_port()
-    log = (tmp_path_factory.mktemp("dashboard") / "log").open("wb")
-    with log:
-        process = subprocess.Popen(
-            cli.command(port, "127.0.0.1", open_browser=False),
-            env={**os.environ, "TUNESCOPE_URL": live_service},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=Path(log.name).parent,
-        )
+    command = [sys.executable, "-m", "tunescope", "dashboard", "--port", str(port), "--url", live_service]
+    with dashboard_log.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=dashboard_log.parent)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: answers(f"{url}/_stcore/health"), seconds=60)
@@ -460,21 +457,12 @@ def test_every_page_on_a_phone_and_in_the_dark(
     page.close()
 
 
-def test_the_command_says_where_it_is(live_service: str, tmp_path: Path) -> None:
-    """`tunescope dashboard` as a person types it: one line with the address, then the page."""
-    port = free_port()
-    command = [sys.executable, "-m", "tunescope", "dashboard", "--port", str(port), "--url", live_service]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path)
-    try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/_stcore/health"), seconds=60)
-        said = (tmp_path / "log").read_text()
-        assert f"http://localhost:{port}" in said
-        assert live_service in said
-        assert "Network URL" not in said
-    finally:
-        process.terminate()
-        process.wait(30)
+def test_the_command_says_where_it_is(live_service: str, dashboard_url: str, dashboard_log: Path) -> None:
+    """`tunescope dashboard`: one line with the address, and the service it shows."""
+    said = dashboard_log.read_text()
+    assert dashboard_url.replace("127.0.0.1", "localhost") in said
+    assert live_service in said
+    assert "Network URL" not in said
 
 
 def test_from_a_training_set_to_what_leaks_of_it(visitor: Visitor, record: Seed, live_service: str) -> None:
