@@ -20,6 +20,7 @@ from dashboard import (
     curve_data,
     data,
     formats,
+    live_parts,
     media_parts,
     navigate,
     readings,
@@ -46,7 +47,7 @@ def render() -> None:
         navigate.link("runs", "All runs", "table_rows")
         return
     on = data.run(run_id)["status"] in {"running", "silent"}
-    st.fragment(show, run_every=2.0 if on else None)(run_id)
+    st.fragment(show, run_every=live_parts.every(2.0, on=on))(run_id)
 
 
 def show(run_id: str) -> None:

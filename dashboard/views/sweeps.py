@@ -7,7 +7,17 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, compare_parts, components, data, formats, navigate, readings, sweep_charts
+from dashboard import (
+    charts,
+    compare_parts,
+    components,
+    data,
+    formats,
+    live_parts,
+    navigate,
+    readings,
+    sweep_charts,
+)
 from dashboard import sweep_readings as sweeping
 from dashboard.sweep_readings import Direction, Sweep
 
@@ -28,7 +38,7 @@ def render() -> None:
     kind, key = chosen
     project = st.query_params.get("within") if kind != "parent" else None
     on = data.any_run(f"({sweeping.condition(kind, key)}) and status = running", project)
-    st.fragment(show, run_every=5.0 if on else None)(kind, key, project)
+    st.fragment(show, run_every=live_parts.every(5.0, on=on))(kind, key, project)
 
 
 # --- all of them ---

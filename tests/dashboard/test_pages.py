@@ -576,6 +576,15 @@ def test_items_are_found_by_tag(record: Seed) -> None:
     assert "(case 1)" not in said
 
 
+def test_a_run_that_is_on_can_be_held_still(record: Seed, api: Client) -> None:
+    run = api.create_run(project="held-still", name="moving", config={})
+    assert [toggle.label for toggle in open_page("run", id=run["id"]).toggle] == ["Live"]
+    assert open_page("run", id=run["id"], live="false").toggle[0].value is False
+    api.update_run(run["id"], status="finished")
+    clear()
+    assert "Live" not in {toggle.label for toggle in open_page("run", id=run["id"]).toggle}
+
+
 def test_a_filter_leaves_the_charts_that_are_called_so(record: Seed) -> None:
     app = open_page("run", id=record.runs["lora-r64"], metric="grad")
     assert len(app.get("plotly_chart")) == 1
