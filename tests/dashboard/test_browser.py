@@ -435,6 +435,7 @@ def test_every_page_on_a_phone_and_in_the_dark(
         ("runs", "/runs", "Runs"),
         ("run", f"/run?id={record.runs['lora-r64']}", "lora-r64"),
         ("compare", f"/compare?ids={ids}", "Compare"),
+        ("sweep", f"/sweeps?of=sweep:rates&within={record.project}-sweep", "rates"),
         ("compare-groups", f"/compare?ids={','.join(record.sweep)}&view=Curves&by=seed", "Compare"),
         ("compare-what-matters", f"/compare?ids={','.join(record.sweep)}&view=What+matters", "Compare"),
         ("evaluations", f"/evaluations?suite={record.intents}", "Evaluations"),
