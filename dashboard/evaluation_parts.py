@@ -151,19 +151,27 @@ def most_confused_part(evaluation: Json, matrix: Json) -> None:
 
 
 def classes_part(evaluation: Json, matrix: Json) -> None:
-    """Scores of each class; a label leads to its items."""
-    rows = pd.DataFrame(matrix["classes"]).sort_values("f1")
-    labels = [str(label) for label in rows["label"]]
+    """Scores of each class, with intervals where the service gives them; a label leads to its items."""
+    classes = sorted(matrix["classes"], key=lambda one: -1.0 if one["f1"] is None else one["f1"])
+    rows = pd.DataFrame({"Label": [str(one["label"]) for one in classes]})
+    columns: dict[str, Any] = {}
+    for name in ("precision", "recall", "f1"):
+        title = name.capitalize()
+        rows[title] = [one[name] for one in classes]
+        columns[title] = st.column_config.NumberColumn(title, format="%.3f")
+        bounds = [one.get(f"{name}_interval") for one in classes]
+        if any(bounds):
+            rows[f"{title}, 95 %"] = ["" if one is None else f"[{one[0]:.2f}, {one[1]:.2f}]" for one in bounds]
+            columns[f"{title}, 95 %"] = st.column_config.TextColumn("95 %", help=f"Of {name}")
+    rows["Support"] = [one["support"] for one in classes]
     components.section("By class, worst first")
-    scores = {name: st.column_config.NumberColumn(name.capitalize(), format="%.3f")
-              for name in ("precision", "recall", "f1")}  # fmt: skip
     components.link_table(
-        rows.assign(label=labels).rename(columns={"label": "Label", "support": "Support"}),
+        rows,
         key="classes",
         column="Label",
         page="evaluations",
-        targets=[{"id": evaluation["id"], "tab": "Items", "true": label} for label in labels],
-        columns=scores,
+        targets=[{"id": evaluation["id"], "tab": "Items", "true": label} for label in rows["Label"]],
+        columns=columns,
         height="content" if len(rows) < 9 else 300,
     )
 
