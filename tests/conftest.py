@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sqlalchemy import create_engine, text
 from starlette.testclient import TestClient
@@ -23,6 +24,21 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 from service.store.database import Database
+
+# A busy machine is no failure of what is tested.
+hypothesis.settings.register_profile("tunescope", deadline=None)
+hypothesis.settings.load_profile("tunescope")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`POSTGRESQL_IS_SLOW` in a module: what it tests speaks to the database through what others test on both, so that
+    the fast suite runs it on SQLite alone."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        database = parameters.params.get("database_url") if parameters else None
+        if database == "postgresql" and getattr(getattr(item, "module", None), "POSTGRESQL_IS_SLOW", False):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ from tests.conftest import wait_until
 from tests.service.experiments.conftest import Gateway
 from tests.service.experiments.model_server import ModelServer
 
+POSTGRESQL_IS_SLOW = True
+
 Models = tuple[ModelServer, ModelServer, ModelServer]
 
 

@@ -7,6 +7,8 @@ from starlette.testclient import TestClient
 
 from .wire import Json, audit, evaluate, get, make_policy, make_suite, post, protect
 
+POSTGRESQL_IS_SLOW = True
+
 
 def runs(client: TestClient, suite: Json, before: range, again: list[int], after: list[int]) -> tuple[str, str, str]:
     made = [evaluate(client, suite, right)["id"] for right in (before, again, after)]

@@ -11,6 +11,8 @@ from service.store.tables import Policy
 
 from .wire import Json, get, make_policy, protect
 
+POSTGRESQL_IS_SLOW = True
+
 
 def test_what_goes_in_comes_out(client: TestClient) -> None:
     policy = make_policy(client, protect("general", 0.02, metric="accuracy", options=4, minimum_n=100), alpha=0.01)

@@ -10,6 +10,8 @@ from starlette.testclient import TestClient
 
 from .wire import Json, evaluate, get, make_suite, post
 
+POSTGRESQL_IS_SLOW = True
+
 CASES = json.loads((Path(__file__).parents[2] / "cases" / "forgetting.json").read_text())["cases"]
 (DISAGREE,) = [case for case in CASES if case["metric"] == "conventions_disagree"]
 NAMES = {

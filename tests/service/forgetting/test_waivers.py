@@ -17,6 +17,8 @@ from service.store.database import Database
 
 from .wire import Json, audit, flips, get, make_policy, make_suite, post, protect
 
+POSTGRESQL_IS_SLOW = True
+
 DAY = 86_400
 
 

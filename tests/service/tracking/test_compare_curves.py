@@ -17,6 +17,8 @@ from service.tracking import curves
 from tests.service.tracking.test_compare import RUNS, run
 from tests.service.tracking.test_metrics import column, send
 
+POSTGRESQL_IS_SLOW = True
+
 ARROW = {"accept": "application/vnd.apache.arrow.stream"}
 
 

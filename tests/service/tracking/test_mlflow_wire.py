@@ -15,6 +15,8 @@ from service.settings import Settings
 from service.store.database import Database
 from tests.service.tracking.mlflow_face import API, Face, refused
 
+POSTGRESQL_IS_SLOW = True
+
 
 def test_requests_may_be_odd(face: Face) -> None:
     """Two layers of JSON, nulls, unknown fields, a charset, numbers as text and a bare NaN."""
