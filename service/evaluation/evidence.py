@@ -58,6 +58,9 @@ class EvidenceCheck:
     def __init__(self, suite: Suite, vocabulary: Mapping[Reads, Sequence[str]]) -> None:
         """`vocabulary`: the labels that metrics of scores, and of sets of labels, know."""
         self._needed = dict(_needed(suite.definition["metrics"]))
+        self._may_lack_scores = METRICS[suite.definition["primary_metric"]].reads != "scores"
+        self._scored = False
+        self._unscored: Invalid | None = None
         self._known = {of: dict.fromkeys(labels) for of, labels in vocabulary.items()}
         declared = suite.definition["labels"] is not None
         self._source = "the suite's labels" if declared else "the labels of its items: declare the suite's `labels`"
@@ -65,7 +68,8 @@ class EvidenceCheck:
     def __call__(self, piece: Rows[Prediction], index: int) -> Evidence:
         """What this row carries, in one order whatever it came in; nothing that is null.
 
-        A row that answers must carry what every metric reads. One that carries nothing answers nothing.
+        A row that answers must carry what every metric reads; scores of labels may be absent from all of them, unless
+        the primary metric reads them (`lacks_scores`). One that carries nothing answers nothing.
         """
         row = cast(Evidence, piece.rows[index])
         found: Evidence = {name: row[name] for name in EVIDENCE_COLUMNS if row.get(name) is not None}
@@ -84,8 +88,14 @@ class EvidenceCheck:
             # Of scores alone, the best label is the answer.
             of_scores = field == "output" and METRICS[metric].reads == "label" and "label_scores" in found
             if field not in answered and not of_scores:
-                raise fault(f"has no `{field}`, which the metric '{metric}' reads: {_HOW[field]}")
+                lack = fault(f"has no `{field}`, which the metric '{metric}' reads: {_HOW[field]}")
+                if field != "label_scores" or not self._may_lack_scores or self._scored:
+                    raise lack
+                self._unscored = self._unscored or lack
         if "label_scores" in found:
+            if self._unscored is not None:
+                raise self._unscored
+            self._scored = True
             # Sorted they are the columns of the vocabulary.
             found["label_scores"] = dict(sorted(found["label_scores"].items()))
             self._check_scores(found["label_scores"], fault)
@@ -98,6 +108,11 @@ class EvidenceCheck:
         if "n_samples" in found and found["n_correct"] > found["n_samples"]:
             raise fault(f"has {found['n_correct']:,} right samples of {found['n_samples']:,}")
         return found
+
+    @property
+    def lacks_scores(self) -> bool:
+        """Metrics read scores of labels, and the rows that answered carry none: these metrics cannot tell."""
+        return self._unscored is not None
 
     def _check_scores(self, scores: Mapping[str, float], fault: Any) -> None:
         known = self._known.get("scores")

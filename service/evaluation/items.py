@@ -112,10 +112,10 @@ def of_suite(suite: Suite, blobs: BlobStore, limit: int, cursor: str | None) -> 
 def of_evaluation(
     evaluation: Evaluation, suite: Suite, blobs: BlobStore, wanted: Filter, limit: int, cursor: str | None
 ) -> EvaluationItemPage:
-    metrics: list[str] = suite.definition["metrics"]
     enough = parquet.place(cursor) + limit + 1
     with suites.items(blobs, suite) as items, evaluations.answers(blobs, evaluation) as answers:
         rows, next_cursor = parquet.page(wanted.rows(items, answers, enough), limit, cursor)
+        metrics = [name for name in suite.definition["metrics"] if evaluations.is_scored(answers, name)]
         shown, given = items.take(rows).to_pylist(), answers.take(rows)
     scores = {name: METRICS[name].item_scores(evaluations.statistics(given, name)) for name in metrics}
     by_item = [

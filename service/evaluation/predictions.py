@@ -39,15 +39,17 @@ class Answers:
         named: Collection[str],
         n_missing: int,
         n_unparsed: int,
+        lacks_scores: bool,
     ) -> None:
         """`places`: the number of each item's row in `rows`, -1 where it has none. `named`: the different answers of
-        a suite of labels."""
+        a suite of labels. `lacks_scores` as in `EvidenceCheck`."""
         self._ids = ids
         self._places = places
         self._rows = rows
         self.named = named
         self.n_missing = n_missing
         self.n_unparsed = n_unparsed
+        self.lacks_scores = lacks_scores
 
     def columns(self, start: int, stop: int) -> dict[str, list[Any]]:
         """id, output, parsed, probability and `EVIDENCE_COLUMNS` of the items from `start` to `stop`."""
@@ -132,7 +134,15 @@ def align(
             lines.append(_line(item_id, output, parsed, prediction.get("probability"), evidence))
         rows.add(lines)
     n_missing = len(known) - n_answered
-    return Answers(ids, places, rows, named=named, n_missing=n_missing, n_unparsed=n_unparsed)
+    return Answers(
+        ids,
+        places,
+        rows,
+        named=named,
+        n_missing=n_missing,
+        n_unparsed=n_unparsed,
+        lacks_scores=check.lacks_scores,
+    )
 
 
 class _Reader:

@@ -38,7 +38,8 @@ class Score:
 
     `value` and `interval` are in the metric's own unit. What could not be computed is None, and `reason` says why:
     no_items, undefined (the formula has no value here), too_few_items (an interval needs two),
-    no_variation (every item has the same statistics), undefined_resamples (over 5 % of resamples have no value).
+    no_variation (every item has the same statistics), undefined_resamples (over 5 % of resamples have no value),
+    or what the caller of `not_scored` knows.
     `n` counts items, missing ones included; `seed` is None where nothing was drawn.
     """
 
@@ -101,6 +102,23 @@ def score(
         seed=interval.seed,
         signature=metric.signature(),
         reason=interval.reason,
+        higher_is_better=metric.higher_is_better,
+    )
+
+
+def not_scored(metric: Metric, n: int, *, n_missing: int, reason: str, confidence: float = 0.95) -> Score:
+    """The score of n items whose answers do not carry what the metric reads."""
+    return Score(
+        name=metric.name,
+        value=None,
+        interval=None,
+        confidence=confidence,
+        n=n,
+        n_missing=n_missing,
+        method=None,
+        seed=None,
+        signature=metric.signature(),
+        reason=reason,
         higher_is_better=metric.higher_is_better,
     )
 

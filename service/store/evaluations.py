@@ -40,6 +40,10 @@ EVIDENCE_COLUMNS = ("label_scores", "predicted_labels", "nll", "n_tokens", "n_by
 """What an answer may carry beside a text: see `Prediction`."""
 
 
+class NotScored(Conflict):
+    code = "not_scored"
+
+
 class EvaluationExists(Conflict):
     code = "evaluation_exists"
 
@@ -174,7 +178,16 @@ def answers(blobs: BlobStore, evaluation: Evaluation) -> parquet.Reader:
 
 
 def all_statistics(answers: parquet.Reader, metric: str) -> Floats:
-    """The (n, k) statistics of one metric of the whole set."""
+    """The (n, k) statistics of one metric of the whole set.
+
+    Raises:
+        NotScored: the answers carry nothing that the metric reads.
+    """
+    if not is_scored(answers, metric):
+        raise NotScored(
+            f"The answers carry no `label_scores`, which the metric '{metric}' reads: evaluate again with them, or take "
+            "another metric."
+        )
     whole, start = np.empty((len(answers), 0)), 0
     for piece in answers.pieces([_column(metric)]):
         values = statistics(piece, metric)
@@ -183,6 +196,10 @@ def all_statistics(answers: parquet.Reader, metric: str) -> Floats:
         whole[start : start + len(values)] = values
         start += len(values)
     return whole
+
+
+def is_scored(answers: parquet.Reader, metric: str) -> bool:
+    return _column(metric) in answers.names
 
 
 def statistics(table: pa.Table, metric: str) -> Floats:

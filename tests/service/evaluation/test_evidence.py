@@ -180,6 +180,35 @@ def test_scores_that_cannot_be_used(client: TestClient, prediction: Json, code: 
         assert error["details"]["item"] == "i1"
 
 
+def test_scores_may_be_absent_from_all_answers_and_not_from_some(client: TestClient) -> None:
+    suite = label_suite(client, ["cat", "dog"] * 3, ["accuracy", "log_loss"])
+    said = {f"i{place}": "cat" for place in range(5)}
+    told = [{"id": item, "output": output} for item, output in said.items()]
+    scored_ones = [{**one, "label_scores": {"cat": 0.75, "dog": 0.25}} for one in told]
+    for mixed in ([*told[:2], *scored_ones[2:]], [*scored_ones[2:], *told[:2]]):
+        error = refused(client, suite, mixed)
+        assert (error["code"], error["details"]["item"]) == ("prediction_invalid", "i0")
+        assert "Item 'i0' has no `label_scores`, which the metric 'log_loss' reads" in error["message"]
+
+    made = evaluate(client, suite, told)
+    right, loss = made["scores"]
+    assert right["value"] == 0.5
+    assert (loss["value"], loss["interval"], loss["reason"]) == (None, None, "no_label_scores")
+    assert (loss["n"], loss["n_missing"]) == (6, 1)
+    [first, *_] = get(client, f"evaluations/{made['id']}/items")["items"]
+    assert first["scores"] == {"accuracy": 1.0}
+
+    other = evaluate(client, suite, scored_ones)
+    assert value(other, "log_loss") is not None
+    both = {"baseline": made["id"], "candidate": other["id"]}
+    assert get(client, "comparisons", **both)["metric"] == "accuracy"
+    asked: list[tuple[str, Json]] = [("comparisons", both), (f"evaluations/{made['id']}/slices", {"by": "label"})]
+    for path, params in asked:
+        answer = client.get(f"/api/v1/{path}", params={**params, "metric": "log_loss"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_scored")
+        assert "carry no `label_scores`" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity"])
 def test_scores_are_finite(client: TestClient, number: str) -> None:
     suite = label_suite(client, ["cat", "dog"], ["roc_auc"])
