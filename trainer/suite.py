@@ -11,7 +11,6 @@ from trainer.config import DataConfig, EvaluationConfig
 from trainer.data import Table, labels_of, locate, read_table
 from trainer.errors import ConfigError
 
-
 LABEL_METRICS = ("accuracy", "f1_macro", "roc_auc", "average_precision", "log_loss", "brier_score", "ece")
 
 

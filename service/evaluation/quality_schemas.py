@@ -148,13 +148,22 @@ class ModelAnswer(Reply):
 class NoiseItem(ShownItem):
     suggested: str
     probability: float | None = Field(description="Of the suggested label; null where no model says how sure it is.")
-    label_probability: float | None = Field(description="Of its own label, by the cross-validated model.")
+    label_probability: float | None = Field(
+        description="Of its own label, where probabilities of every label are known."
+    )
     models: int | None = Field(description="Evaluations that give the suggested label.")
     answers: list[ModelAnswer] = Field(description="What each evaluation answered.")
 
 
 class LabelNoiseOut(Reply):
     method: Literal["evaluations", "cross_validation"]
+    basis: Literal["label_scores", "answers"] | None = Field(
+        None,
+        description="What evaluations are asked for. label_scores: the mean of their probabilities, by confident "
+        "learning (an item is listed where another label has at least the probability that items of that label have on "
+        "average, and more than its own). answers: what more than half of them answer alike, none with a probability "
+        "under 0.9. Null for another method, or where there is nothing to tell.",
+    )
     reason: str | None = Field(description="Why there is nothing to tell.")
     models: list[str] = Field(description="The evaluations asked, newest first.")
     judged: int

@@ -185,8 +185,8 @@ def all_statistics(answers: parquet.Reader, metric: str) -> Floats:
     """
     if not is_scored(answers, metric):
         raise NotScored(
-            f"The answers carry no `label_scores`, which the metric '{metric}' reads: evaluate again with them, or take "
-            "another metric."
+            f"The answers carry no `label_scores`, which the metric '{metric}' reads: evaluate again with them, or "
+            "take another metric."
         )
     whole, start = np.empty((len(answers), 0)), 0
     for piece in answers.pieces([_column(metric)]):
