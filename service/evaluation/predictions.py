@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from service.evaluation.evidence import Evidence, EvidenceCheck, PredictionInvalid, best_label, reads
-from service.evaluation.parsers import parser_for
+from service.evaluation.parsers import LIST, parser_for
 from service.evaluation.schemas import Prediction
 from service.evaluation.uploads import Rows
 from service.measure.metric import Reads
@@ -128,7 +128,8 @@ def align(
             parsed = read(piece, index, evidence)
             places[place] = first + index
             n_answered += output is not None or bool(evidence)
-            n_unparsed += read.wanted and output is not None and parsed is None
+            unread = (read.wanted and parsed is None) or (check.lists and "predicted_labels" not in evidence)
+            n_unparsed += output is not None and unread
             if of_labels and parsed is not None:
                 named.add(parsed)
             lines.append(_line(item_id, output, parsed, prediction.get("probability"), evidence))
@@ -153,7 +154,8 @@ class _Reader:
         labels: list[str] | None = suite.definition["labels"]
         parser = suite.definition["parser"]
         self.labels = None if labels is None else frozenset(labels)
-        self.parse = parser_for(parser if isinstance(parser, str) else None, labels)
+        # A list of labels is read with the other evidence.
+        self.parse = parser_for(parser if isinstance(parser, str) and parser != LIST else None, labels)
         self.wanted = not reads(suite).isdisjoint(("label", "text"))
 
     def __call__(self, piece: Rows[Prediction], index: int, evidence: Evidence) -> str | None:

@@ -313,6 +313,28 @@ def test_sets_of_labels_are_judged_as_scikit_learn_does(client: TestClient) -> N
     ]
 
 
+def test_lists_of_labels_are_read_out_of_texts(client: TestClient) -> None:
+    suite, given = multi_suite(client, parser="label_list"), guesses()
+    texts = [{"id": f"i{place}", "output": json.dumps(one)} for place, one in enumerate(given)]
+    read, sent = evaluate(client, suite, texts), evaluate(client, multi_suite(client), said(given))
+    assert {one["name"]: one["value"] for one in read["scores"]} == {
+        one["name"]: one["value"] for one in sent["scores"]
+    }
+    lacking = [
+        {"id": "i0", "output": "I would say sport"},
+        {"id": "i1", "output": "sport", "parsed": None},
+        *texts[2:-1],
+    ]
+    made = evaluate(client, suite, lacking)
+    assert (made["n_missing"], made["n_unparsed"]) == (1, 2)
+    items = all_items(client, f"evaluations/{made['id']}/items", limit=20)
+    assert [item["predicted_labels"] for item in items] == [None, None, *given[2:-1], None]
+    assert [item["correct"] for item in items[:2]] == [False, False]
+    both = [{**texts[0], "predicted_labels": ["tech"]}]
+    own = evaluate(client, suite, both)
+    assert get(client, f"evaluations/{own['id']}/items")["items"][0]["predicted_labels"] == ["tech"]
+
+
 def test_order_says_nothing_in_a_set_of_labels(client: TestClient) -> None:
     suite = multi_suite(client)
     assert multi_suite(client, items=multi_items([one[::-1] for one in SETS]))["id"] == suite["id"]
