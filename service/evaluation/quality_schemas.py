@@ -66,10 +66,14 @@ class LabelCount(Reply):
 class BalanceOut(Reply):
     n_labels: int
     unlabelled: int
+    without: int = Field(0, description="Multi-label items that are said to have no label.")
+    per_item: float | None = Field(None, description="Labels an item on average; null where items are not multi-label.")
     ratio: float | None = Field(description="Items of the most frequent label for one of the rarest.")
     evenness: float | None = Field(description="Entropy of the labels over its maximum: 1 when all are as frequent.")
     reason: str | None
-    labels: list[LabelCount] = Field(description="Most frequent first, 1,000 at most.")
+    labels: list[LabelCount] = Field(
+        description="Items that have it, most frequent first, 1,000 at most; a multi-label item counts for each."
+    )
 
 
 class LengthsOut(Reply):
@@ -83,7 +87,7 @@ class LengthsOut(Reply):
 class ShownItem(Reply):
     id: str
     input: str = Field(description="The first 1,000 characters.")
-    answer: str | None = Field(description="The label, or the first reference, up to 1,000 characters.")
+    answer: str | None = Field(description="The label or labels, or the first reference, up to 1,000 characters.")
 
 
 class RepeatedText(Reply):

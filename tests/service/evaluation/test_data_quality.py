@@ -189,6 +189,46 @@ def test_a_report_is_made_once(client: TestClient, database: Database, monkeypat
     assert made == [1]
 
 
+def topics(n: int, seed: int = 0) -> list[Json]:
+    """Multi-label items: one in four of no topic, and one in four of two."""
+    own = ([], ["card"], ["loan", "card"], ["loan"])
+    return [{**row, "label": None, "labels": own[place % 4]} for place, row in enumerate(rows(n, seed=seed))]
+
+
+def test_the_quality_of_multi_label_items(client: TestClient) -> None:
+    given = topics(120)
+    given[0]["labels"], given[1]["input"], given[2]["labels"] = None, given[3]["input"], ["loan", "card", "rare"]
+    found = get(client, f"datasets/{make(client, given)['id']}/quality")
+    balance = found["balance"]
+    assert balance["labels"] == [
+        {"label": "card", "n": 60}, {"label": "loan", "n": 60}, {"label": "rare", "n": 1}
+    ]  # fmt: skip
+    assert (balance["unlabelled"], balance["without"], balance["n_labels"]) == (1, 29, 3)
+    assert balance["per_item"] == pytest.approx(121 / 119)
+    assert {"conflicting_answers", "unlabelled", "unbalanced", "rare_labels"} <= set(codes(found))
+    assert found["duplicates"]["groups"][0]["items"][1]["answer"] == "loan"
+    assert get(client, f"suites/{make_suite(client, topics(4), metrics=['subset_accuracy'])['id']}/quality")["balance"][
+        "per_item"
+    ] == pytest.approx(1.0)
+
+
+def test_multi_label_sets_against_one_another_and_split(client: TestClient) -> None:
+    train, held_out = topics(200), [{**row, "id": f"t{row['id']}"} for row in topics(120, seed=9)]
+    held_out[5]["labels"] = ["card", "new"]
+    found = get(client, "leakage", train=make(client, train)["id"], test=make(client, held_out, name="held-out")["id"])
+    assert found["only_in_test"] == ["new"]
+    assert found["labels"][0] == {"label": "card", "train": 100, "test": 60}
+    assert (found["label_difference"]["p_value"], found["label_difference"]["reason"]) == (None, "several_labels")
+
+    made = get(client, f"datasets/{make(client, held_out, name='split')['id']}/split", stratify=True, seed=1)
+    for part in made["parts"]:
+        counts = {one["label"]: one["n"] for one in part["labels"]}
+        assert abs(counts["card"] - 60 * part["asked"]) <= 1
+        assert abs(counts["loan"] - 60 * part["asked"]) <= 1
+    [said] = [one["message"] for one in made["warnings"] if one["code"] == "labels_not_in_every_part"]
+    assert said == "1 of 3 labels have too few items to be in every part ('new')."
+
+
 # --- doubtful labels ---
 
 
