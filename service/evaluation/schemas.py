@@ -281,11 +281,25 @@ class EvaluationItem(SuiteItemOut):
 
 
 class ClassScoreOut(Reply):
+    """A rate and its interval are null where nothing has the class or was predicted it."""
+
     label: str
     precision: float | None
     recall: float | None
     f1: float | None
-    support: int
+    support: int = Field(description="Items that have the class.")
+    predicted: int = Field(description="Items that were predicted it.")
+    precision_interval: tuple[float, float] | None = Field(description="95 %, Wilson.")
+    recall_interval: tuple[float, float] | None = Field(description="95 %, Wilson.")
+    f1_interval: tuple[float, float] | None = Field(
+        description="95 %: F1 is 2J/(1+J) with J the share of hits among the items that have the class or were "
+        "predicted it; Wilson for J."
+    )
+
+
+class ClassScoreList(Reply):
+    items: list[ClassScoreOut] = Field(description="The lowest F1 first.")
+    next_cursor: None = None
 
 
 class ConfusedPair(Reply):

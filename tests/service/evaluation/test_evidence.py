@@ -313,6 +313,23 @@ def test_sets_of_labels_are_judged_as_scikit_learn_does(client: TestClient) -> N
     ]
 
 
+def test_each_label_of_a_set_has_its_scores(client: TestClient) -> None:
+    suite, given = multi_suite(client), guesses(flip=0.3)
+    made = evaluate(client, suite, said([*given[:-1], None]))
+    true, predicted = indicators(SETS), indicators([*given[:-1], []])
+    expected = sk.precision_recall_fscore_support(true, predicted, average=None)
+    found = {one["label"]: one for one in get(client, f"evaluations/{made['id']}/classes")["items"]}
+    for place, label in enumerate(TAGS):
+        one = found[label]
+        assert [one[name] for name in ("precision", "recall", "f1", "support")] == pytest.approx(
+            [float(column[place]) for column in expected]
+        )
+        for name in ("precision", "recall", "f1"):
+            low, high = one[f"{name}_interval"]
+            assert low < one[name] < high
+    assert [one["f1"] for one in found.values()] == sorted(one["f1"] for one in found.values())
+
+
 def test_lists_of_labels_are_read_out_of_texts(client: TestClient) -> None:
     suite, given = multi_suite(client, parser="label_list"), guesses()
     texts = [{"id": f"i{place}", "output": json.dumps(one)} for place, one in enumerate(given)]

@@ -199,7 +199,7 @@ def test_there_is_no_way_to_change_one(client: TestClient, suite: Json, method: 
         assert client.request(method, f"/api/v1/{path}").status_code == 405
 
 
-@pytest.mark.parametrize("path", ["", "/items", "/confusion", "/slices?by=group"])
+@pytest.mark.parametrize("path", ["", "/items", "/confusion", "/classes", "/slices?by=group"])
 def test_an_unknown_evaluation(client: TestClient, path: str) -> None:
     answer = client.get(f"/api/v1/evaluations/none{path}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "evaluation_not_found")
