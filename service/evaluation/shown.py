@@ -37,7 +37,7 @@ class Columns:
         names = ("id", "input", "label", "references", "group", "tags")
         # Files of before there were multi-label items have no such column.
         sets = table.column("labels").to_pylist() if "labels" in table.column_names else [None] * len(table)
-        return cls(*(table.column(name).to_pylist() for name in names), sets)
+        return cls(*(table.column(name).to_pylist() for name in names), sets=sets)
 
     @cached_property
     def several(self) -> bool:
