@@ -104,7 +104,8 @@ def align(
 ) -> Answers:
     """Join `predictions` to the items (`ids`, in their order) by id; what they say goes to `rows`.
 
-    Unknown and repeated ids are refused; absent ones are missing. `vocabulary` as in `EvidenceCheck`.
+    Unknown and repeated ids are refused, and so is an upload without a prediction; absent ids are missing.
+    `vocabulary` as in `EvidenceCheck`.
     """
     starts = range(0, len(ids), parquet.ROWS)
     known = Ids([digests(ids.slice(start, parquet.ROWS).to_pylist()) for start in starts])
@@ -134,6 +135,12 @@ def align(
                 named.add(parsed)
             lines.append(_line(item_id, output, parsed, prediction.get("probability"), evidence))
         rows.add(lines)
+    if not len(rows):
+        raise PredictionInvalid(
+            f"There is no prediction: send those for the {len(known):,} items of '{suite.name}', with `output` null "
+            "where the model gave none.",
+            details={"item": None},
+        )
     n_missing = len(known) - n_answered
     return Answers(
         ids,

@@ -244,7 +244,9 @@ def test_a_suite_says_at_once_what_its_metrics_could_never_read(client: TestClie
         assert words in answer.json()["error"]["message"]
     assert get(client, "suites")["items"] == []
     one_label = label_suite(client, ["cat", "cat"], ["roc_auc"])
-    assert "the vocabulary has 1: give `labels`" in refused(client, one_label, [])["message"]
+    assert (
+        "the vocabulary has 1: give `labels`" in refused(client, one_label, [{"id": "i0", "output": None}])["message"]
+    )
 
 
 # --- sets of labels ---
@@ -413,7 +415,7 @@ def test_a_text_without_an_answer_is_left_out(client: TestClient) -> None:
     made = evaluate(client, texts(client, ["perplexity"]), [{"id": "i0", "nll": 6.0, "n_tokens": 3}])
     assert made["n_missing"] == 3
     assert value(made, "perplexity") == pytest.approx(math.exp(2))
-    none = evaluate(client, texts(client, ["perplexity"]), [])
+    none = evaluate(client, texts(client, ["perplexity"]), [None])
     assert (none["scores"][0]["value"], none["scores"][0]["reason"]) == (None, "undefined")
 
 
@@ -591,7 +593,7 @@ def test_models_of_other_tokenisers_have_no_common_perplexity(client: TestClient
     assert "compare by bits_per_byte" in answer.json()["error"]["message"]
     card = get(client, "comparisons", baseline=one["id"], candidate=other["id"], metric="bits_per_byte")
     assert card["difference"] == 0
-    none = evaluate(client, suite, [])
+    none = evaluate(client, suite, [None])
     answer = client.get("/api/v1/comparisons", params={"baseline": one["id"], "candidate": none["id"]})
     assert (answer.status_code, answer.json()["error"]["message"]) == (409, "There is no text that both models scored.")
 
