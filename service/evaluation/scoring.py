@@ -16,7 +16,7 @@ from service.evaluation.statistics import columns_read, item_statistics
 from service.evaluation.uploads import Rows
 from service.measure.metric import FloatArray, Reads
 from service.measure.metrics import METRICS
-from service.measure.score import not_scored, score
+from service.measure.score import by_pieces, not_scored, score, score_pieces
 from service.store import evaluations, parquet, suites
 from service.store.blobs import BlobStore
 from service.store.spool import RowFile
@@ -62,7 +62,7 @@ def evaluate(
             start += len(piece)
         scored = new.read_back()
         scores = [
-            _score(name, evaluations.all_statistics(scored, name), answers.n_missing)
+            _score(name, scored, answers.n_missing)
             if name in metrics
             else asdict(not_scored(METRICS[name], start, n_missing=answers.n_missing, reason="no_label_scores"))
             for name in wanted_metrics
@@ -146,5 +146,9 @@ def _correct(
     return [None] * len(items)
 
 
-def _score(name: str, statistics: FloatArray, n_missing: int) -> dict[str, Any]:
-    return asdict(score(METRICS[name], statistics, n_missing=n_missing, seed=SEED))
+def _score(name: str, answers: parquet.Reader, n_missing: int) -> dict[str, Any]:
+    metric = METRICS[name]
+    if by_pieces(metric, len(answers)):
+        pieces = evaluations.statistics_pieces(answers, name)
+        return asdict(score_pieces(metric, pieces, len(answers), n_missing=n_missing, seed=SEED))
+    return asdict(score(metric, evaluations.all_statistics(answers, name), n_missing=n_missing, seed=SEED))

@@ -7,7 +7,7 @@ answer carries beside its text is there as well (`EVIDENCE_COLUMNS`; files of be
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -189,13 +189,18 @@ def all_statistics(answers: parquet.Reader, metric: str) -> Floats:
             "take another metric."
         )
     whole, start = np.empty((len(answers), 0)), 0
-    for piece in answers.pieces([_column(metric)]):
-        values = statistics(piece, metric)
+    for values in statistics_pieces(answers, metric):
         if not start:
             whole = np.empty((len(answers), values.shape[1]))
         whole[start : start + len(values)] = values
         start += len(values)
     return whole
+
+
+def statistics_pieces(answers: parquet.Reader, metric: str) -> Iterator[Floats]:
+    """The same, piece by piece."""
+    for piece in answers.pieces([_column(metric)]):
+        yield statistics(piece, metric)
 
 
 def is_scored(answers: parquet.Reader, metric: str) -> bool:
