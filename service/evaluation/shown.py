@@ -34,10 +34,11 @@ class Columns:
     @classmethod
     def read(cls, blobs: BlobStore, items: RowSet | Suite) -> Columns:
         table = row_sets.read_items(blobs, items)
-        names = ("id", "input", "label", "references", "group", "tags")
-        # Files of before there were multi-label items have no such column.
-        sets = table.column("labels").to_pylist() if "labels" in table.column_names else [None] * len(table)
-        return cls(*(table.column(name).to_pylist() for name in names), sets=sets)
+        names = ("id", "input", "label", "references", "group", "tags", "labels")
+        # Files of before there were multi-label items have no `labels`.
+        nothing = [None] * len(table)
+        has = table.column_names
+        return cls(*(table.column(name).to_pylist() if name in has else nothing for name in names))
 
     @cached_property
     def several(self) -> bool:
