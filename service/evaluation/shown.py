@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from service.evaluation.quality_schemas import LabelCount, LengthsOut, ShownItem
 from service.measure import ngrams, quality
@@ -36,9 +37,11 @@ class Columns:
         table = row_sets.read_items(blobs, items)
         names = ("id", "input", "label", "references", "group", "tags", "labels")
         # Files of before there were multi-label items have no `labels`.
-        nothing = [None] * len(table)
-        has = table.column_names
-        return cls(*(table.column(name).to_pylist() if name in has else nothing for name in names))
+        nothing: Any = [None] * len(table)
+        columns: list[Any] = [
+            table.column(name).to_pylist() if name in table.column_names else nothing for name in names
+        ]
+        return cls(*columns)
 
     @cached_property
     def several(self) -> bool:

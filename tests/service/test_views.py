@@ -212,7 +212,7 @@ def test_models_and_artifacts(database: Database, filled: dict[str, str]) -> Non
 def test_scores_are_those_of_the_api(client: TestClient, database: Database, filled: dict[str, str]) -> None:
     found = rows(database, "SELECT * FROM v_evaluations")
     evaluations = client.get("/api/v1/evaluations").json()["items"]
-    assert len(found) == sum(len(evaluation["scores"]) for evaluation in evaluations) == 4
+    assert len(found) == sum(len(evaluation["scores"]) for evaluation in evaluations) == 6
     for evaluation in evaluations:
         for score in evaluation["scores"]:
             (row,) = (r for r in found if (r["evaluation_id"], r["metric"]) == (evaluation["id"], score["name"]))
