@@ -36,7 +36,7 @@ from service import errors
 LONG = re.compile(
     r"POST /api/v1/(audits|stages|datasets|(suites|evaluations)(/file)?)"
     r"|GET /api/v1/(suites|datasets|evaluations|audits)/[^/]+/(items|quality|label-noise|split)"
-    r"|GET /api/v1/evaluations/[^/]+/(confusion|calibration|slices)"
+    r"|GET /api/v1/evaluations/[^/]+/(confusion|classes|calibration|slices)"
     r"|GET /api/v1/(comparisons(/(items|several|configurations))?|leakage|forgetting-events)"
     r"|POST /api/v1/reviews(/[^/]+/(next|close))?"
     r"|GET /api/v1/reviews/[^/]+/(result|items)"

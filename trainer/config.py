@@ -107,7 +107,8 @@ class EvaluationConfig(Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     path: str | None = None
     """The items; default: `data.test`."""
     metrics: tuple[str, ...] = ()
-    """Default: accuracy and f1_macro for classification, exact_match for causal LM."""
+    """Default: accuracy, f1_macro, roc_auc, average_precision, log_loss, brier_score and ece for classification,
+    exact_match for causal LM."""
     primary: str | None = None
     """The metric a comparison is about; default: the first."""
     group: str | None = None

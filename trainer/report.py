@@ -99,6 +99,8 @@ def print_comparisons(console: Console, results: Sequence[TrainResult], client: 
             if scored.evaluation is None or scored.suite not in first:
                 continue
             for score in scored.evaluation["scores"]:
+                if score["reason"] == "no_label_scores":  # too many of them to be told
+                    continue
                 card = client.compare(
                     first[scored.suite]["id"], scored.evaluation["id"], metric=score["name"], margin=margin or None
                 )

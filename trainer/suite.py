@@ -11,6 +11,8 @@ from trainer.config import DataConfig, EvaluationConfig
 from trainer.data import Table, labels_of, locate, read_table
 from trainer.errors import ConfigError
 
+LABEL_METRICS = ("accuracy", "f1_macro", "roc_auc", "average_precision", "log_loss", "brier_score", "ece")
+
 
 class Item(Struct, frozen=True, kw_only=True):
     id: str
@@ -56,7 +58,7 @@ def read_suite(evaluation: EvaluationConfig, data: DataConfig, task: str, labels
     table = read_table(locate(data, source))
     if labels is not None:
         inputs, answers = table.column(data.text, "data.text"), labels_of(table, data.label, labels)
-        metrics = evaluation.metrics or ("accuracy", "f1_macro")
+        metrics = evaluation.metrics or LABEL_METRICS
     else:
         inputs, answers = table.column(data.prompt, "data.prompt"), table.column(data.answer, "data.answer")
         metrics = evaluation.metrics or ("exact_match",)

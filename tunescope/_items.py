@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from tunescope._records import Record, RecordsError
 
 TEXTS = ("text", "input", "prompt", "question", "instruction", "sentence", "query")
-LABELS = ("label", "category", "intent", "class")
+LABELS = ("label", "category", "intent", "class", "labels")
 ANSWERS = ("answer", "output", "completion", "response", "target", "reference")
 
 
@@ -59,10 +61,22 @@ def _item(path: Path, row: int, record: Record, columns: Columns) -> dict[str, A
         return _chat(path, row, text) | _beside(record, columns)
     item: dict[str, Any] = {"input": _text(path, row, columns.text, text)}
     if columns.label is not None and record.get(columns.label) not in (None, ""):
-        item["label"] = _text(path, row, columns.label, record[columns.label])
+        item |= _labels(path, row, columns.label, record[columns.label])
     if columns.answer is not None and record.get(columns.answer) is not None:
         item["references"] = [_text(path, row, columns.answer, record[columns.answer])]
     return item | _beside(record, columns)
+
+
+def _labels(path: Path, row: int, column: str, value: Any) -> dict[str, Any]:
+    """One label; or several, as a list or, in a column named `labels`, as a JSON list in a text (from CSV)."""
+    if column == "labels" and isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = msgspec.json.decode(value)
+        except msgspec.DecodeError as error:
+            raise RecordsError(f"{path}, row {row + 1}: {column!r} looks like a JSON list: {error}.") from None
+    if isinstance(value, list):
+        return {"labels": [_text(path, row, column, one) for one in value]}
+    return {"label": _text(path, row, column, value)}
 
 
 def _chat(path: Path, row: int, messages: list[Any]) -> dict[str, Any]:

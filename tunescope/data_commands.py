@@ -32,7 +32,10 @@ File = Annotated[Path, typer.Argument(help="CSV, JSONL, JSON (a list of records)
 TextColumn = Annotated[
     str | None, typer.Option(help="What the model is given.", show_default="text, input, prompt, question, …")
 ]
-LabelColumn = Annotated[str | None, typer.Option(help="The label.", show_default="label, category, intent, class")]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(help="The label, or a list of labels.", show_default="label, category, intent, class, labels"),
+]
 AnswerColumn = Annotated[
     str | None, typer.Option(help="The text to answer with.", show_default="answer, output, completion, …")
 ]

@@ -33,7 +33,9 @@ class VerdictCard(Reply):
 
 
 class CandidateCard(VerdictCard):
-    p_adjusted: float | None = Field(description="After Holm, over the candidates; the verdict goes by it.")
+    p_adjusted: float | None = Field(
+        description="After Holm, over the verdicts given together; the verdict goes by it."
+    )
 
 
 class SeveralCard(Reply):

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from service.errors import Invalid
+from service.evaluation.parsers import LIST, label_list_reader
 from service.evaluation.schemas import Prediction
 from service.evaluation.uploads import Rows
 from service.measure.metric import FloatArray, Reads
@@ -58,6 +59,12 @@ class EvidenceCheck:
     def __init__(self, suite: Suite, vocabulary: Mapping[Reads, Sequence[str]]) -> None:
         """`vocabulary`: the labels that metrics of scores, and of sets of labels, know."""
         self._needed = dict(_needed(suite.definition["metrics"]))
+        self._may_lack_scores = METRICS[suite.definition["primary_metric"]].reads != "scores"
+        self.lists = suite.definition["parser"] == LIST
+        """Is an output a list of labels?"""
+        self._read_list = label_list_reader(vocabulary.get("labels", ()))
+        self._scored = False
+        self._unscored: Invalid | None = None
         self._known = {of: dict.fromkeys(labels) for of, labels in vocabulary.items()}
         declared = suite.definition["labels"] is not None
         self._source = "the suite's labels" if declared else "the labels of its items: declare the suite's `labels`"
@@ -65,10 +72,15 @@ class EvidenceCheck:
     def __call__(self, piece: Rows[Prediction], index: int) -> Evidence:
         """What this row carries, in one order whatever it came in; nothing that is null.
 
-        A row that answers must carry what every metric reads. One that carries nothing answers nothing.
+        A row that answers must carry what every metric reads; scores of labels may be absent from all of them, unless
+        the primary metric reads them (`lacks_scores`). One that carries nothing answers nothing.
         """
         row = cast(Evidence, piece.rows[index])
         found: Evidence = {name: row[name] for name in EVIDENCE_COLUMNS if row.get(name) is not None}
+        if self.lists and "predicted_labels" not in found and row.get("output") is not None and _to_read(row):
+            listed = self._read_list(row["output"])
+            if listed is not None:
+                found["predicted_labels"] = listed
         answered = dict(found)
         if row.get("output") is not None:
             answered["output"] = row["output"]
@@ -83,9 +95,16 @@ class EvidenceCheck:
         for field, metric in self._needed.items():
             # Of scores alone, the best label is the answer.
             of_scores = field == "output" and METRICS[metric].reads == "label" and "label_scores" in found
-            if field not in answered and not of_scores:
-                raise fault(f"has no `{field}`, which the metric '{metric}' reads: {_HOW[field]}")
+            listed_here = field == "predicted_labels" and self.lists and "output" in answered
+            if field not in answered and not of_scores and not listed_here:
+                lack = fault(f"has no `{field}`, which the metric '{metric}' reads: {_HOW[field]}")
+                if field != "label_scores" or not self._may_lack_scores or self._scored:
+                    raise lack
+                self._unscored = self._unscored or lack
         if "label_scores" in found:
+            if self._unscored is not None:
+                raise self._unscored
+            self._scored = True
             # Sorted they are the columns of the vocabulary.
             found["label_scores"] = dict(sorted(found["label_scores"].items()))
             self._check_scores(found["label_scores"], fault)
@@ -98,6 +117,11 @@ class EvidenceCheck:
         if "n_samples" in found and found["n_correct"] > found["n_samples"]:
             raise fault(f"has {found['n_correct']:,} right samples of {found['n_samples']:,}")
         return found
+
+    @property
+    def lacks_scores(self) -> bool:
+        """Metrics read scores of labels, and the rows that answered carry none: these metrics cannot tell."""
+        return self._unscored is not None
 
     def _check_scores(self, scores: Mapping[str, float], fault: Any) -> None:
         known = self._known.get("scores")
@@ -118,6 +142,11 @@ class EvidenceCheck:
             if known is not None and label not in known:
                 raise fault(f"is predicted '{label}', which is not among {self._source}")
             seen.add(label)
+
+
+def _to_read(row: Evidence) -> bool:
+    """The client has not said that there is no answer in the output."""
+    return row.get("parsed", "") is not None
 
 
 def _needed(metrics: Sequence[str]) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from service.errors import Invalid
 from service.evaluation.schemas import (
+    ClassScoreList,
     ClassScoreOut,
     ConfusedPair,
     Confusion,
@@ -19,7 +20,7 @@ from service.evaluation.schemas import (
     SuiteItemOut,
     SuiteItemPage,
 )
-from service.measure.classification import ConfusionMatrix, confusion_matrix, per_class
+from service.measure.classification import ClassScore, ConfusionMatrix, class_score, confusion_matrix, per_class
 from service.measure.metrics import METRICS
 from service.store import evaluations, parquet, suites
 from service.store.blobs import BlobStore
@@ -112,10 +113,10 @@ def of_suite(suite: Suite, blobs: BlobStore, limit: int, cursor: str | None) -> 
 def of_evaluation(
     evaluation: Evaluation, suite: Suite, blobs: BlobStore, wanted: Filter, limit: int, cursor: str | None
 ) -> EvaluationItemPage:
-    metrics: list[str] = suite.definition["metrics"]
     enough = parquet.place(cursor) + limit + 1
     with suites.items(blobs, suite) as items, evaluations.answers(blobs, evaluation) as answers:
         rows, next_cursor = parquet.page(wanted.rows(items, answers, enough), limit, cursor)
+        metrics = [name for name in suite.definition["metrics"] if evaluations.is_scored(answers, name)]
         shown, given = items.take(rows).to_pylist(), answers.take(rows)
     scores = {name: METRICS[name].item_scores(evaluations.statistics(given, name)) for name in metrics}
     by_item = [
@@ -135,9 +136,7 @@ def of_evaluation(
 
 def confusion(evaluation: Evaluation, suite: Suite, blobs: BlobStore) -> Confusion:
     """Rows are true labels. Declared labels keep their order; otherwise all that occur, sorted."""
-    pairs = _label_pairs(evaluation, suite, blobs)
-    true, predicted = zip(*pairs, strict=True)
-    matrix = confusion_matrix(true, predicted, suite.definition["labels"], times=list(pairs.values()))
+    matrix = _matrix(evaluation, suite, blobs)
     return Confusion(
         labels=cast(list[str], matrix.labels),
         counts=matrix.counts.tolist(),
@@ -145,6 +144,33 @@ def confusion(evaluation: Evaluation, suite: Suite, blobs: BlobStore) -> Confusi
         classes=[ClassScoreOut.model_validate(one, from_attributes=True) for one in per_class(matrix)],
         most_confused=_most_confused(matrix, evaluation, suite, blobs),
     )
+
+
+def classes(evaluation: Evaluation, suite: Suite, blobs: BlobStore) -> ClassScoreList:
+    """Of items with one label or with several, the lowest F1 first; what has none, last."""
+    with suites.items(blobs, suite) as items, evaluations.answers(blobs, evaluation) as answers:
+        several = any(METRICS[name].reads == "labels" for name in suite.definition["metrics"])
+        found = _of_sets(items, answers) if several else per_class(_matrix(evaluation, suite, blobs))
+    found.sort(key=lambda one: (one.f1 is None, one.f1 or 0.0, str(one.label)))
+    return ClassScoreList(items=[ClassScoreOut.model_validate(one, from_attributes=True) for one in found])
+
+
+def _of_sets(items: parquet.Reader, answers: parquet.Reader) -> list[ClassScore]:
+    hits, support, predicted = Counter[str](), Counter[str](), Counter[str]()
+    for piece in parquet.side_by_side(items, ["labels"], answers, ["predicted_labels"]):
+        rows = zip(*(piece.column(name).to_pylist() for name in ("labels", "predicted_labels")), strict=True)
+        for true, said in rows:
+            support.update(true)
+            predicted.update(said or ())
+            hits.update(set(true).intersection(said or ()))
+    labels = sorted(support.keys() | predicted.keys())
+    return [class_score(label, hits[label], support[label], predicted[label]) for label in labels]
+
+
+def _matrix(evaluation: Evaluation, suite: Suite, blobs: BlobStore) -> ConfusionMatrix:
+    pairs = _label_pairs(evaluation, suite, blobs)
+    true, predicted = zip(*pairs, strict=True)
+    return confusion_matrix(true, predicted, suite.definition["labels"], times=list(pairs.values()))
 
 
 def _label_pairs(evaluation: Evaluation, suite: Suite, blobs: BlobStore) -> Counter[tuple[str, str | None]]:

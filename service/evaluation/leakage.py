@@ -43,10 +43,14 @@ class _Found:
 def leakage(train: RowSet | Suite, test: RowSet | Suite, blobs: BlobStore, threshold: float) -> Leakage:
     own, held_out = Columns.read(blobs, train), Columns.read(blobs, test)
     found = _compare(own, held_out, threshold)
-    labels = _labels(own.labels, held_out.labels)
+    labels = _labels(own.own_labels, held_out.own_labels)
     only = [one.label for one in labels if not one.train]
+    several = own.several or held_out.several
     differences = [
-        quality.label_difference(own.labels, held_out.labels),
+        # The labels of one item do not come independently, as the test takes them to.
+        quality.Difference("chi_square", None, None, None, "several_labels")
+        if several
+        else quality.label_difference(own.labels, held_out.labels),
         quality.length_difference(own.inputs, held_out.inputs),
     ]
     label_difference, length_difference = (
@@ -105,8 +109,8 @@ def _near(found: NearDuplicates, train: Sequence[int], test: Sequence[Sequence[i
     return [(similarity, train[one], row) for similarity, one, other in pairs for row in test[other - len(train)]]
 
 
-def _labels(train: Sequence[str | None], test: Sequence[str | None]) -> list[LabelShares]:
-    own, held_out = (Counter(label for label in labels if label is not None) for labels in (train, test))
+def _labels(train: Sequence[Sequence[str] | None], test: Sequence[Sequence[str] | None]) -> list[LabelShares]:
+    own, held_out = (Counter(label for labels in side for label in labels or ()) for side in (train, test))
     names = sorted(own.keys() | held_out.keys(), key=lambda label: (-own[label] - held_out[label], label))
     return [LabelShares(label=label, train=own[label], test=held_out[label]) for label in names]
 
@@ -129,7 +133,7 @@ def _warnings(
     if not found.complete:
         message = "The sets have too many like texts to compare all: more may be leaked than is counted here."
         said.append(Warned(code="leakage_incomplete", message=message))
-    if only and any(label is not None for label in test.labels):
+    if only and any(label is not None for label in test.own_labels):
         message = f"{len(only):,} labels are in the test set only ('{only[0]}'): training never shows them."
         said.append(Warned(code="labels_only_in_test", message=message))
     for what, one in zip(("labels", "lengths"), differences, strict=True):

@@ -6,11 +6,15 @@ A fixed list and no patterns from outside: a pattern can be made to run for hour
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-ParserName = Literal["strip", "first_line", "last_number", "after_hashes", "choice_letter", "label"]
+import orjson
+
+ParserName = Literal["strip", "first_line", "last_number", "after_hashes", "choice_letter", "label", "label_list"]
 Parse = Callable[[str], str | None]
+ParseList = Callable[[str], list[str] | None]
+LIST: ParserName = "label_list"
 
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 _CHOICES = (
@@ -18,6 +22,11 @@ _CHOICES = (
     re.compile(r"(?i:answer)(?:\s+is)?\s*:?\s*([A-J])\b"),
     re.compile(r"^\s*([A-J])(?:[).:]|\s*$)", re.MULTILINE),
 )
+_FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
+_ANNOUNCED = re.compile(r"(?:labels?|tags?|answers?)\s*:", re.IGNORECASE)
+_BULLET = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+")
+_SEPARATORS = ("\n", ";", "|", ",")
+_WRAPPING = " \t\r\n\"'`"
 
 
 def strip(output: str) -> str | None:
@@ -61,6 +70,51 @@ def label_reader(labels: Sequence[str]) -> Parse:
         return by_name.get(named.pop()) if len(named) == 1 else None
 
     return read
+
+
+def label_list_reader(labels: Sequence[str]) -> ParseList:
+    """Reads a list of labels, whatever their case: JSON (`["a", "b"]`, in a code block too), or parts between line ends
+    (with or without bullets), `;`, `|` or `,`. `[]` and `none` are no labels. None where some part is no label: what
+    can only be guessed at is not an answer.
+    """
+    by_name = {name.lower(): name for name in labels} | {name: name for name in labels}
+
+    def read(output: str) -> list[str] | None:
+        for parts in _lists(output):
+            named = [by_name.get(part, by_name.get(part.lower())) for part in parts]
+            if None not in named:
+                return list(dict.fromkeys(name for name in named if name is not None))
+            if len(parts) == 1 and parts[0].lower() == "none":
+                return []
+        return None
+
+    return read
+
+
+def _lists(output: str) -> Iterator[list[str]]:
+    """What an output may list, by one separator after the other."""
+    fenced = _FENCE.search(output)
+    text = (fenced.group(1) if fenced else output).strip()
+    if announced := _ANNOUNCED.match(text):
+        text = text[announced.end() :].strip()
+    try:
+        listed = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        listed = None
+    if isinstance(listed, list):
+        if all(isinstance(part, str) for part in listed):
+            yield [part.strip() for part in listed]
+        return
+    inside = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text.removesuffix(".")
+    for separator in _SEPARATORS:
+        parts = [_item(part) for part in inside.split(separator)]
+        if any(parts):
+            yield [part for part in parts if part]
+
+
+def _item(part: str) -> str:
+    bullet = _BULLET.match(part)
+    return part[bullet.end() if bullet else 0 :].strip(_WRAPPING)
 
 
 PARSERS: dict[str, Parse] = {

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from service.evaluation.evidence import Evidence, EvidenceCheck, PredictionInvalid, best_label, reads
-from service.evaluation.parsers import parser_for
+from service.evaluation.parsers import LIST, parser_for
 from service.evaluation.schemas import Prediction
 from service.evaluation.uploads import Rows
 from service.measure.metric import Reads
@@ -39,15 +39,17 @@ class Answers:
         named: Collection[str],
         n_missing: int,
         n_unparsed: int,
+        lacks_scores: bool,
     ) -> None:
         """`places`: the number of each item's row in `rows`, -1 where it has none. `named`: the different answers of
-        a suite of labels."""
+        a suite of labels. `lacks_scores` as in `EvidenceCheck`."""
         self._ids = ids
         self._places = places
         self._rows = rows
         self.named = named
         self.n_missing = n_missing
         self.n_unparsed = n_unparsed
+        self.lacks_scores = lacks_scores
 
     def columns(self, start: int, stop: int) -> dict[str, list[Any]]:
         """id, output, parsed, probability and `EVIDENCE_COLUMNS` of the items from `start` to `stop`."""
@@ -102,7 +104,8 @@ def align(
 ) -> Answers:
     """Join `predictions` to the items (`ids`, in their order) by id; what they say goes to `rows`.
 
-    Unknown and repeated ids are refused; absent ones are missing. `vocabulary` as in `EvidenceCheck`.
+    Unknown and repeated ids are refused, and so is an upload without a prediction; absent ids are missing.
+    `vocabulary` as in `EvidenceCheck`.
     """
     starts = range(0, len(ids), parquet.ROWS)
     known = Ids([digests(ids.slice(start, parquet.ROWS).to_pylist()) for start in starts])
@@ -126,13 +129,28 @@ def align(
             parsed = read(piece, index, evidence)
             places[place] = first + index
             n_answered += output is not None or bool(evidence)
-            n_unparsed += read.wanted and output is not None and parsed is None
+            unread = (read.wanted and parsed is None) or (check.lists and "predicted_labels" not in evidence)
+            n_unparsed += output is not None and unread
             if of_labels and parsed is not None:
                 named.add(parsed)
             lines.append(_line(item_id, output, parsed, prediction.get("probability"), evidence))
         rows.add(lines)
+    if not len(rows):
+        raise PredictionInvalid(
+            f"There is no prediction: send those for the {len(known):,} items of '{suite.name}', with `output` null "
+            "where the model gave none.",
+            details={"item": None},
+        )
     n_missing = len(known) - n_answered
-    return Answers(ids, places, rows, named=named, n_missing=n_missing, n_unparsed=n_unparsed)
+    return Answers(
+        ids,
+        places,
+        rows,
+        named=named,
+        n_missing=n_missing,
+        n_unparsed=n_unparsed,
+        lacks_scores=check.lacks_scores,
+    )
 
 
 class _Reader:
@@ -143,7 +161,8 @@ class _Reader:
         labels: list[str] | None = suite.definition["labels"]
         parser = suite.definition["parser"]
         self.labels = None if labels is None else frozenset(labels)
-        self.parse = parser_for(parser if isinstance(parser, str) else None, labels)
+        # A list of labels is read with the other evidence.
+        self.parse = parser_for(parser if isinstance(parser, str) and parser != LIST else None, labels)
         self.wanted = not reads(suite).isdisjoint(("label", "text"))
 
     def __call__(self, piece: Rows[Prediction], index: int, evidence: Evidence) -> str | None:

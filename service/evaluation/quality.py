@@ -21,7 +21,7 @@ from service.measure.near_duplicates import NearDuplicates
 from service.store.blobs import BlobStore
 from service.store.tables import RowSet, Suite
 
-REVISION = "1"  # of what reports say: a report that was kept by another is made anew
+REVISION = "2"  # of what reports say: a report that was kept by another is made anew
 GROUPS, PAIRS, SHOWN = 100, 200, 10
 UNEVEN = 10.0  # times: from here on labels are said to be out of balance
 FEW = 5  # items of a label under which its own score means nothing
@@ -29,7 +29,7 @@ FEW = 5  # items of a label under which its own score means nothing
 
 def report(items: RowSet | Suite, blobs: BlobStore, threshold: float) -> Quality:
     columns = Columns.read(blobs, items)
-    balanced = quality.balance(columns.labels)
+    balanced = quality.balance(columns.own_labels)
     groups = quality.repeated(columns.texts)
     duplicates = _duplicates(columns, groups)
     near = _near_duplicates(columns, threshold)
@@ -41,6 +41,8 @@ def report(items: RowSet | Suite, blobs: BlobStore, threshold: float) -> Quality
         balance=BalanceOut(
             n_labels=len(balanced.labels),
             unlabelled=balanced.unlabelled,
+            without=balanced.without,
+            per_item=balanced.per_item if columns.several else None,
             ratio=balanced.ratio,
             evenness=balanced.evenness,
             reason=balanced.reason,

@@ -51,7 +51,8 @@ def get_dataset_quality(
 
 @router.get("/suites/{suite_id}/label-noise")
 def get_suite_label_noise(suite_id: str, session: ReadSession, blobs: Blobs) -> LabelNoiseOut:
-    """Items whose label the models that answered the suite confidently and mostly disagree with."""
+    """Items whose label the models that answered the suite doubt: by confident learning where their answers carry the
+    probability of every label (`label_scores`), else where most of them confidently answer otherwise."""
     return noise.by_evaluations(session, suite_rules.existing(session, suite_id), blobs)
 
 

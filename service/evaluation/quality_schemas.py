@@ -66,10 +66,14 @@ class LabelCount(Reply):
 class BalanceOut(Reply):
     n_labels: int
     unlabelled: int
+    without: int = Field(0, description="Multi-label items that are said to have no label.")
+    per_item: float | None = Field(None, description="Labels an item on average; null where items are not multi-label.")
     ratio: float | None = Field(description="Items of the most frequent label for one of the rarest.")
     evenness: float | None = Field(description="Entropy of the labels over its maximum: 1 when all are as frequent.")
     reason: str | None
-    labels: list[LabelCount] = Field(description="Most frequent first, 1,000 at most.")
+    labels: list[LabelCount] = Field(
+        description="Items that have it, most frequent first, 1,000 at most; a multi-label item counts for each."
+    )
 
 
 class LengthsOut(Reply):
@@ -83,7 +87,7 @@ class LengthsOut(Reply):
 class ShownItem(Reply):
     id: str
     input: str = Field(description="The first 1,000 characters.")
-    answer: str | None = Field(description="The label, or the first reference, up to 1,000 characters.")
+    answer: str | None = Field(description="The label or labels, or the first reference, up to 1,000 characters.")
 
 
 class RepeatedText(Reply):
@@ -148,13 +152,22 @@ class ModelAnswer(Reply):
 class NoiseItem(ShownItem):
     suggested: str
     probability: float | None = Field(description="Of the suggested label; null where no model says how sure it is.")
-    label_probability: float | None = Field(description="Of its own label, by the cross-validated model.")
+    label_probability: float | None = Field(
+        description="Of its own label, where probabilities of every label are known."
+    )
     models: int | None = Field(description="Evaluations that give the suggested label.")
     answers: list[ModelAnswer] = Field(description="What each evaluation answered.")
 
 
 class LabelNoiseOut(Reply):
     method: Literal["evaluations", "cross_validation"]
+    basis: Literal["label_scores", "answers"] | None = Field(
+        None,
+        description="What evaluations are asked for. label_scores: the mean of their probabilities, by confident "
+        "learning (an item is listed where another label has at least the probability that items of that label have on "
+        "average, and more than its own). answers: what more than half of them answer alike, none with a probability "
+        "under 0.9. Null for another method, or where there is nothing to tell.",
+    )
     reason: str | None = Field(description="Why there is nothing to tell.")
     models: list[str] = Field(description="The evaluations asked, newest first.")
     judged: int

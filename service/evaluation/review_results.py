@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from service.evaluation import review_votes, reviews
 from service.evaluation.comparison import names
-from service.evaluation.comparison_schemas import VerdictCard
+from service.evaluation.comparison_schemas import CandidateCard
 from service.evaluation.review_schemas import (
     HumanScore,
     HumanSlice,
@@ -26,7 +26,7 @@ from service.evaluation.review_schemas import (
 from service.evaluation.review_votes import Votes
 from service.evaluation.schemas import EvaluationOut
 from service.evaluation.wording import sentence
-from service.measure.comparison import compare
+from service.measure.comparison import adjusted, compare
 from service.measure.judgement import bradley_terry, win_rate
 from service.measure.metric import MEASURE_VERSION, FloatArray, Metric
 from service.measure.metrics.human import HUMAN_GOOD, HUMAN_GOOD_MEAN, HUMAN_WINS, HUMAN_WINS_MEAN
@@ -202,20 +202,31 @@ def _strengths(counted: Counted, confidence: float) -> list[StrengthOut]:
 # --- verdicts ---
 
 
-def _verdicts(session: Session, counted: Counted, margin: float, confidence: float) -> Iterator[VerdictCard]:
+def _verdicts(session: Session, counted: Counted, margin: float, confidence: float) -> Iterator[CandidateCard]:
+    """One for each pair of evaluations; they are shown together, so they go by p-values after Holm."""
     sides = _rating_sides if counted.votes.review.kind == "rating" else _pair_sides
-    for baseline, candidate, metric, rows, before, after in sides(counted):
-        if not len(rows):
-            continue
-        groups = counted.clusters(rows)
-        found = compare(metric, before, after, margin=margin, confidence=confidence, groups=groups, seed=SEED)
+    judged = [side for side in sides(counted) if len(side[3])]
+    alone = [
+        compare(
+            metric,
+            before,
+            after,
+            margin=margin,
+            confidence=confidence,
+            groups=counted.clusters(rows),
+            seed=SEED,
+        )
+        for _, _, metric, rows, before, after in judged
+    ]
+    for (baseline, candidate, metric, *_), (found, p_adjusted) in zip(judged, adjusted(alone), strict=True):
         if metric is HUMAN_WINS and found.test == "mcnemar":
             found = replace(found, test="exact sign test")  # of what was won and lost: the same test by its name here
         one, other = counted.evaluations[baseline], counted.evaluations[candidate]
         own, theirs = names(session, one, other)
         place = f"{counted.suite.name} ({counted.votes.review.name})"
-        yield VerdictCard(
+        yield CandidateCard(
             **asdict(found),
+            p_adjusted=p_adjusted,
             sentence=sentence(found, metric, baseline=own, candidate=theirs, suite=place),
             baseline=EvaluationOut.of(one, counted.suite),
             candidate=EvaluationOut.of(other, counted.suite),

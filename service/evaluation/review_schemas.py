@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.evaluation.comparison_schemas import VerdictCard
+from service.evaluation.comparison_schemas import CandidateCard
 from service.evaluation.schemas import Name, ScoreOut, SuiteRef, Text
 from service.shapes import Reply
 from service.store.reviews import Progress
@@ -242,7 +242,9 @@ class ReviewResult(Reply):
     scores: list[HumanScore] = Field(
         description="Rating: the share called good, over items rated for every evaluation. Pairwise: the share won."
     )
-    verdicts: list[VerdictCard]
+    verdicts: list[CandidateCard] = Field(
+        description="Each pair that was judged, or each evaluation against the baseline; by p-values after Holm."
+    )
     strengths: list[StrengthOut] = Field(description="Pairwise only.")
     agreement: Agreement
     reviewers: list[ReviewerOut]

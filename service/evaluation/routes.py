@@ -22,6 +22,7 @@ from service.evaluation.comparison_schemas import (
 )
 from service.evaluation.schemas import (
     Calibration,
+    ClassScoreList,
     Confusion,
     EvaluationCreate,
     EvaluationFields,
@@ -202,6 +203,12 @@ def list_evaluation_items(
 def get_confusion(evaluation_id: str, session: ReadSession, blobs: Blobs) -> Confusion:
     """The confusion matrix of a label suite, the scores of each class, and the pairs most confused."""
     return items.confusion(*_existing(session, evaluation_id), blobs)
+
+
+@router.get("/evaluations/{evaluation_id}/classes", tags=["evaluations"], dependencies=READ)
+def get_classes(evaluation_id: str, session: ReadSession, blobs: Blobs) -> ClassScoreList:
+    """Precision, recall and F1 of each class with their intervals, the lowest F1 first; of multi-label items too."""
+    return items.classes(*_existing(session, evaluation_id), blobs)
 
 
 @router.get("/evaluations/{evaluation_id}/calibration", tags=["evaluations"], dependencies=READ)

@@ -78,8 +78,9 @@ class SuiteDefinition(BaseModel):
     task_type: TaskType
     metrics: list[str] | None = Field(
         None,
-        description="Names of metrics; every item and every prediction carries what each of them reads. Absent: those "
-        "that are usual for the task type.",
+        description="Names of metrics; every item and every prediction carries what each of them reads. Only scores of "
+        "labels may be absent from all predictions of an evaluation, unless the primary metric reads them: the metrics "
+        "that do have no value then. Absent: those that are usual for the task type.",
     )
     primary_metric: str | None = Field(None, description="The metric of verdicts and slices; absent: the first.")
     template: Text | None = Field(None, description="The prompt template the items are asked with.")
@@ -219,7 +220,9 @@ class EvaluationFile(EvaluationFields):
 
 class ScoreOut(Reply):
     name: str
-    value: float | None = Field(description="Null where the metric is undefined; `reason` says why.")
+    value: float | None = Field(
+        description="Null where the metric is undefined or the answers carry nothing it reads; `reason` says why."
+    )
     interval: tuple[float, float] | None
     confidence: float
     n: int
@@ -278,11 +281,25 @@ class EvaluationItem(SuiteItemOut):
 
 
 class ClassScoreOut(Reply):
+    """A rate and its interval are null where nothing has the class or was predicted it."""
+
     label: str
     precision: float | None
     recall: float | None
     f1: float | None
-    support: int
+    support: int = Field(description="Items that have the class.")
+    predicted: int = Field(description="Items that were predicted it.")
+    precision_interval: tuple[float, float] | None = Field(description="95 %, Wilson.")
+    recall_interval: tuple[float, float] | None = Field(description="95 %, Wilson.")
+    f1_interval: tuple[float, float] | None = Field(
+        description="95 %: F1 is 2J/(1+J) with J the share of hits among the items that have the class or were "
+        "predicted it; Wilson for J."
+    )
+
+
+class ClassScoreList(Reply):
+    items: list[ClassScoreOut] = Field(description="The lowest F1 first.")
+    next_cursor: None = None
 
 
 class ConfusedPair(Reply):

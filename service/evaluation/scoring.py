@@ -16,7 +16,7 @@ from service.evaluation.statistics import columns_read, item_statistics
 from service.evaluation.uploads import Rows
 from service.measure.metric import FloatArray, Reads
 from service.measure.metrics import METRICS
-from service.measure.score import score
+from service.measure.score import by_pieces, not_scored, score, score_pieces
 from service.store import evaluations, parquet, suites
 from service.store.blobs import BlobStore
 from service.store.spool import RowFile
@@ -51,7 +51,8 @@ def evaluate(
         answers = align(suite, items.whole(["id"]).column("id"), predictions, rows, labels)
         labels |= _named_labels(suite, items, answers)
         new = opened.enter_context(evaluations.NewAnswers(blobs))
-        metrics: list[str] = suite.definition["metrics"]
+        wanted_metrics: list[str] = suite.definition["metrics"]
+        metrics = [name for name in wanted_metrics if not (answers.lacks_scores and METRICS[name].reads == "scores")]
         start = 0
         for piece in _parts(items.pieces(columns_read(metrics)), len(labels.get("scores", ()))):
             columns = answers.columns(start, start + len(piece))
@@ -60,7 +61,12 @@ def evaluate(
             new.add({**columns, "correct": _correct(suite, columns["parsed"], piece, statistics)}, statistics)
             start += len(piece)
         scored = new.read_back()
-        scores = [_score(name, evaluations.all_statistics(scored, name), answers.n_missing) for name in metrics]
+        scores = [
+            _score(name, scored, answers.n_missing)
+            if name in metrics
+            else asdict(not_scored(METRICS[name], start, n_missing=answers.n_missing, reason="no_label_scores"))
+            for name in wanted_metrics
+        ]
         return Evaluation(
             **wanted.model_dump(exclude={"predictions"}, exclude_none=True),
             n=start,
@@ -140,5 +146,9 @@ def _correct(
     return [None] * len(items)
 
 
-def _score(name: str, statistics: FloatArray, n_missing: int) -> dict[str, Any]:
-    return asdict(score(METRICS[name], statistics, n_missing=n_missing, seed=SEED))
+def _score(name: str, answers: parquet.Reader, n_missing: int) -> dict[str, Any]:
+    metric = METRICS[name]
+    if by_pieces(metric, len(answers)):
+        pieces = evaluations.statistics_pieces(answers, name)
+        return asdict(score_pieces(metric, pieces, len(answers), n_missing=n_missing, seed=SEED))
+    return asdict(score(metric, evaluations.all_statistics(answers, name), n_missing=n_missing, seed=SEED))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from service.evaluation.quality_schemas import LabelCount, LengthsOut, ShownItem
 from service.measure import ngrams, quality
@@ -28,12 +29,32 @@ class Columns:
     references: list[list[str]]
     groups: list[str | None]
     tags: list[list[str]]
+    sets: list[list[str] | None]
+    """Every label of a multi-label item; None for another."""
 
     @classmethod
     def read(cls, blobs: BlobStore, items: RowSet | Suite) -> Columns:
         table = row_sets.read_items(blobs, items)
-        names = ("id", "input", "label", "references", "group", "tags")
-        return cls(*(table.column(name).to_pylist() for name in names))
+        names = ("id", "input", "label", "references", "group", "tags", "labels")
+        # Files of before there were multi-label items have no `labels`.
+        nothing: Any = [None] * len(table)
+        columns: list[Any] = [
+            table.column(name).to_pylist() if name in table.column_names else nothing for name in names
+        ]
+        return cls(*columns)
+
+    @cached_property
+    def several(self) -> bool:
+        """Are these multi-label items?"""
+        return any(own is not None for own in self.sets)
+
+    @cached_property
+    def own_labels(self) -> list[list[str] | None]:
+        """The labels of each item, one or several; None where nothing is said of them."""
+        return [
+            own if own is not None else None if label is None else [label]
+            for own, label in zip(self.sets, self.labels, strict=True)
+        ]
 
     @cached_property
     def texts(self) -> list[str]:
@@ -42,14 +63,15 @@ class Columns:
 
     @cached_property
     def answers(self) -> list[str | None]:
-        """What each item is answered with: its label, or its first reference."""
+        """What each item is answered with: its label or labels, or its first reference."""
         return [
-            label if label is not None else (given[0] if given else None)
-            for label, given in zip(self.labels, self.references, strict=True)
+            ", ".join(own) if own is not None else label if label is not None else (given[0] if given else None)
+            for own, label, given in zip(self.sets, self.labels, self.references, strict=True)
         ]
 
-    def answer_key(self, row: int) -> tuple[str | None, tuple[str, ...]]:
-        return self.labels[row], tuple(sorted(self.references[row]))
+    def answer_key(self, row: int) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+        own = self.own_labels[row]
+        return None if own is None else tuple(sorted(own)), tuple(sorted(self.references[row]))
 
     def show(self, row: int) -> ShownItem:
         answer = self.answers[row]

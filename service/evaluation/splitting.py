@@ -39,20 +39,20 @@ def split(
 ) -> SplitOut:
     columns = Columns.read(blobs, dataset)
     names, parts = _parts(folds, shares, len(columns.ids))
-    if stratify and not any(label is not None for label in columns.labels):
+    if stratify and not any(columns.own_labels):
         raise SplitImpossible(f"'{dataset.name}' has no labels to stratify by: name the column of labels, or do not.")
     units, warned = _units(columns, near_duplicates)
     try:
-        found = splits.split(
-            columns.texts, units, columns.labels if stratify else None, names=names, shares=parts, seed=seed
-        )
+        labels = columns.labels if stratify and not columns.several else None
+        sets = columns.own_labels if stratify and columns.several else None
+        found = splits.split(columns.texts, units, labels, sets=sets, names=names, shares=parts, seed=seed)
     except CannotSplit as error:
         item = None if error.index is None else columns.ids[error.index]
         where = "" if item is None else f" (item '{item}')"
         raise SplitImpossible(
             f"'{dataset.name}' cannot be split so: {error}{where}.", details={"item": item}
         ) from error
-    return _out(found, columns.labels, seed, warned)
+    return _out(found, columns.own_labels, seed, warned + (_rare(found, columns) if sets else []))
 
 
 def _parts(folds: int | None, shares: str | None, n: int) -> tuple[Sequence[str], list[float]]:
@@ -96,12 +96,24 @@ def _chain(numbers: IntArray) -> tuple[IntArray, IntArray]:
     return order[:-1][same], order[1:][same]
 
 
-def _out(found: Split, labels: Sequence[str | None], seed: int, warned: list[Warned]) -> SplitOut:
+def _rare(found: Split, columns: Columns) -> list[Warned]:
+    """Labels of multi-label items that some part has none of."""
+    parts: dict[str, set[int]] = {}
+    for own, part in zip(columns.own_labels, found.part.tolist(), strict=True):
+        for label in own or ():
+            parts.setdefault(label, set()).add(part)
+    absent = sorted(label for label, where in parts.items() if len(where) < len(found.names))
+    if not absent:
+        return []
+    message = f"{len(absent):,} of {len(parts):,} labels have too few items to be in every part ('{absent[0]}')."
+    return [Warned(code="labels_not_in_every_part", message=message)]
+
+
+def _out(found: Split, labels: Sequence[Sequence[str] | None], seed: int, warned: list[Warned]) -> SplitOut:
     sizes = found.sizes()
     counts: list[Counter[str]] = [Counter() for _ in found.names]
-    for label, part in zip(labels, found.part.tolist(), strict=True):
-        if label is not None:
-            counts[part][label] += 1
+    for own, part in zip(labels, found.part.tolist(), strict=True):
+        counts[part].update(own or ())
     warned = warned + [Warned(code="shares_not_kept", message=f"{text}.") for text in splits.warnings(found)]
     for name, size in zip(found.names, sizes, strict=True):
         warned += [Warned(code=one.code, message=f"'{name}': {one.message}") for one in too_small(size)]

@@ -10,6 +10,7 @@ import numpy as np
 from sqlmodel import Session
 
 from service.errors import Invalid, NotFound
+from service.evaluation.parsers import LIST
 from service.evaluation.schemas import SuiteDefinition, SuiteItem, TaskType
 from service.evaluation.statistics import item_statistics
 from service.evaluation.uploads import Rows
@@ -146,6 +147,12 @@ def _check_definition(wanted: SuiteDefinition, metrics: Sequence[str], primary: 
         raise SuiteInvalid("A label is named twice in `labels`.")
     if wanted.parser == "label" and wanted.labels is None:
         raise SuiteInvalid("The parser 'label' looks for declared labels: give `labels`.")
+    what_is_read = {METRICS[name].reads for name in metrics}
+    if wanted.parser == LIST and ("labels" not in what_is_read or what_is_read & {"label", "text"}):
+        raise SuiteInvalid(
+            f"The parser '{LIST}' reads lists of labels: it is for suites of which every metric of answers reads such "
+            "lists, as multilabel_f1_micro does."
+        )
 
 
 class _ItemCheck:

@@ -195,7 +195,8 @@ def _judge_pair(pair: Pair, alpha: float, blobs: BlobStore) -> _Judged:
     groups = items.column("group").to_pylist()
     by_group: list[GroupResult] = []
     if any(groups):
-        flips = flips_by_group(before, after, [group or "(none)" for group in groups], better_when(pair.metric))
+        named = [group or "(none)" for group in groups]
+        flips = flips_by_group(before, after, named, better_when(pair.metric), 1 - alpha)
         by_group = [GroupResult.model_validate(one, from_attributes=True) for one in flips]
     return _Judged(verdict, by_group, floor)
 

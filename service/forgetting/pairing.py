@@ -91,7 +91,7 @@ def _match_one(
     suite_problem, unmatched = _suite_problem(suite, evidence.suites[after.suite_id], blobs)
     problems = [
         *suite_problem,
-        *_metric_problems(suite, metric, task.direction),
+        *_metric_problems(suite, metric, task.direction, {"before": before, "after": after}),
         *_setting_problems(task.suite, before, after),
         *_model_problems(task.suite, before, after, evidence),
     ]
@@ -177,13 +177,18 @@ def _target(item: Mapping[str, Any]) -> tuple[Any, ...]:
     return item["label"], item.get("labels"), item["references"]
 
 
-def _metric_problems(suite: Suite, metric: str, direction: str | None) -> Iterator[str]:
+def _metric_problems(
+    suite: Suite, metric: str, direction: str | None, sides: Mapping[str, Evaluation]
+) -> Iterator[str]:
     if metric not in suite.definition["metrics"]:
         yield f"'{suite.name}' version {suite.version} is not scored by '{metric}', which the policy asks for."
     elif METRICS[metric].kind == "corpus":
         yield f"'{suite.name}': {whole_set(metric)} in the policy."
     elif direction != better_when(metric):
         yield f"'{suite.name}': {other_direction(metric, direction)} in the policy."
+    for side, evaluation in sides.items():
+        if any(score["name"] == metric and score["reason"] == "no_label_scores" for score in evaluation.scores):
+            yield f"'{suite.name}': the answers {side} carry no `label_scores`, which '{metric}' reads."
 
 
 def _setting_problems(suite: str, before: Evaluation, after: Evaluation) -> Iterator[str]:

@@ -238,10 +238,18 @@ def _conditions(tasks: Sequence[TaskResult]) -> Iterator[Block]:
 
 def _group_table(task: TaskResult) -> Table:
     rows = [
-        (one.group, f"{one.n:,}", _number(one.before), _number(one.after), f"{one.lost:,}", f"{one.gained:,}")
+        (
+            one.group,
+            f"{one.n:,}",
+            _number(one.before),
+            _number(one.after),
+            "–" if one.interval is None else _bounds(one.interval).strip(),
+            f"{one.lost:,}",
+            f"{one.gained:,}",
+        )
         for one in task.by_group
     ]
-    return Table(("Group", "n", "Before", "After", "Lost", "Gained"), rows)
+    return Table(("Group", "n", "Before", "After", "Change, interval", "Lost", "Gained"), rows)
 
 
 def _lost_items(audit: AuditOut, lost: Sequence[ChangedItem]) -> Iterator[Block]:

@@ -141,6 +141,9 @@ class GroupResult(Reply):
     after: float | None
     lost: int
     gained: int
+    interval: tuple[float, float] | None = Field(
+        None, description="Of the group's change, two-sided at 1 - alpha; null where it cannot be told."
+    )
 
 
 class FloorResult(Reply):

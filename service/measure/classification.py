@@ -24,7 +24,10 @@ from service.measure.metric import FloatArray, IntArray, divide
 from service.measure.metrics import METRICS
 from service.measure.metrics.f1 import ClassRate
 from service.measure.resampling import Distinct
+from service.measure.score import wilson_interval
 from service.measure.validation import EmptySetError, Label, Labels, LengthMismatchError, check_same_kind
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,11 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class. A rate without a denominator is None: no predictions (precision), no items (recall)."""
+    """One class. A rate without a denominator is None: no predictions (precision), no items (recall).
+
+    Intervals are Wilson's, of the predictions (precision) and of the items (recall). F1 is 2J/(1+J) with J the share of
+    hits among the items that have the class or were predicted it, a proportion of its own: its ends are those of J.
+    """
 
     label: Label
     precision: float | None
@@ -61,6 +68,9 @@ class ClassScore:
     f1: float | None
     support: int
     predicted: int
+    precision_interval: Interval | None
+    recall_interval: Interval | None
+    f1_interval: Interval | None
 
 
 def confusion_matrix(
@@ -126,20 +136,28 @@ def count_scores(true: Labels, predicted: Labels, labels: Sequence[Label] | None
     return scores
 
 
-def per_class(matrix: ConfusionMatrix) -> list[ClassScore]:
+def per_class(matrix: ConfusionMatrix, confidence: float = 0.95) -> list[ClassScore]:
     """Precision, recall, F1 and support of each label, in the matrix's order. Missing answers cost recall."""
-    scores = []
-    for index, label in enumerate(matrix.labels):
-        hits = int(matrix.counts[index, index])
-        support, predicted = int(matrix.support[index]), int(matrix.predicted[index])
-        scores.append(
-            ClassScore(
-                label=label,
-                precision=hits / predicted if predicted else None,
-                recall=hits / support if support else None,
-                f1=2 * hits / (support + predicted) if support + predicted else None,
-                support=support,
-                predicted=predicted,
-            )
-        )
-    return scores
+    counts = zip(matrix.counts.diagonal().tolist(), matrix.support.tolist(), matrix.predicted.tolist(), strict=True)
+    return [class_score(label, *each, confidence) for label, each in zip(matrix.labels, counts, strict=True)]
+
+
+def class_score(label: Label, hits: int, support: int, predicted: int, confidence: float = 0.95) -> ClassScore:
+    """One class from the items that have it (`support`), those predicted it, and those that are both."""
+    either = support + predicted - hits
+    of_either = wilson_interval(hits, either, confidence) if either else None
+    return ClassScore(
+        label=label,
+        precision=hits / predicted if predicted else None,
+        recall=hits / support if support else None,
+        f1=2 * hits / (support + predicted) if support + predicted else None,
+        support=support,
+        predicted=predicted,
+        precision_interval=wilson_interval(hits, predicted, confidence) if predicted else None,
+        recall_interval=wilson_interval(hits, support, confidence) if support else None,
+        f1_interval=None if of_either is None else (_f1_of(of_either[0]), _f1_of(of_either[1])),
+    )
+
+
+def _f1_of(share: float) -> float:
+    return 2 * share / (1 + share)

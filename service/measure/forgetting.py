@@ -60,7 +60,7 @@ class ItemForgetting:
 
 @dataclass(frozen=True)
 class GroupFlips:
-    """What one group of items (a subject, a language) lost and gained."""
+    """What one group of items (a subject, a language) lost and gained; `interval` is of its change."""
 
     group: str
     n: int
@@ -68,6 +68,7 @@ class GroupFlips:
     after: float
     lost: int
     gained: int
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,7 @@ def flips_by_group(
     after: FloatArray,
     groups: Sequence[str],
     direction: Literal["higher", "lower"] = "higher",
+    confidence: float = 0.95,
 ) -> list[GroupFlips]:
     """Lost and gained items of each group, the largest net loss of items first."""
     if not len(before) == len(after) == len(groups):
@@ -237,8 +239,18 @@ def flips_by_group(
         old, new = before[indices], after[indices]
         down, up = int(np.count_nonzero(new < old)), int(np.count_nonzero(new > old))
         lost, gained = (down, up) if direction == "higher" else (up, down)
-        rows.append(GroupFlips(group, len(indices), float(old.mean()), float(new.mean()), lost, gained))
+        interval = _change_interval(old, new, confidence)
+        rows.append(GroupFlips(group, len(indices), float(old.mean()), float(new.mean()), lost, gained, interval))
     return sorted(rows, key=lambda row: (row.gained - row.lost, row.group))
+
+
+def _change_interval(old: FloatArray, new: FloatArray, confidence: float) -> tuple[float, float] | None:
+    """Of the mean change: Tango's for right and wrong, else paired t; None for one item, or where all changed alike."""
+    if np.isin([old, new], (0.0, 1.0)).all():
+        lost, gained = int(np.count_nonzero(new < old)), int(np.count_nonzero(new > old))
+        return tango_interval(lost, gained, len(old), confidence)
+    mean = paired_mean(new - old)
+    return None if mean is None or mean.se == 0 else mean.interval(confidence)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 The model is multinomial logistic regression on TF-IDF of characters' trigrams, fitted by L-BFGS: no seed, and some
 seconds for ten thousand texts. An item's probabilities come from the other folds. Which items are listed follows
 Northcutt et al. 2021 ("Confident learning", off-diagonal, ranked by margin): an item whose probability of another label
-is at least what items of that label have on average, and more than that of its own.
+is at least what items of that label have on average, and more than that of its own. `doubtful` does the same with
+probabilities of other models.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.measure import ngrams
-from service.measure.metric import FloatArray, IntArray
+from service.measure.metric import FloatArray, IntArray, divide
 from service.measure.validation import MeasureError
 
 FOLDS = 5
@@ -39,13 +40,13 @@ class CannotJudgeLabels(MeasureError):
 
 @dataclass(frozen=True)
 class NoiseCandidate:
-    """An item and what the model holds for likelier than its label; probabilities are out of sample."""
+    """An item and what models hold for likelier than its label; probabilities are out of sample, None where unknown."""
 
     item: int
     label: str
     suggested: str
-    label_probability: float
-    probability: float
+    label_probability: float | None
+    probability: float | None
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,40 @@ def label_noise(texts: Sequence[str], labels: Sequence[str | None], folds: IntAr
         inside = folds == fold
         weights = fit(features[~inside], own[~inside], len(names))
         probability[inside] = special.softmax((features[inside] @ weights).astype(np.float64), axis=1)
-    likely = probability.argmax(axis=1)
-    return LabelNoise(_candidates(probability, own, rows, names), float((likely == own).mean()), len(rows))
+    return _judged(probability, own, rows, names)
+
+
+def doubtful(probability: FloatArray, labels: Sequence[str | None], names: Sequence[str]) -> LabelNoise:
+    """The same by the probabilities of models that learned from other items.
+
+    probability: (n, L), a column a name, NaN in a row that nobody judged. Those items, and items without a label, are
+    left out. A label that no judged item has is never suggested: there is nothing to say how sure is sure enough.
+
+    Raises:
+        CannotJudgeLabels: no item is left.
+    """
+    codes = {label: code for code, label in enumerate(names)}
+    own = np.array([-1 if label is None else codes.get(label, -1) for label in labels], dtype=np.int64)
+    rows = np.flatnonzero((own >= 0) & ~np.isnan(probability).any(axis=1))
+    if not len(rows):
+        raise CannotJudgeLabels("no item has both a label and probabilities")
+    return _judged(probability[rows], own[rows], rows, list(names))
+
+
+def _judged(probability: FloatArray, own: IntArray, rows: IntArray, names: list[str]) -> LabelNoise:
+    """probability (n, L), own labels (n,) and what the n items are called (n,), n above 0."""
+    accuracy = float((probability.argmax(axis=1) == own).mean())
+    return LabelNoise(_candidates(probability, own, rows, names), accuracy, len(rows))
 
 
 def _candidates(probability: FloatArray, own: IntArray, rows: IntArray, names: list[str]) -> list[NoiseCandidate]:
     places = np.arange(len(own))
     mine = probability[places, own]
-    threshold = np.bincount(own, weights=mine, minlength=len(names)) / np.bincount(own, minlength=len(names))
+    threshold = divide(
+        np.bincount(own, weights=mine, minlength=len(names)).astype(np.float64),
+        np.bincount(own, minlength=len(names)).astype(np.float64),
+        undefined=np.inf,
+    )
     confident = np.where(probability >= threshold, probability, 0.0)
     suggested = confident.argmax(axis=1)
     margin = confident[places, suggested] - mine

@@ -6,9 +6,10 @@ gives, and exact: keys are packed into 63 bits where they fit, and numbered anew
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 
 import numpy as np
 
@@ -52,15 +53,13 @@ def of_characters(*sides: Sequence[str]) -> list[Codes]:
 
 def of_tokens(*sides: Sequence[Sequence[str]]) -> list[Codes]:
     """Tokens numbered in order of appearance, alike on all sides."""
-    every = [list(chain.from_iterable(side)) for side in sides]
-    number = {token: place for place, token in enumerate(dict.fromkeys(chain.from_iterable(every)))}
-    return [
-        Codes(
-            np.fromiter(map(number.__getitem__, tokens), np.int64, len(tokens)),
-            np.fromiter(map(len, side), np.int64, len(side)),
-        )
-        for tokens, side in zip(every, sides, strict=True)
-    ]
+    number: defaultdict[str, int] = defaultdict(count().__next__)
+    found = []
+    for side in sides:
+        lengths = np.fromiter(map(len, side), np.int64, len(side))
+        codes = map(number.__getitem__, chain.from_iterable(side))
+        found.append(Codes(np.fromiter(codes, np.int64, int(lengths.sum())), lengths))
+    return found
 
 
 def ngram_totals(codes: Codes, orders: int) -> IntArray:

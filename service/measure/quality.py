@@ -21,25 +21,33 @@ BINS = 30
 class Balance:
     """How many items each label has, most frequent first.
 
-    `evenness` is the entropy over its largest possible value: 1 when all labels are equally frequent.
+    `evenness` is the entropy over its largest possible value: 1 when all labels are equally frequent. `unlabelled`:
+    items of whose labels nothing is said; `without`: items that have none. `per_item`: labels an item, the unlabelled
+    left out (label cardinality, Tsoumakas & Katakis 2007).
     """
 
     labels: list[tuple[str, int]]
     unlabelled: int
+    without: int
+    per_item: float | None
     ratio: float | None
     evenness: float | None
     reason: str | None
 
 
-def balance(labels: Sequence[str | None]) -> Balance:
-    counts = Counter(label for label in labels if label is not None)
-    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    unlabelled = len(labels) - counts.total()
+def balance(labels: Sequence[Sequence[str] | None]) -> Balance:
+    """labels: those of each item, one or several or none; None where nothing is said of them."""
+    said = [own for own in labels if own is not None]
+    ordered = coverage(said)
+    counts = Counter(dict(ordered))
+    unlabelled, without = len(labels) - len(said), sum(not own for own in said)
+    per_item = counts.total() / len(said) if said else None
     if len(ordered) < 2:
-        return Balance(ordered, unlabelled, None, None, "no_labels" if not ordered else "one_label")
+        reason = "no_labels" if not ordered else "one_label"
+        return Balance(ordered, unlabelled, without, per_item, None, None, reason)
     shares = np.array([n for _, n in ordered]) / counts.total()
     evenness = float(-(shares * np.log(shares)).sum() / math.log(len(ordered)))
-    return Balance(ordered, unlabelled, ordered[0][1] / ordered[-1][1], evenness, None)
+    return Balance(ordered, unlabelled, without, per_item, ordered[0][1] / ordered[-1][1], evenness, None)
 
 
 @dataclass(frozen=True)

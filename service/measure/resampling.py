@@ -104,13 +104,19 @@ def deletions(n: int, seed: int, clusters: IntArray | None = None) -> Iterator[F
     """
     units = n if clusters is None else int(clusters.max()) + 1
     n_groups = min(units, JACKKNIFE_GROUPS)
-    group = np.random.default_rng(seed).permutation(units) % n_groups
+    group = deletion_groups(units, seed)
     if clusters is not None:
         group = group[clusters]
     start = 0
     for rows in _blocks(n_groups, n):
         yield (group[None, :] != np.arange(start, start + rows)[:, None]).astype(np.float64)
         start += rows
+
+
+def deletion_groups(n: int, seed: int) -> IntArray:
+    """The group of each item that `deletions` leaves out together, shape (n,)."""
+    groups: IntArray = np.random.default_rng(seed).permutation(n) % min(n, JACKKNIFE_GROUPS)
+    return groups
 
 
 def _blocks(total: int, width: int) -> Iterator[int]:

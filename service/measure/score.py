@@ -10,6 +10,7 @@ more than two classes cost so much a class: there the limit is on items times cl
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from service.measure.resampling import (
     JACKKNIFE_GROUPS,
     Distinct,
     count_draws,
+    deletion_groups,
     deletions,
     distinct_rows,
     item_draws,
@@ -38,7 +40,8 @@ class Score:
 
     `value` and `interval` are in the metric's own unit. What could not be computed is None, and `reason` says why:
     no_items, undefined (the formula has no value here), too_few_items (an interval needs two),
-    no_variation (every item has the same statistics), undefined_resamples (over 5 % of resamples have no value).
+    no_variation (every item has the same statistics), undefined_resamples (over 5 % of resamples have no value),
+    or what the caller of `not_scored` knows.
     `n` counts items, missing ones included; `seed` is None where nothing was drawn.
     """
 
@@ -87,12 +90,57 @@ def score(
     n = len(statistics)
     value = float(metric.aggregate(statistics)[0]) if n else math.nan
     if math.isnan(value):
-        result, interval = None, _Interval(None, reason="undefined" if n else "no_items")
+        interval = _Interval(None, reason="undefined" if n else "no_items")
     else:
-        result, interval = value, _interval(metric, statistics, value, confidence, seed)
+        interval = _interval(metric, statistics, value, confidence, seed)
+    return _score(metric, n, n_missing, value, interval, confidence)
+
+
+def by_pieces(metric: Metric, n: int) -> bool:
+    """Can `score_pieces` score n items of this metric?"""
+    return metric.kind == "corpus" and metric.reads == "text" and n > MAX_BOOTSTRAP_ITEMS
+
+
+def score_pieces(
+    metric: Metric,
+    pieces: Iterable[FloatArray],
+    n: int,
+    *,
+    n_missing: int = 0,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Score:
+    """`score` of n items whose statistics come in pieces, in order, and are never held together: the same numbers.
+
+    Only where `by_pieces` says so: the score is a function of the columns' sums, and the interval is the jackknife's,
+    so that the sums of its groups are all there is to know. The columns of BLEU and chrF are whole numbers: there no
+    order of adding alters a bit.
+    """
+    check_probability(confidence, "confidence")
+    groups, start, varied = deletion_groups(n, seed), 0, False
+    first: FloatArray | None = None
+    sums = np.empty((0, 0))
+    for piece in pieces:
+        if first is None:
+            first, sums = piece[0].copy(), np.zeros((JACKKNIFE_GROUPS, piece.shape[1]))
+        own = groups[start : start + len(piece)]
+        for column, values in enumerate(piece.T):
+            sums[:, column] += np.bincount(own, weights=values, minlength=len(sums))
+        varied = varied or bool((piece != first).any())
+        start += len(piece)
+    value = float(metric.aggregate(sums)[0])
+    if math.isnan(value) or not varied:
+        interval = _Interval(None, reason="undefined" if math.isnan(value) else "no_variation")
+    else:
+        left_out = metric.aggregate(sums, 1.0 - np.eye(len(sums)))
+        interval = _of_left_out(left_out, value, confidence, seed)
+    return _score(metric, n, n_missing, value, interval, confidence)
+
+
+def _score(metric: Metric, n: int, n_missing: int, value: float, interval: _Interval, confidence: float) -> Score:
     return Score(
         name=metric.name,
-        value=result,
+        value=None if math.isnan(value) else value,
         interval=interval.bounds,
         confidence=confidence,
         n=n,
@@ -101,6 +149,23 @@ def score(
         seed=interval.seed,
         signature=metric.signature(),
         reason=interval.reason,
+        higher_is_better=metric.higher_is_better,
+    )
+
+
+def not_scored(metric: Metric, n: int, *, n_missing: int, reason: str, confidence: float = 0.95) -> Score:
+    """The score of n items whose answers do not carry what the metric reads."""
+    return Score(
+        name=metric.name,
+        value=None,
+        interval=None,
+        confidence=confidence,
+        n=n,
+        n_missing=n_missing,
+        method=None,
+        seed=None,
+        signature=metric.signature(),
+        reason=reason,
         higher_is_better=metric.higher_is_better,
     )
 
@@ -123,6 +188,10 @@ def _jackknife_interval(
     metric: Metric, statistics: FloatArray, value: float, confidence: float, seed: int
 ) -> _Interval:
     left_out = np.concatenate([metric.aggregate(statistics, weights) for weights in deletions(len(statistics), seed)])
+    return _of_left_out(left_out, value, confidence, seed)
+
+
+def _of_left_out(left_out: FloatArray, value: float, confidence: float, seed: int) -> _Interval:
     error = math.sqrt((len(left_out) - 1) * float(np.var(left_out)))
     if math.isnan(error):  # without some of the items it has no value: those of a class are all in one part
         return _Interval(None, seed=seed, reason="undefined_resamples")

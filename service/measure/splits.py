@@ -4,6 +4,9 @@ The unit is a cluster: items of one group, and items with the same text, are nev
 depends on its own content and the seed (a hash of both), not on its place in the file: the same rows in another order
 are split the same way. Each label's units are put in the order of their hashes and cut by the shares, so the parts
 have the shares exactly and not just on average; rows that are added later move only units beside a cut.
+
+Multi-label items are stratified iteratively (Sechidis, Tsoumakas & Vlahavas 2011): the rarest label's units first, each
+to the part that wants most of that label.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ def split(
     units: IntArray,
     labels: Sequence[str | None] | None,
     *,
+    sets: Sequence[Sequence[str] | None] | None = None,
     names: Sequence[str],
     shares: Sequence[float],
     seed: int,
@@ -60,7 +64,8 @@ def split(
 
     keys: what an item is, in the order of the items; a unit is placed by its smallest key.
     units: the number of each item's unit, from 0 without gaps.
-    labels: stratify by these; None does not.
+    labels: stratify by these; None does not. sets: by these labels of multi-label items instead; a label may be too
+    rare to be in every part.
     shares: of the items, one a name; they add up to 1.
 
     Raises:
@@ -77,8 +82,11 @@ def split(
             f"{round(max(shares) * n):,}",
             index=int(np.flatnonzero(units == largest)[0]),
         )
-    strata = np.zeros(n, dtype=np.int64) if labels is None else _strata(labels, units, len(names))
     order = _order(keys, units, n_units, seed)
+    if sets is not None:
+        by_labels = _assign_sets(units, order, sets, np.asarray(shares, dtype=np.float64))
+        return Split(list(names), by_labels[units], list(shares), n_units)
+    strata = np.zeros(n, dtype=np.int64) if labels is None else _strata(labels, units, len(names))
     chosen = _assign(units, order, strata, _targets(strata, np.asarray(shares, dtype=np.float64)))
     return Split(list(names), chosen[units], list(shares), n_units)
 
@@ -171,6 +179,48 @@ def _assign(units: IntArray, order: IntArray, strata: IntArray, targets: IntArra
         chosen[unit] = part
         taken[part] += 1
         left[rows, part] -= own[:, 0]
+    return chosen
+
+
+def _assign_sets(
+    units: IntArray, order: IntArray, sets: Sequence[Sequence[str] | None], shares: FloatArray
+) -> IntArray:
+    """The part of each unit. `wanted`: items of each label that a part still wants; `room`: items in all."""
+    counts: list[Counter[str]] = [Counter() for _ in order]
+    for unit, own in zip(units.tolist(), sets, strict=True):
+        counts[unit].update(own or ())
+    holders: dict[str, list[int]] = {}
+    for unit in order.tolist():
+        for label in counts[unit]:
+            holders.setdefault(label, []).append(unit)
+    wanted = {label: sum(counts[unit][label] for unit in own) * shares for label, own in holders.items()}
+    left = {label: len(own) for label, own in holders.items()}
+    sizes, room = np.bincount(units, minlength=len(order)), len(units) * shares
+    chosen, taken = np.full(len(order), -1), np.zeros(len(shares), dtype=np.int64)
+
+    def place(unit: int, wish: FloatArray) -> None:
+        """Of parts that want as many, the one with most room; a full part last. The last units go to empty parts."""
+        barred = (taken > 0) & (np.count_nonzero(chosen < 0) <= np.count_nonzero(taken == 0))
+        part = int(np.lexsort((-room, -wish, room < sizes[unit] - 0.5, barred))[0])
+        chosen[unit] = part
+        taken[part] += 1
+        room[part] -= sizes[unit]
+        for label, n in counts[unit].items():
+            wanted[label][part] -= n
+            if label in left:
+                left[label] -= 1
+
+    while left:
+        # The name decides between equals, so that the order of the rows does not.
+        rarest = min(left, key=lambda label: (left[label], label))
+        for unit in holders[rarest]:
+            if chosen[unit] < 0:
+                place(unit, wanted[rarest])
+        del left[rarest]
+        left = {label: n for label, n in left.items() if n}
+    for unit in order.tolist():
+        if chosen[unit] < 0:
+            place(unit, room)
     return chosen
 
 

@@ -18,6 +18,7 @@ cannot read scores 0. Every error below names the item (its position, counted fr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -113,17 +114,19 @@ def check_texts(
     """Texts ready to score: an output of None (the model gave nothing) becomes the empty text."""
     check_referenced(outputs, references)
     texts = check_outputs(outputs)
-    for index, item in enumerate(references):
-        for reference in item:
-            if not isinstance(reference, str):
-                raise NotTextError(f"a reference of item {index} is {type(reference).__name__}, not text", index)
+    if set(map(type, chain.from_iterable(references))) != {str}:
+        for index, item in enumerate(references):
+            for reference in item:
+                if not isinstance(reference, str):
+                    raise NotTextError(f"a reference of item {index} is {type(reference).__name__}, not text", index)
     return texts, [list(item) for item in references]
 
 
 def check_outputs(outputs: Sequence[str | None]) -> list[str]:
-    for index, output in enumerate(outputs):
-        if output is not None and not isinstance(output, str):
-            raise NotTextError(f"the output of item {index} is {type(output).__name__}, not text", index)
+    if not set(map(type, outputs)) <= {str, type(None)}:
+        for index, output in enumerate(outputs):
+            if output is not None and not isinstance(output, str):
+                raise NotTextError(f"the output of item {index} is {type(output).__name__}, not text", index)
     return [output or "" for output in outputs]
 
 

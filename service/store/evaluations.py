@@ -7,7 +7,7 @@ answer carries beside its text is there as well (`EVIDENCE_COLUMNS`; files of be
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -38,6 +38,10 @@ class EvaluationNotFound(NotFound):
 ANSWER_COLUMNS = ("id", "output", "parsed", "probability", "correct")
 EVIDENCE_COLUMNS = ("label_scores", "predicted_labels", "nll", "n_tokens", "n_bytes", "n_samples", "n_correct")
 """What an answer may carry beside a text: see `Prediction`."""
+
+
+class NotScored(Conflict):
+    code = "not_scored"
 
 
 class EvaluationExists(Conflict):
@@ -174,15 +178,33 @@ def answers(blobs: BlobStore, evaluation: Evaluation) -> parquet.Reader:
 
 
 def all_statistics(answers: parquet.Reader, metric: str) -> Floats:
-    """The (n, k) statistics of one metric of the whole set."""
+    """The (n, k) statistics of one metric of the whole set.
+
+    Raises:
+        NotScored: the answers carry nothing that the metric reads.
+    """
+    if not is_scored(answers, metric):
+        raise NotScored(
+            f"The answers carry no `label_scores`, which the metric '{metric}' reads: evaluate again with them, or "
+            "take another metric."
+        )
     whole, start = np.empty((len(answers), 0)), 0
-    for piece in answers.pieces([_column(metric)]):
-        values = statistics(piece, metric)
+    for values in statistics_pieces(answers, metric):
         if not start:
             whole = np.empty((len(answers), values.shape[1]))
         whole[start : start + len(values)] = values
         start += len(values)
     return whole
+
+
+def statistics_pieces(answers: parquet.Reader, metric: str) -> Iterator[Floats]:
+    """The same, piece by piece."""
+    for piece in answers.pieces([_column(metric)]):
+        yield statistics(piece, metric)
+
+
+def is_scored(answers: parquet.Reader, metric: str) -> bool:
+    return _column(metric) in answers.names
 
 
 def statistics(table: pa.Table, metric: str) -> Floats:

@@ -69,9 +69,18 @@ SELECT a.id AS audit_id, a.verdict, {result.sentence:text} AS sentence, q.name A
        {task.difference:float} AS difference, {task.interval.0:float} AS low, {task.interval.1:float} AS high,
        {task.lower_bound:float} AS lower_bound, {task.margin:float} AS margin, {task.lost:int} AS lost,
        {task.gained:int} AS gained, {task.p_value:float} AS p_value, {task.p_adjusted:float} AS p_adjusted,
-       {task.reason:text} AS reason
+       {task.reason:text} AS reason,
+       {task.floor.share:float} AS floor, {task.floor.above:float} AS above_floor,
+       {task.floor.interval.0:float} AS above_low, {task.floor.interval.1:float} AS above_high,
+       {task.floor.p_adjusted:float} AS above_p_adjusted, {task.floor.called:bool} AS called_forgetting,
+       w.who AS waived_by, w.why AS waiver_reason, w.until AS waived_until
 FROM audit a JOIN policy q ON q.id = a.policy_id LEFT JOIN v_runs r ON r.id = a.run_id
      CROSS JOIN {each:a.result.tasks} AS task
+     LEFT JOIN waiver w ON w.id = (
+       SELECT v.id FROM waiver v
+       WHERE v.audit_id = a.id AND v.revokes IS NULL AND (v.suite IS NULL OR v.suite = {task.suite:text})
+         AND {task.verdict:text} <> 'PASS' AND NOT EXISTS (SELECT 1 FROM waiver x WHERE x.revokes = v.id)
+       ORDER BY v.until DESC, v.id DESC LIMIT 1)
 """
 _EXPERIMENTS = """
 SELECT x.id, x.key, x.name, x.status, x.phase, {plan.hypothesis:text} AS hypothesis, {plan.analysis:text} AS analysis,

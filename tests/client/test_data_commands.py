@@ -91,6 +91,17 @@ def test_check_against_a_suite_and_as_a_page(live_service: str, api: Client, tmp
     assert "There is no suite 'nowhere'. There are: " in missing
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_lists_of_labels_are_read(live_service: str, api: Client, tmp_path: Path, ending: str) -> None:
+    rows = [{"text": row["text"], "labels": [["a"], ["b", "a"], []][place % 3]} for place, row in enumerate(records(6))]
+    if ending == "csv":
+        rows = [{**row, "labels": json.dumps(row["labels"])} for row in rows]
+    said = data_command(live_service, "check", write(tmp_path / f"{ending}.{ending}", rows))
+    assert f"{ending} v1: 6 items, 2 labels" in said
+    (stored,) = api.list_datasets(name=ending)["items"]
+    assert [one["labels"] for one in api.dataset_items(stored["id"])["items"]] == [["a"], ["a", "b"], []] * 2
+
+
 def test_a_clean_file_has_nothing_to_look_at(live_service: str, tmp_path: Path) -> None:
     path = write(tmp_path / "clean.parquet", [{"question": row["text"], "answer": row["user"]} for row in records(150)])
     assert "Nothing to look at" in data_command(live_service, "check", path, "--strict")

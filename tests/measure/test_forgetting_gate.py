@@ -7,6 +7,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from service.measure.forgetting import (
     TaskVerdict,
@@ -16,7 +17,7 @@ from service.measure.forgetting import (
     judge,
     judge_task,
 )
-from service.measure.paired import items_to_pass, items_to_settle, mcnemar_exact, tango_lower_bound
+from service.measure.paired import items_to_pass, items_to_settle, mcnemar_exact, tango_interval, tango_lower_bound
 from service.measure.validation import EmptySetError, LengthMismatchError, OutOfRangeError
 
 from .cases import Case, parametrised
@@ -205,6 +206,12 @@ def test_flips_by_group_puts_the_largest_loss_first() -> None:
     rows = flips_by_group(before, after, ["law", "law", "law", "art", "art"])
     assert [(row.group, row.n, row.lost, row.gained) for row in rows] == [("law", 3, 2, 0), ("art", 2, 0, 1)]
     assert rows[0].after == pytest.approx(1 / 3)
+    assert [row.interval for row in rows] == [tango_interval(2, 0, 3), tango_interval(0, 1, 2)]
+    before, after = np.array([0.2, 0.4, 0.9, 0.5]), np.array([0.1, 0.1, 0.4, 0.5])
+    first, alone = flips_by_group(before, after, ["law", "law", "law", "art"], confidence=0.9)
+    expected = stats.ttest_rel(after[:3], before[:3]).confidence_interval(0.9)
+    assert first.interval == pytest.approx((expected.low, expected.high))
+    assert alone.interval is None
 
 
 def test_forgetting_events_over_checkpoints() -> None:

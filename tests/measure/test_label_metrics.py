@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from service.measure.classification import confusion_matrix, count_scores, per_class
+from service.measure.classification import class_score, confusion_matrix, count_scores, per_class
 from service.measure.labels import vocabulary
 from service.measure.metrics import METRICS, Metric
 from service.measure.resampling import count_draws, distinct_rows
+from service.measure.score import wilson_interval
 from service.measure.validation import NotALabelError
 
 from .cases import Case, parametrised
@@ -169,6 +170,38 @@ def test_confusion_matrix_and_class_scores_are_scikit_learns(pairs: list[tuple[s
     if set(asked) & set(true):
         np.testing.assert_array_equal(chosen.counts, sk.confusion_matrix(true, predicted, labels=asked))
     assert chosen.counts.sum() + chosen.outside == len(true)
+
+
+def test_every_rate_of_a_class_has_its_interval() -> None:
+    [one] = per_class(confusion_matrix(["a"] * 50, ["a"] * 30 + [None] * 15 + ["b"] * 5, ["a"]))
+    assert one.recall_interval == wilson_interval(30, 50)
+    assert one.precision_interval == wilson_interval(30, 30)
+    low, high = wilson_interval(30, 50)
+    assert one.f1_interval == pytest.approx((2 * low / (1 + low), 2 * high / (1 + high)))
+    assert one.f1 == pytest.approx(2 * 30 / 80)
+    nobody = class_score("c", 0, 0, 0)
+    assert (nobody.f1, nobody.f1_interval, nobody.recall_interval, nobody.precision_interval) == (None,) * 4
+    never = class_score("c", 0, 4, 0)
+    assert (never.precision, never.precision_interval, never.f1) == (None, None, 0.0)
+    assert never.f1_interval is not None
+    assert never.f1_interval[0] == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "share", "right"), [(300, 0.1, 0.8), (300, 0.3, 0.5), (2000, 0.02, 0.9)])
+def test_intervals_of_a_classs_f1_cover_the_true_one(n: int, share: float, right: float) -> None:
+    """Of a class with this share of n items, each right with this chance; a tenth as many others are taken for it."""
+    draw = np.random.default_rng(0)
+    false = 0.1 * share
+    truth = 2 * share * right / (share + share * right + (1 - share) * false)
+    covered = 0
+    for _ in range(4000):
+        have = draw.random(n) < share
+        said = np.where(have, draw.random(n) < right, draw.random(n) < false)
+        hits, support, predicted = (int(np.count_nonzero(one)) for one in (have & said, have, said))
+        interval = class_score("c", hits, support, predicted).f1_interval
+        covered += interval is not None and interval[0] <= truth <= interval[1]
+    assert covered / 4000 == pytest.approx(0.95, abs=0.015)
 
 
 def test_normalised_rows_are_shares_of_true_labels() -> None:

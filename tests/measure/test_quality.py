@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,28 @@ from service.measure.ngrams import normalise
 BANKING = Path("/work/shared/data/banking77/train.csv")
 
 
+def balance(labels: Sequence[str | None]) -> quality.Balance:
+    return quality.balance([None if label is None else [label] for label in labels])
+
+
+def test_balance_of_items_with_several_labels() -> None:
+    found = quality.balance([["a", "b"], ["a"], [], None, ["a"]])
+    assert found.labels == [("a", 3), ("b", 1)]
+    assert (found.unlabelled, found.without, found.per_item, found.ratio) == (1, 1, 1.0, 3.0)
+    assert found.evenness == pytest.approx(stats.entropy([3, 1]) / math.log(2))
+    assert (quality.balance([[], []]).reason, quality.balance([None]).per_item) == ("no_labels", None)
+
+
 def test_balance() -> None:
-    found = quality.balance(["b", "a", "a", None, "c", "a"])
+    found = balance(["b", "a", "a", None, "c", "a"])
     assert found.labels == [("a", 3), ("b", 1), ("c", 1)]
     assert (found.unlabelled, found.ratio, found.reason) == (1, 3.0, None)
     shares = np.array([3, 1, 1]) / 5
     assert found.evenness == pytest.approx(stats.entropy(shares) / math.log(3))
-    assert quality.balance(["a", "b"] * 4).evenness == pytest.approx(1.0)
-    assert quality.balance(["a", "a"]).reason == "one_label"
-    assert quality.balance([None]).reason == "no_labels"
-    assert quality.balance([]).evenness is None
+    assert balance(["a", "b"] * 4).evenness == pytest.approx(1.0)
+    assert balance(["a", "a"]).reason == "one_label"
+    assert balance([None]).reason == "no_labels"
+    assert balance([]).evenness is None
 
 
 def test_lengths() -> None:

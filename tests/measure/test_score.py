@@ -13,7 +13,7 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from service.measure.metrics import METRICS
-from service.measure.score import score, wilson_interval
+from service.measure.score import by_pieces, score, score_pieces, wilson_interval
 from service.measure.validation import OutOfRangeError
 
 from .cases import Case, parametrised
@@ -99,6 +99,22 @@ def test_a_large_set_gets_the_jackknife_interval_of_the_mean() -> None:
     assert result.method == "jackknife-250"
     assert result.interval is not None
     assert (result.interval[1] - result.interval[0]) / 2 == pytest.approx(half, rel=0.12)
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf", "ter"])
+def test_a_set_in_pieces_is_scored_to_the_same_bits(name: str) -> None:
+    metric, draw = METRICS[name], np.random.default_rng(0)
+    some = metric.statistics(["a b c d e", "b c", "x y z"], [["a b c d f"], ["b c"], ["x z y q"]])
+    statistics = some[draw.integers(0, 3, 21_000)]
+    pieces = np.split(statistics, [5, 8_000, 20_000])
+    assert by_pieces(metric, len(statistics))
+    assert score_pieces(metric, pieces, len(statistics), n_missing=3, seed=1) == score(
+        metric, statistics, n_missing=3, seed=1
+    )
+    same = np.repeat(some[:1], 21_000, axis=0)
+    assert score_pieces(metric, [same], len(same)) == score(metric, same)
+    assert not by_pieces(metric, 20_000)
+    assert not by_pieces(METRICS["rougeL"], 30_000)
 
 
 @pytest.mark.parametrize(

@@ -136,3 +136,54 @@ def test_no_part_is_empty() -> None:
     found = of(list("abc"), shares=[0.9, 0.05, 0.05])
     assert found.sizes() == [1, 1, 1]
     assert "'train' has 33.3 % of the items where 90.0 % were asked" in warnings(found)[0]
+
+
+def several(
+    sets: list[list[str]], seed: int = 0, groups: list[int] | None = None, shares: list[float] = SHARES
+) -> Split:
+    keys = [f"{place:03d}" for place in range(len(sets))]
+    units = groups_of(keys) if groups is None else groups_of([str(one) for one in groups])
+    names = [str(part) for part in range(len(shares))]
+    return split(keys, units, None, sets=sets, names=names, shares=shares, seed=seed)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcdef"), unique=True, max_size=4), min_size=40, max_size=120),
+    st.integers(0, 9),
+)
+@settings(max_examples=30, deadline=None)
+def test_labels_of_multi_label_items_have_their_shares(sets: list[list[str]], seed: int) -> None:
+    found = several(sets, seed)
+    for size, share in zip(found.sizes(), SHARES, strict=True):
+        assert abs(size - share * len(sets)) <= 1.5
+    for label in "abcdef":
+        own = [part for part, labels in zip(found.part.tolist(), sets, strict=True) if label in labels]
+        for part, share in enumerate(SHARES):
+            assert abs(own.count(part) - share * len(own)) <= max(3.0, 0.25 * len(own))
+
+
+def test_a_rare_label_is_spread_as_far_as_it_goes() -> None:
+    draw = random.Random(4)
+    sets = [draw.sample("abcde", draw.randint(1, 3)) for _ in range(300)]
+    for place in (7, 90, 211):
+        sets[place].append("rare")
+    for seed in range(5):
+        found = several(sets, seed, shares=[1 / 3] * 3)
+        assert sorted(found.part[[7, 90, 211]].tolist()) == [0, 1, 2]
+
+
+def test_multi_label_splits_keep_groups_and_do_not_hang_on_the_order() -> None:
+    draw = random.Random(5)
+    sets = [draw.sample("abcde", draw.randint(0, 3)) for _ in range(200)]
+    groups = [draw.randrange(60) for _ in sets]
+    found = several(sets, 3, groups)
+    for group in set(groups):
+        assert len({part for part, own in zip(found.part.tolist(), groups, strict=True) if own == group}) == 1
+    keys = [f"{place:03d}" for place in range(200)]
+    turned = split(
+        keys[::-1], groups_of([str(one) for one in groups[::-1]]), None, sets=sets[::-1], names=["0", "1", "2"],
+        shares=SHARES, seed=3,
+    )  # fmt: skip
+    assert turned.part.tolist()[::-1] == found.part.tolist()
+    few = several([["a"], ["a"], []], shares=[0.8, 0.1, 0.1])
+    assert sorted(few.part.tolist()) == [0, 1, 2], "no part is empty"

@@ -87,10 +87,14 @@ def filled(client: TestClient, database: Database) -> dict[str, str]:
             step=step,
             predictions=[{"id": str(i), "output": "ab"[(i + (i % every == 0)) % 2]} for i in range(40)],
         )["id"]
-        for model, step, every in ((base, 1, 40), (version, 2, 2))
+        for model, step, every in ((base, 1, 40), (version, 2, 2), (base, 3, 20))
     ]
     policy = post("policies", name="keep", protected=[{"suite": "intents", "margin": 0.05}])["id"]
-    audit = post("audits", policy_id=policy, before=evaluations[:1], after=evaluations[1:])["id"]
+    before, after, aa = ([one] for one in evaluations)
+    audit = post("audits", policy_id=policy, before=before, after=after, aa=aa)["id"]
+    for who, until in (("early", 1e10), ("Ada", 2e10), ("late", 3e10)):
+        waiver = post(f"audits/{audit}/waivers", suite="intents", who=who, why="known", until=until)["id"]
+    post(f"audits/{audit}/waivers/{waiver}/revoke", who="Bob", why="too long")
     variants = [{"key": "control", "weight": 1}, {"key": "treatment", "weight": 1}]
     experiment = post("experiments", key="new-model", hypothesis="it is better", variants=variants)["id"]
     with database.write() as session:
@@ -208,7 +212,7 @@ def test_models_and_artifacts(database: Database, filled: dict[str, str]) -> Non
 def test_scores_are_those_of_the_api(client: TestClient, database: Database, filled: dict[str, str]) -> None:
     found = rows(database, "SELECT * FROM v_evaluations")
     evaluations = client.get("/api/v1/evaluations").json()["items"]
-    assert len(found) == sum(len(evaluation["scores"]) for evaluation in evaluations) == 4
+    assert len(found) == sum(len(evaluation["scores"]) for evaluation in evaluations) == 6
     for evaluation in evaluations:
         for score in evaluation["scores"]:
             (row,) = (r for r in found if (r["evaluation_id"], r["metric"]) == (evaluation["id"], score["name"]))
@@ -241,6 +245,11 @@ def test_audits_are_those_of_the_api(client: TestClient, database: Database, fil
     assert [row["low"], row["high"]] == task["interval"]
     assert (row["verdict"], row["task_verdict"], row["policy"]) == (audit["verdict"], task["verdict"], "keep")
     assert row["verdict"] == "FAIL"
+    floor = task["floor"]
+    assert (row["floor"], row["above_floor"], row["called_forgetting"]) == (floor["share"], floor["above"], True)
+    assert [row["above_low"], row["above_high"]] == floor["interval"]
+    assert row["above_p_adjusted"] == floor["p_adjusted"]
+    assert (row["waived_by"], row["waiver_reason"], row["waived_until"]) == ("Ada", "known", 2e10)
 
 
 def test_experiments(client: TestClient, database: Database, filled: dict[str, str]) -> None:

@@ -20,14 +20,31 @@ TEXTS = [one["text"] for one in TICKETS]
 
 def test_classifying_in_batches_agrees_with_one_at_a_time(tokenizer: PreTrainedTokenizerFast) -> None:
     model = bert().train()
-    chosen = classify(model, tokenizer, TEXTS * 20, ["a", "b", "c"], 32)
+    found = classify(model, tokenizer, TEXTS * 20, 32)
     assert model.training
+    assert found.shape == (20 * len(TEXTS), 3)
+    assert found.sum(-1).tolist() == pytest.approx([1.0] * len(found), abs=1e-12)
     model.eval()
-    for text, (label, probability) in zip(TEXTS, chosen, strict=False):
+    for text, probabilities in zip(TEXTS, found, strict=False):
         with torch.inference_mode():
             expected = model(**tokenizer([text], return_tensors="pt")).logits[0].softmax(-1)
-        assert label == "abc"[int(expected.argmax())]
-        assert probability == pytest.approx(float(expected.max()), abs=1e-5)
+        assert probabilities.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_the_probability_of_every_label_is_told(
+    tickets_config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [suite] = gather(built(tickets_config)).suites
+    assert suite.labels is not None
+    told = predict(suite, bert(), tokenizer)
+    for one in told:
+        assert one.label_scores is not None
+        assert list(one.label_scores) == list(suite.labels)
+        assert one.probability == max(one.label_scores.values()) == one.label_scores[one.output]
+    monkeypatch.setattr("trainer.predict.MOST_SCORES", 3 * len(suite.items) - 1)
+    few = predict(suite, bert(), tokenizer)
+    assert [one.label_scores for one in few] == [None] * len(told), "too many to tell"
+    assert [(one.output, one.probability) for one in few] == [(one.output, one.probability) for one in told]
 
 
 def test_a_classification_suite_on_the_wire(tickets_config: dict[str, Any]) -> None:
@@ -35,7 +52,9 @@ def test_a_classification_suite_on_the_wire(tickets_config: dict[str, Any]) -> N
     body = suite.body()
     assert body["task_type"] == "classification"
     assert body["labels"] == ["delay", "lost", "repair"]
-    assert body["metrics"] == ["accuracy", "f1_macro"]
+    assert body["metrics"] == [
+        "accuracy", "f1_macro", "roc_auc", "average_precision", "log_loss", "brier_score", "ece"
+    ]  # fmt: skip
     assert body["items"][0] == {"id": "000001", "input": "my card is late", "label": "delay"}
 
 

@@ -167,6 +167,9 @@ def test_two_variants_are_tracked_scored_and_compared(
     assert evaluation["step"] == 60
     items = client.evaluation_items(evaluation["id"])["items"]
     assert {item["output"] for item in items} <= {"delay", "lost", "repair"}
+    assert set(items[0]["label_scores"]) == {"delay", "lost", "repair"}
+    assert much["metrics"]["tickets/roc_auc"]["last"] > 0.9
+    assert client.calibration(evaluation["id"])["n"] == evaluation["n"]
 
     # Asked to resume, it finds both done, and compares them again without another step.
     again = command(tmp_path, tickets_config, "--url", client.url, "--resume")

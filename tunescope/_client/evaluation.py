@@ -88,6 +88,10 @@ class Evaluation(Calls):
     def confusion(self, evaluation_id: str) -> Json:
         return self._get("evaluations", evaluation_id, "confusion")
 
+    def class_scores(self, evaluation_id: str) -> Any:
+        """Precision, recall and F1 of each class, each with its interval, the lowest F1 first: `{"items": [...]}`."""
+        return self._get("evaluations", evaluation_id, "classes")
+
     def calibration(self, evaluation_id: str) -> Json:
         """The calibration curve: bins of the answers' probabilities with the share that is right, and the ECE."""
         return self._get("evaluations", evaluation_id, "calibration")

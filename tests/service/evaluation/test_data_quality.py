@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
@@ -190,6 +191,46 @@ def test_a_report_is_made_once(client: TestClient, database: Database, monkeypat
     assert made == [1]
 
 
+def topics(n: int, seed: int = 0) -> list[Json]:
+    """Multi-label items: one in four of no topic, and one in four of two."""
+    own = ([], ["card"], ["loan", "card"], ["loan"])
+    return [{**row, "label": None, "labels": own[place % 4]} for place, row in enumerate(rows(n, seed=seed))]
+
+
+def test_the_quality_of_multi_label_items(client: TestClient) -> None:
+    given = topics(120)
+    given[0]["labels"], given[1]["input"], given[2]["labels"] = None, given[3]["input"], ["loan", "card", "rare"]
+    found = get(client, f"datasets/{make(client, given)['id']}/quality")
+    balance = found["balance"]
+    assert balance["labels"] == [
+        {"label": "card", "n": 60}, {"label": "loan", "n": 60}, {"label": "rare", "n": 1}
+    ]  # fmt: skip
+    assert (balance["unlabelled"], balance["without"], balance["n_labels"]) == (1, 29, 3)
+    assert balance["per_item"] == pytest.approx(121 / 119)
+    assert {"conflicting_answers", "unlabelled", "unbalanced", "rare_labels"} <= set(codes(found))
+    assert found["duplicates"]["groups"][0]["items"][1]["answer"] == "loan"
+    assert get(client, f"suites/{make_suite(client, topics(4), metrics=['subset_accuracy'])['id']}/quality")["balance"][
+        "per_item"
+    ] == pytest.approx(1.0)
+
+
+def test_multi_label_sets_against_one_another_and_split(client: TestClient) -> None:
+    train, held_out = topics(200), [{**row, "id": f"t{row['id']}"} for row in topics(120, seed=9)]
+    held_out[5]["labels"] = ["card", "new"]
+    found = get(client, "leakage", train=make(client, train)["id"], test=make(client, held_out, name="held-out")["id"])
+    assert found["only_in_test"] == ["new"]
+    assert found["labels"][0] == {"label": "card", "train": 100, "test": 60}
+    assert (found["label_difference"]["p_value"], found["label_difference"]["reason"]) == (None, "several_labels")
+
+    made = get(client, f"datasets/{make(client, held_out, name='split')['id']}/split", stratify=True, seed=1)
+    for part in made["parts"]:
+        counts = {one["label"]: one["n"] for one in part["labels"]}
+        assert abs(counts["card"] - 60 * part["asked"]) <= 1
+        assert abs(counts["loan"] - 60 * part["asked"]) <= 1
+    [said] = [one["message"] for one in made["warnings"] if one["code"] == "labels_not_in_every_part"]
+    assert said == "1 of 3 labels have too few items to be in every part ('new')."
+
+
 # --- doubtful labels ---
 
 
@@ -209,6 +250,59 @@ def test_labels_that_the_models_of_a_suite_disagree_with(client: TestClient) -> 
     ]
     assert found["candidates"][0]["probability"] == 0.99
     assert [answer["answer"] for answer in found["candidates"][0]["answers"]] == ["b", "b", "a"]
+
+
+def test_labels_that_probabilities_of_every_label_doubt(client: TestClient) -> None:
+    """Against the definition, written out: thresholds are the mean self-confidence of each label."""
+    names = ["a", "b", "c"]
+    draw = np.random.default_rng(3)
+    given = draw.integers(0, 3, 60)
+    logits = draw.normal(size=(2, 60, 3)) + 3 * np.eye(3)[given]
+    logits[:, [5, 17], (given[[5, 17]] + 1) % 3] += 9  # two labels that no model believes
+    chances = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    labels = [names[code] for code in given]
+    suite = make_suite(client, label_items(labels), task_type="classification", metrics=["accuracy"])
+    for number, table in enumerate(chances):
+        told = [
+            {"id": f"i{place}", "label_scores": dict(zip(names, row, strict=True))}
+            for place, row in enumerate(table.tolist())
+        ]
+        evaluate(client, suite, told[: 60 - number], name=f"model {number}")  # the second leaves one item out
+    evaluate(client, suite, ["a"] * 60, name="text only")
+
+    mean = chances.mean(axis=0)
+    mean[59] = chances[0, 59]
+    own = mean[np.arange(60), given]
+    sure = np.array([own[given == code].mean() for code in range(3)])
+    found = get(client, f"suites/{suite['id']}/label-noise")
+    assert (found["method"], found["basis"], found["judged"], len(found["models"])) == (
+        "evaluations", "label_scores", 60, 3,
+    )  # fmt: skip
+    expected = {}
+    for place in range(60):
+        enough = [code for code in range(3) if mean[place, code] >= sure[code]]
+        best = max(enough, key=lambda code: mean[place, code], default=given[place])
+        if best != given[place] and mean[place, best] > own[place]:
+            expected[f"i{place}"] = (names[best], mean[place, best], own[place])
+    assert {"i5", "i17"} <= expected.keys()
+    assert {
+        one["id"]: (one["suggested"], pytest.approx(one["probability"]), pytest.approx(one["label_probability"]))
+        for one in found["candidates"]
+    } == expected
+    margins = [one["probability"] - one["label_probability"] for one in found["candidates"]]
+    assert margins == sorted(margins, reverse=True)
+    first = found["candidates"][0]
+    assert len(first["answers"]) == 3
+    assert first["models"] == sum(one["answer"] == first["suggested"] for one in first["answers"])
+
+
+@pytest.mark.parametrize("scores", [{"a": 2.0, "b": -1.0}, {"a": 0.9, "b": 0.05, "other": 0.05}])
+def test_scores_that_are_no_probabilities_of_the_labels_do_not_judge_them(client: TestClient, scores: Json) -> None:
+    suite = make_suite(client, label_items(["a", "b"] * 4), task_type="classification", metrics=["accuracy"])
+    evaluate(client, suite, [{"id": f"i{place}", "label_scores": scores, "probability": 0.95} for place in range(8)])
+    found = get(client, f"suites/{suite['id']}/label-noise")
+    assert (found["basis"], found["n_candidates"]) == ("answers", 4)
+    assert found["candidates"][0]["label_probability"] is None
 
 
 def test_a_suite_without_labels_cannot_tell(client: TestClient) -> None:

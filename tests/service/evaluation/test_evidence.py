@@ -180,6 +180,35 @@ def test_scores_that_cannot_be_used(client: TestClient, prediction: Json, code: 
         assert error["details"]["item"] == "i1"
 
 
+def test_scores_may_be_absent_from_all_answers_and_not_from_some(client: TestClient) -> None:
+    suite = label_suite(client, ["cat", "dog"] * 3, ["accuracy", "log_loss"])
+    said = {f"i{place}": "cat" for place in range(5)}
+    told = [{"id": item, "output": output} for item, output in said.items()]
+    scored_ones = [{**one, "label_scores": {"cat": 0.75, "dog": 0.25}} for one in told]
+    for mixed in ([*told[:2], *scored_ones[2:]], [*scored_ones[2:], *told[:2]]):
+        error = refused(client, suite, mixed)
+        assert (error["code"], error["details"]["item"]) == ("prediction_invalid", "i0")
+        assert "Item 'i0' has no `label_scores`, which the metric 'log_loss' reads" in error["message"]
+
+    made = evaluate(client, suite, told)
+    right, loss = made["scores"]
+    assert right["value"] == 0.5
+    assert (loss["value"], loss["interval"], loss["reason"]) == (None, None, "no_label_scores")
+    assert (loss["n"], loss["n_missing"]) == (6, 1)
+    [first, *_] = get(client, f"evaluations/{made['id']}/items")["items"]
+    assert first["scores"] == {"accuracy": 1.0}
+
+    other = evaluate(client, suite, scored_ones)
+    assert value(other, "log_loss") is not None
+    both = {"baseline": made["id"], "candidate": other["id"]}
+    assert get(client, "comparisons", **both)["metric"] == "accuracy"
+    asked: list[tuple[str, Json]] = [("comparisons", both), (f"evaluations/{made['id']}/slices", {"by": "label"})]
+    for path, params in asked:
+        answer = client.get(f"/api/v1/{path}", params={**params, "metric": "log_loss"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_scored")
+        assert "carry no `label_scores`" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity"])
 def test_scores_are_finite(client: TestClient, number: str) -> None:
     suite = label_suite(client, ["cat", "dog"], ["roc_auc"])
@@ -215,7 +244,9 @@ def test_a_suite_says_at_once_what_its_metrics_could_never_read(client: TestClie
         assert words in answer.json()["error"]["message"]
     assert get(client, "suites")["items"] == []
     one_label = label_suite(client, ["cat", "cat"], ["roc_auc"])
-    assert "the vocabulary has 1: give `labels`" in refused(client, one_label, [])["message"]
+    assert (
+        "the vocabulary has 1: give `labels`" in refused(client, one_label, [{"id": "i0", "output": None}])["message"]
+    )
 
 
 # --- sets of labels ---
@@ -284,6 +315,45 @@ def test_sets_of_labels_are_judged_as_scikit_learn_does(client: TestClient) -> N
     ]
 
 
+def test_each_label_of_a_set_has_its_scores(client: TestClient) -> None:
+    suite, given = multi_suite(client), guesses(flip=0.3)
+    made = evaluate(client, suite, said([*given[:-1], None]))
+    true, predicted = indicators(SETS), indicators([*given[:-1], []])
+    expected = sk.precision_recall_fscore_support(true, predicted, average=None)
+    found = {one["label"]: one for one in get(client, f"evaluations/{made['id']}/classes")["items"]}
+    for place, label in enumerate(TAGS):
+        one = found[label]
+        assert [one[name] for name in ("precision", "recall", "f1", "support")] == pytest.approx(
+            [float(column[place]) for column in expected]
+        )
+        for name in ("precision", "recall", "f1"):
+            low, high = one[f"{name}_interval"]
+            assert low < one[name] < high
+    assert [one["f1"] for one in found.values()] == sorted(one["f1"] for one in found.values())
+
+
+def test_lists_of_labels_are_read_out_of_texts(client: TestClient) -> None:
+    suite, given = multi_suite(client, parser="label_list"), guesses()
+    texts = [{"id": f"i{place}", "output": json.dumps(one)} for place, one in enumerate(given)]
+    read, sent = evaluate(client, suite, texts), evaluate(client, multi_suite(client), said(given))
+    assert {one["name"]: one["value"] for one in read["scores"]} == {
+        one["name"]: one["value"] for one in sent["scores"]
+    }
+    lacking = [
+        {"id": "i0", "output": "I would say sport"},
+        {"id": "i1", "output": "sport", "parsed": None},
+        *texts[2:-1],
+    ]
+    made = evaluate(client, suite, lacking)
+    assert (made["n_missing"], made["n_unparsed"]) == (1, 2)
+    items = all_items(client, f"evaluations/{made['id']}/items", limit=20)
+    assert [item["predicted_labels"] for item in items] == [None, None, *given[2:-1], None]
+    assert [item["correct"] for item in items[:2]] == [False, False]
+    both = [{**texts[0], "predicted_labels": ["tech"]}]
+    own = evaluate(client, suite, both)
+    assert get(client, f"evaluations/{own['id']}/items")["items"][0]["predicted_labels"] == ["tech"]
+
+
 def test_order_says_nothing_in_a_set_of_labels(client: TestClient) -> None:
     suite = multi_suite(client)
     assert multi_suite(client, items=multi_items([one[::-1] for one in SETS]))["id"] == suite["id"]
@@ -345,7 +415,7 @@ def test_a_text_without_an_answer_is_left_out(client: TestClient) -> None:
     made = evaluate(client, texts(client, ["perplexity"]), [{"id": "i0", "nll": 6.0, "n_tokens": 3}])
     assert made["n_missing"] == 3
     assert value(made, "perplexity") == pytest.approx(math.exp(2))
-    none = evaluate(client, texts(client, ["perplexity"]), [])
+    none = evaluate(client, texts(client, ["perplexity"]), [None])
     assert (none["scores"][0]["value"], none["scores"][0]["reason"]) == (None, "undefined")
 
 
@@ -523,7 +593,7 @@ def test_models_of_other_tokenisers_have_no_common_perplexity(client: TestClient
     assert "compare by bits_per_byte" in answer.json()["error"]["message"]
     card = get(client, "comparisons", baseline=one["id"], candidate=other["id"], metric="bits_per_byte")
     assert card["difference"] == 0
-    none = evaluate(client, suite, [])
+    none = evaluate(client, suite, [None])
     answer = client.get("/api/v1/comparisons", params={"baseline": one["id"], "candidate": none["id"]})
     assert (answer.status_code, answer.json()["error"]["message"]) == (409, "There is no text that both models scored.")
 

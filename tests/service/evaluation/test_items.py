@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_
 from starlette.testclient import TestClient
 from statsmodels.stats.proportion import proportion_confint
 
+from service.measure.score import wilson_interval
 from service.store.evaluations import EVIDENCE_COLUMNS
 
 from .wire import Json, all_items, evaluate, get, label_items, make_suite, text_items
@@ -97,7 +98,13 @@ def test_unanswered_items_are_in_no_column(client: TestClient, mail: Json) -> No
     assert confusion["labels"] == ["eggs", "ham", "spam"]
     assert confusion["counts"] == [[0, 0, 0], [1, 1, 1], [0, 1, 1]]
     assert confusion["unanswered"] == [1, 0, 0]
-    assert confusion["classes"][0] == {"label": "eggs", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
+    eggs = confusion["classes"][0]
+    assert [eggs[name] for name in ("label", "precision", "recall", "f1", "support", "predicted")] == [
+        "eggs", 0.0, 0.0, 0.0, 1, 1
+    ]  # fmt: skip
+    assert eggs["recall_interval"] == list(wilson_interval(0, 1))
+    classes = get(client, f"evaluations/{mail['id']}/classes")["items"]
+    assert classes == sorted(confusion["classes"], key=lambda one: (one["f1"], one["label"]))
 
 
 def test_texts_have_no_confusion_matrix(client: TestClient) -> None:

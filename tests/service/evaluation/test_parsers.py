@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.evaluation.parsers import parser_for
+from service.evaluation.parsers import label_list_reader, parser_for
 
 LABELS = ["spam", "not spam", "C++", "Ham"]
 
@@ -55,3 +55,38 @@ def test_what_is_read(name: str | None, output: str, answer: str | None) -> None
 )
 def test_only_declared_labels_are_answers(name: str | None, output: str, answer: str | None) -> None:
     assert parser_for(name, LABELS)(output) == answer
+
+
+TAGS = ["sport", "Politics", "arts, culture", "C++"]
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        ('["sport", "politics"]', ["sport", "Politics"]),
+        ('```json\n["sport"]\n```', ["sport"]),
+        ("Here you are:\n```\nsport\nC++\n```\nAnything else?", ["sport", "C++"]),
+        ("['sport', 'C++']", ["sport", "C++"]),
+        ("sport, politics, Sport", ["sport", "Politics"]),
+        ("Labels: sport; arts, culture", ["sport", "arts, culture"]),
+        ("sport | c++.", ["sport", "C++"]),
+        ("- sport\n- Politics\n", ["sport", "Politics"]),
+        ("1. sport\n2) arts, culture", ["sport", "arts, culture"]),
+        ("arts, culture", ["arts, culture"]),
+        ("sport", ["sport"]),
+        ("[]", []),
+        ("None.", []),
+        ("", None),
+        ("sport, weather", None),
+        ("It is about sport.", None),
+        ('["sport", 3]', None),
+        ('{"sport": true}', None),
+        ("5", None),
+    ],
+)
+def test_lists_of_labels(output: str, answer: list[str] | None) -> None:
+    assert label_list_reader(TAGS)(output) == answer
+
+
+def test_a_label_named_none_is_a_label() -> None:
+    assert label_list_reader(["none", "some"])("none") == ["none"]

@@ -55,8 +55,11 @@ def test_missing_and_unparsed_count_as_wrong_and_apart(client: TestClient, suite
     assert [item["correct"] for item in items] == [True, False, False, False]
 
 
-def test_no_predictions_at_all_is_all_missing(client: TestClient, suite: Json) -> None:
-    evaluation = evaluate(client, suite, [])
+def test_nothing_sent_is_refused_and_no_answers_are_all_missing(client: TestClient, suite: Json) -> None:
+    answer = client.post("/api/v1/evaluations", json={"suite_id": suite["id"], "predictions": []})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "prediction_invalid")
+    assert "There is no prediction: send those for the 4 items" in answer.json()["error"]["message"]
+    evaluation = evaluate(client, suite, [None])
     assert (evaluation["n"], evaluation["n_missing"]) == (4, 4)
     assert value(evaluation, "exact_match") == 0.0
 
@@ -199,7 +202,7 @@ def test_there_is_no_way_to_change_one(client: TestClient, suite: Json, method: 
         assert client.request(method, f"/api/v1/{path}").status_code == 405
 
 
-@pytest.mark.parametrize("path", ["", "/items", "/confusion", "/slices?by=group"])
+@pytest.mark.parametrize("path", ["", "/items", "/confusion", "/classes", "/slices?by=group"])
 def test_an_unknown_evaluation(client: TestClient, path: str) -> None:
     answer = client.get(f"/api/v1/evaluations/none{path}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "evaluation_not_found")

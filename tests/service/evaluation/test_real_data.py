@@ -1,5 +1,5 @@
 """Real sets through the service, beside the reference libraries: GSM8K's answers, CLINC150 with what is out of scope,
-E2E NLG with several references an item."""
+E2E NLG with several references an item, two models of BANKING77."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import SGDClassifier
+from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support, roc_auc_score
 from starlette.testclient import TestClient
+from statsmodels.stats.contingency_tables import mcnemar
 
 from service.app import create_app
 from service.settings import Settings
@@ -132,3 +136,50 @@ def test_e2e_nlg_with_several_references_an_item(client: TestClient) -> None:
     for name in metrics[2:]:
         mean = sum(one[name].fmeasure for one in best) / len(best)
         assert value(evaluation, name) == pytest.approx(mean, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_two_models_of_banking77_are_compared_item_by_item(client: TestClient) -> None:
+    """Linear models of words and of words with pairs of words, their probabilities and their paired comparison."""
+    texts, labels = {}, {}
+    for part in ("train", "test"):
+        with (DATA / "banking77" / f"{part}.csv").open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+        texts[part], labels[part] = [row["text"] for row in rows], [row["category"] for row in rows]
+    names = sorted(set(labels["train"]))
+    items = [
+        {"id": f"i{place}", "input": text, "label": label}
+        for place, (text, label) in enumerate(zip(texts["test"], labels["test"], strict=True))
+    ]
+    metrics = ["accuracy", "f1_macro", "roc_auc", "log_loss"]
+    suite = make_suite(client, items, name="banking77", task_type="classification", metrics=metrics)
+    made, right = [], []
+    for longest in (1, 2):
+        words = TfidfVectorizer(ngram_range=(1, longest), sublinear_tf=True).fit(texts["train"])
+        model = SGDClassifier(loss="log_loss", alpha=3e-5, random_state=0)
+        model.fit(words.transform(texts["train"]), labels["train"])
+        chances = model.predict_proba(words.transform(texts["test"]))
+        told = [
+            {"id": f"i{place}", "label_scores": dict(zip(model.classes_.tolist(), row, strict=True))}
+            for place, row in enumerate(chances.tolist())
+        ]
+        answer = send(client, "evaluations", json_lines(told), suite_id=suite["id"], name=f"words {longest}")
+        made.append(answer.json())
+        best = model.classes_[chances.argmax(axis=1)]
+        right.append(best == np.array(labels["test"]))
+        expected = {
+            "accuracy": accuracy_score(labels["test"], best),
+            "f1_macro": f1_score(labels["test"], best, average="macro"),
+            "roc_auc": roc_auc_score(labels["test"], chances, multi_class="ovr", labels=names),
+            "log_loss": log_loss(labels["test"], chances, labels=names),
+        }
+        assert {one["name"]: one["value"] for one in made[-1]["scores"]} == pytest.approx(expected, rel=1e-12)
+        assert all(one["interval"] is not None for one in made[-1]["scores"])
+    card = get(client, "comparisons", baseline=made[0]["id"], candidate=made[1]["id"])
+    gained, lost = (int(np.count_nonzero(one & ~other)) for one, other in (right[::-1], right))
+    assert (card["gained"], card["lost"], card["n"]) == (gained, lost, 3080)
+    assert card["p_value"] == pytest.approx(mcnemar([[0, lost], [gained, 0]], exact=True).pvalue)
+    doubtful = get(client, f"suites/{suite['id']}/label-noise")
+    assert (doubtful["basis"], doubtful["judged"]) == ("label_scores", 3080)
+    # Of few labels both models are surer than of others of their kind: some are known to be wrong (Ying & Thomas 2022).
+    assert 0 < doubtful["n_candidates"] < 500

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 from starlette.testclient import TestClient
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from .test_reviews import ask, make_review, post, say
@@ -254,6 +255,9 @@ def test_three_models_are_ranked(client: TestClient, three: list[Json]) -> None:
     assert [(one["baseline"]["name"], one["candidate"]["name"]) for one in found["verdicts"]] == [
         ("base", "lora"), ("base", "full"), ("lora", "full"),
     ]  # fmt: skip
+    p_values = [one["p_value"] for one in found["verdicts"]]
+    assert [one["p_adjusted"] for one in found["verdicts"]] == pytest.approx(multipletests(p_values, method="holm")[1])
+    assert all(one["p_adjusted"] < 0.05 for one in found["verdicts"] if one["verdict"] in ("better", "worse"))
     against = make_review(client, *three, kind="pairwise", baseline=three[0]["id"], name="base only")
     assert against["n_tasks"] == 2 * N
 

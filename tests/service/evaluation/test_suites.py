@@ -97,6 +97,7 @@ LABELS: list[Json] = label_items(["spam", "ham"])
         ({"items": LABELS, "metrics": ["accuracy"], "labels": []}, "suite_invalid", "`labels` is empty"),
         ({"items": LABELS, "metrics": ["accuracy"], "labels": ["spam", "ham", "ham"]}, "suite_invalid", "twice"),
         ({"items": LABELS, "metrics": ["accuracy"], "parser": "label"}, "suite_invalid", "declared labels"),
+        ({"items": LABELS, "metrics": ["accuracy"], "parser": "label_list"}, "suite_invalid", "reads lists of labels"),
         ({"metrics": ["accurcy"]}, "unknown_metric", "'accurcy'"),
         ({"metrics": []}, "suite_invalid", "no metric"),
         ({"metrics": ["log_loss"]}, "suite_invalid", "'fr' has no label, which the metric 'log_loss' reads"),

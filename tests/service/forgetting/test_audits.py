@@ -11,6 +11,7 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 from statsmodels.stats.multitest import multipletests
 
+from service.measure.paired import tango_interval
 from service.store import audits, records
 from service.store.database import Database
 from service.store.tables import Audit
@@ -133,11 +134,13 @@ def test_groups_show_where_it_was_lost(client: TestClient) -> None:
     suite = make_suite(client, "general", 90, groups=["capitals", "sums", None])
     before, after = evaluate(client, suite, range(90)), evaluate(client, suite, [n for n in range(90) if n % 3 != 1])
     (task,) = audit(client, make_policy(client, protect("general")), (before["id"], after["id"]))["tasks"]
+    kept = list(tango_interval(0, 0, 30))
     assert task["by_group"] == [
-        {"group": "sums", "n": 30, "before": 1.0, "after": 0.0, "lost": 30, "gained": 0},
-        {"group": "(none)", "n": 30, "before": 1.0, "after": 1.0, "lost": 0, "gained": 0},
-        {"group": "capitals", "n": 30, "before": 1.0, "after": 1.0, "lost": 0, "gained": 0},
-    ]
+        {"group": "sums", "n": 30, "before": 1.0, "after": 0.0, "lost": 30, "gained": 0,
+         "interval": list(tango_interval(30, 0, 30))},
+        {"group": "(none)", "n": 30, "before": 1.0, "after": 1.0, "lost": 0, "gained": 0, "interval": kept},
+        {"group": "capitals", "n": 30, "before": 1.0, "after": 1.0, "lost": 0, "gained": 0, "interval": kept},
+    ]  # fmt: skip
 
 
 def test_unparsed_answers_are_counted_apart(client: TestClient) -> None:

@@ -73,6 +73,19 @@ def test_a_rise_is_the_loss(client: TestClient, suite: Json, shift: float, verdi
     assert "sure (log\\_loss, lower is better)" in page
 
 
+def test_answers_without_what_the_metric_reads_cannot_be_audited(client: TestClient) -> None:
+    items = [{"id": f"i{place}", "input": "?", "label": LABELS[place % 2]} for place in range(4)]
+    body = {"name": "told", "task_type": "classification", "items": items, "metrics": ["accuracy", "log_loss"]}
+    suite = post(client, "suites", body)
+    told = [{"id": f"i{place}", "output": "no"} for place in range(4)]
+    ids = [post(client, "evaluations", {"suite_id": suite["id"], "predictions": told})["id"] for _ in "ab"]
+    found = audit(client, make_policy(client, protect("told", 0.05, metric="log_loss")), (ids[0], ids[1]))
+    assert found["verdict"] == "INVALID"
+    assert found["problems"] == [
+        f"'told': the answers {side} carry no `label_scores`, which 'log_loss' reads." for side in ("before", "after")
+    ]
+
+
 def test_the_floor_is_what_the_base_loses_against_itself(client: TestClient, suite: Json) -> None:
     runs = [losses(0.0), losses(0.0, seed=1), losses(0.15, seed=2)]
     before, again = runs[:2]

@@ -85,7 +85,7 @@ def test_markdown_says_the_same(client: TestClient, failed: Json) -> None:
     assert "Signature: ____" in lines[-1]
     tables = [line for line in lines if line.startswith("|")]
     widths = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
-    assert set(widths) <= {15, 7, 6, 3}
+    assert set(widths) <= {15, 8, 6, 3}
     assert sum(line.startswith("| i") for line in tables) == 20
 
 
