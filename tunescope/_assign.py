@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from tunescope import _settings
-from tunescope._bucketing import bucket, bucket_from_state, bucket_ranges, choose, fnv1a32, in_namespace
+from tunescope._bucketing import NOBODY, bucket, bucket_from_state, bucket_ranges, choose, fnv1a32, in_namespace, owners
 from tunescope._client import Client, Json
 from tunescope._exceptions import ApiError, ConnectionFailed
 from tunescope._sticky import StickyFile
@@ -74,8 +74,8 @@ class LiveExperiment:
         self.snapshot = snapshot
         self.met: dict[str, Assignment] = {}
         """Units that were recorded, and their arms; so that each is reported and worked out once."""
-        self.kept: dict[str, str] = {}
-        """Units that keep the arm they came in by."""
+        self.kept: dict[str, tuple[str, int]] = {}
+        """Units that keep the arm they came in by, and the phase they did."""
         self.key: str = snapshot["key"]
         self.phase: int = snapshot["phase"]
         self._status: str = snapshot["status"]
@@ -87,6 +87,7 @@ class LiveExperiment:
         variants = {variant["key"]: variant for variant in snapshot["variants"]}
         self._forced = {unit: v for unit, v in (snapshot.get("forced") or {}).items() if v in variants}
         self._ranges = bucket_ranges(len(variants), snapshot["coverage"], [v["weight"] for v in variants.values()])
+        self._owners = owners(self._ranges)
         self._arms = list(variants.values())
         self._assigned = [
             Assignment(self.key, v["key"], v.get("value"), True, "assigned", self.phase, v["key"]) for v in self._arms
@@ -114,17 +115,18 @@ class LiveExperiment:
         if space is not None and not in_namespace(unit_id, (space["name"], space["start"], space["end"])):
             return self._control("not_covered")
         if self._version == 2:
-            point: float | None = bucket_from_state(self._seed_state, unit_id)
+            index = self._owners[fnv1a32(str(fnv1a32(unit_id, self._seed_state))) % 10_000]
         else:
             point = bucket(self._salt, unit_id, self._version)
-        index = -1 if point is None else choose(point, self._ranges)
-        if index < 0:
+            index = NOBODY if point is None else choose(point, self._ranges) % 256
+        if index == NOBODY:
             return self._control("not_covered")
         if self._holdout and self._held_out(unit_id):
             control = self._arms[0]
             return Assignment(self.key, control["key"], control.get("value"), False, "holdout", self.phase, HOLDOUT)
-        if self.kept:
-            index = self._open.get(self.kept.get(unit_id, ""), index)
+        if self.kept and (came := self.kept.get(unit_id)) is not None and came[0] in self._open:
+            arm = self._arms[self._open[came[0]]]
+            return Assignment(self.key, arm["key"], arm.get("value"), True, "assigned", came[1], arm["key"])
         return self._assigned[index]
 
     def _held_out(self, unit_id: str) -> bool:
@@ -215,7 +217,7 @@ class Assigner:
                 live.met.clear()
             live.met[unit_id] = arm
             if live.sticky and arm.counted:
-                self._sticky.keep(experiment, unit_id, arm.recorded)
+                self._sticky.keep(experiment, unit_id, arm.recorded, live.phase)
             self._add(type="exposure", experiment=experiment, unit_id=unit_id, variant=arm.recorded, phase=arm.phase)
         return arm
 

@@ -17,25 +17,25 @@ import msgspec
 log = logging.getLogger("tunescope")
 
 MOST_UNITS = 100_000
-Line = tuple[str, str, str]
-"""Experiment, unit, arm."""
+Line = tuple[str, str, str, int]
+"""Experiment, unit, arm, phase."""
 
 
 class StickyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._arms: dict[str, dict[str, str]] = {}
+        self._arms: dict[str, dict[str, tuple[str, int]]] = {}
         self._unsaved: deque[Line] = deque(maxlen=MOST_UNITS)
         self._read = 0
 
-    def of(self, experiment: str) -> dict[str, str]:
-        """Unit -> arm. The same object from then on."""
+    def of(self, experiment: str) -> dict[str, tuple[str, int]]:
+        """Unit -> the arm and the phase it came in by. The same object from then on."""
         return self._arms.setdefault(experiment, {})
 
-    def keep(self, experiment: str, unit_id: str, variant: str) -> None:
+    def keep(self, experiment: str, unit_id: str, variant: str, phase: int) -> None:
         """Know a unit's arm from now on, and on disk after `save`; the first one of a unit stays."""
-        if self._know(experiment, unit_id, variant):
-            self._unsaved.append((experiment, unit_id, variant))
+        if self._know(experiment, unit_id, variant, phase):
+            self._unsaved.append((experiment, unit_id, variant, phase))
 
     def read(self) -> None:
         """Take in what this and other processes have written since."""
@@ -74,11 +74,11 @@ class StickyFile:
         """In a forked child: the parent saves its own."""
         self._unsaved.clear()
 
-    def _know(self, experiment: str, unit_id: str, variant: str) -> bool:
+    def _know(self, experiment: str, unit_id: str, variant: str, phase: int) -> bool:
         arms = self.of(experiment)
         if unit_id in arms:
             return False
         if len(arms) >= MOST_UNITS:
             del arms[next(iter(arms))]
-        arms[unit_id] = variant
+        arms[unit_id] = variant, phase
         return True

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tunescope._client.calls import API, Calls, Json, path
+from tunescope._client.calls import API, Calls, Json
+from tunescope._transport import path
 
 
 class Experiments(Calls):
