@@ -35,7 +35,7 @@ CASES = {
 }
 NOTES = [
     "Three arms at 80 % coverage; the experiment is compiled once, and each unit is decided as if it were met for the "
-    "first time. GrowthBook: one instance, set_attributes and run for each unit; it has no holdout in an experiment, so "
+    "first time. GrowthBook: one instance, set_attributes and run for each unit; it has no holdout in an experiment: "
     "that row has no peer.",
     "An Assigner that has met the unit answers from memory, in a fraction of this.",
 ]

@@ -4,7 +4,8 @@
     python benchmarks/readout.py --quick    # 1,000 and 10,000 units, about two minutes
 
 Every request is stored by the code that `/api/v1/events` runs, in batches of 5,000 events, with a rating for every
-fifth; the readout is then asked of a service over HTTP. Its cost should grow with neither units nor requests: it reads sums.
+fifth; the readout is then asked of a service over HTTP. Its cost should grow with neither units nor requests: it reads
+sums.
 """
 
 from __future__ import annotations

@@ -88,6 +88,12 @@ def _number(label: str, value: float, key: str, low: float, high: float, step: f
 # --- meanwhile ---
 
 
+def arm_head(arm: Json) -> str:
+    if arm["variant"] == HOLDOUT:
+        return "held out"
+    return f"{arm['variant']}{' (control)' if arm['is_control'] else ''}"
+
+
 def past_of(experiment: Json) -> str:
     days = experiment["covariate_days"]
     return f"{days:g} days before the exposure" if days else formats.NONE
@@ -145,10 +151,13 @@ def shares_part(readout: Json) -> None:
     history = readout["shares_over_time"]
     if len(history) < 2:
         return
+    # Each share holds until the next one begins: a line of steps.
+    ends = [*(point["at"] for point in history[1:]), readout["computed_at"]]
     frame = pd.DataFrame(
         [
-            {"at": point["at"], "variant": arm, "absolute": share, "low": None, "high": None}
-            for point in [*history, {**history[-1], "at": readout["computed_at"]}]
+            {"at": at, "variant": arm, "absolute": share, "low": None, "high": None}
+            for point, end in zip(history, ends, strict=True)
+            for at in (point["at"], end)
             for arm, share in point["shares"].items()
         ]
     )

@@ -213,8 +213,11 @@ def effects_part(readout: Json) -> None:
 
 
 def method_of(effects: list[Json]) -> str:
-    methods = list(dict.fromkeys(effect["method"].replace("_", " ") for effect in effects if effect["method"]))
-    return "By unit of assignment. " + (f"Intervals: {', '.join(methods)}." if methods else "")
+    methods = list(dict.fromkeys(effect["method"].split(", adjusted")[0] for effect in effects if effect["method"]))
+    said = "By unit of assignment. " + (f"Intervals: {', '.join(methods).replace('_', ' ')}." if methods else "")
+    if any(effect["variance_reduction"] is not None for effect in effects):
+        said += " Where noise is explained, what the units did before their exposure is taken out (CUPED)."
+    return said
 
 
 def effect_row(effect: Json, several: bool) -> list[str | Cell]:
@@ -262,7 +265,7 @@ def arms_part(experiment: Json, readout: Json) -> None:
         rows.append([label, *(numeric(arm_value(name, arm["metrics"].get(name))) for arm in arms)])
     head: list[str | Cell] = [
         "",
-        *(number_head(arm_head(arm)) for arm in arms),
+        *(number_head(experiment_parts.arm_head(arm)) for arm in arms),
     ]
     export = pd.DataFrame(
         [
@@ -280,12 +283,6 @@ def arms_part(experiment: Json, readout: Json) -> None:
             if arm["model_version"]:
                 st.caption(f"{arm['variant']} is", width="content")
                 verdicts.version_link(arm["model_version"])
-
-
-def arm_head(arm: Json) -> str:
-    if arm["variant"] == experiment_parts.HOLDOUT:
-        return "held out"
-    return f"{arm['variant']}{' (control)' if arm['is_control'] else ''}"
 
 
 def arm_value(name: str, cell: Json | None) -> str:
@@ -313,11 +310,16 @@ def timeline_part(readout: Json) -> None:
             "high": [point["interval"][1] if point["interval"] else None for point in points],
         }
     ).dropna(subset="absolute")
+    note = (
+        "The band holds at every moment at once, so it may be looked at as often as one likes."
+        if readout["experiment"]["analysis"] == "always_valid"
+        else "The band holds at the planned end only."
+    )
+    if readout["experiment"]["covariate_days"]:
+        note += " Over time nothing is taken out for what units did before."
     components.chart(
         charts.timeline(frame, share=formats.is_share(chosen)), frame,
-        title=f"Difference in {chosen.replace('_', ' ')} from control", key="timeline",
-        note="The band holds at every moment at once, so it may be looked at as often as one likes."
-        if readout["experiment"]["analysis"] == "always_valid" else "The band holds at the planned end only.",
+        title=f"Difference in {chosen.replace('_', ' ')} from control", key="timeline", note=note,
     )  # fmt: skip
 
 

@@ -75,8 +75,8 @@ def halted(rng: np.random.Generator, steps: list[float], looks: int, per_look: i
 
 
 def test_a_harmless_winner_is_rarely_halted() -> None:
-    """Four metrics, three steps and 20 looks at each: at most alpha of all rollouts. With all of alpha for each metric
-    at each step it was several times as many."""
+    """Four metrics, three steps and 20 looks at each: at most alpha of all rollouts, all of them together. With all of
+    alpha for each metric at each step more are halted, and nothing bounds how many."""
     rates = {}
     for whole_alpha in (False, True):
         rng = np.random.default_rng(31)
