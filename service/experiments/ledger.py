@@ -10,7 +10,7 @@ import itertools
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import msgspec
 from sqlmodel import Session
@@ -72,6 +72,7 @@ class _Batch:
     tallies: dict[Phase, dict[str, dict[str, Tally]]] = field(default_factory=dict)
     sums: dict[tuple[str, int, str, str, int], Sums] = field(default_factory=dict)
     pasts: before.BeforeSums = field(default_factory=dict)
+    stretches: dict[str, int] = field(default_factory=dict)
 
     def plan(self, experiment_id: str) -> _Plan:
         return self.plans.get(experiment_id, _Plan())
@@ -82,8 +83,11 @@ class _Batch:
             kept[metric] = kept.get(metric, Tally()) + tally
 
     def add_sums(self, phase: Phase, metric: str, variant: str, sums: Sums) -> None:
-        started = self.plan(phase[0]).started
-        key = (*phase, metric, variant, stretch_of(self.now, self.now if started is None else started))
+        stretch = self.stretches.get(phase[0])
+        if stretch is None:
+            started = self.plan(phase[0]).started
+            stretch = self.stretches[phase[0]] = stretch_of(self.now, self.now if started is None else started)
+        key = (*phase, metric, variant, stretch)
         self.sums[key] = self.sums.get(key, Sums()) + sums
 
 
@@ -302,7 +306,7 @@ def _store_tallies(session: Session, batch: _Batch, arms: Mapping[Phase, Mapping
                 total = Tally(*(old or (0.0, 0.0))) + tally
                 rows.append(
                     {"experiment_id": phase[0], "phase": phase[1], "metric": metric, "unit_id": unit}
-                    | {"variant": variant, **asdict(total)}
+                    | {"variant": variant, "count": total.count, "sum": total.sum}
                 )
                 definition = plan.definition(metric)
                 was = features(definition, Tally(*old)) if old else (0.0, 0.0)
