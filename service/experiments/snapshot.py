@@ -102,13 +102,16 @@ class Snapshots:
             return self.current
 
     def _kept_by(self, session: Session, row: Experiment) -> StickyArms:
-        """Who came in by the phases before this one. Each is read once, but for the one that has just ended."""
+        """Who came in by the phases before this one. Each is read once; of one that has just ended, the last ones are
+        read again, since they may still be on their way."""
         known = self._sticky.get(row.id, NOBODY)
         places = {variant["key"]: place for place, variant in enumerate(row.plan["variants"])}
-        whole = time.time() - (row.phase_started_at or 0.0) > LATE_SECONDS
+        ended = row.phase_started_at or 0.0
+        whole = time.time() - ended > LATE_SECONDS
         for phase in range(1, row.phase):
             if phase not in known.phases:
-                found = events.exposed_in(session, row.id, phase, MOST_UNITS)
+                since = ended - LATE_SECONDS if phase in known.begun else 0.0
+                found = events.exposed_in(session, row.id, phase, since, MOST_UNITS)
                 units = [(unit, places[variant]) for unit, variant in found if variant in places]
                 known = known.with_units(units, phase, whole=whole or phase < row.phase - 1)
         return known

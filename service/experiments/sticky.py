@@ -21,11 +21,12 @@ LATE_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class StickyArms:
-    """Unit -> index of its arm. `phases` have been read for good."""
+    """Unit -> index of its arm. `phases` have been read for good, `begun` once at least."""
 
     digests: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     arms: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     phases: frozenset[int] = frozenset()
+    begun: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -42,14 +43,14 @@ class StickyArms:
 
     def with_units(self, units: Sequence[tuple[str, int]], phase: int, *, whole: bool) -> StickyArms:
         """These units besides, the earlier ones first. `whole`: nobody is still to come by this phase."""
-        phases = self.phases | {phase} if whole else self.phases
+        phases, begun = self.phases | {phase} if whole else self.phases, self.begun | {phase}
         room = MOST_UNITS - len(self)
         if not units or room <= 0:
-            return StickyArms(self.digests, self.arms, phases)
+            return StickyArms(self.digests, self.arms, phases, begun)
         fresh = np.fromiter((_digest(unit) for unit, _ in units[:room]), np.uint64, len(units[:room]))
         arms = np.fromiter((arm for _, arm in units[:room]), np.uint8, len(fresh))
         digests, places = np.unique(np.concatenate([self.digests, fresh]), return_index=True)
-        return StickyArms(digests, np.concatenate([self.arms, arms])[places], phases)
+        return StickyArms(digests, np.concatenate([self.arms, arms])[places], phases, begun)
 
 
 def _digest(unit_id: str) -> int:

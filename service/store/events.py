@@ -119,10 +119,10 @@ def mark_crossed(session: Session, experiment_id: str, phase: int, units: Collec
     session.connection().execute(statement.values(crossed=True))
 
 
-def exposed_in(session: Session, experiment_id: str, phase: int, most: int) -> list[tuple[str, str]]:
-    """(unit, arm) of the units that came in by a phase, at most so many."""
+def exposed_in(session: Session, experiment_id: str, phase: int, since: float, most: int) -> list[tuple[str, str]]:
+    """(unit, arm) of the units that came in by a phase from a moment on, at most so many."""
     query = select(Exposure.unit_id, Exposure.variant).where(
-        col(Exposure.experiment_id) == experiment_id, col(Exposure.phase) == phase
+        col(Exposure.experiment_id) == experiment_id, col(Exposure.phase) == phase, col(Exposure.at) >= since
     )
     return [(unit, variant) for unit, variant in session.exec(query.limit(most))]
 
