@@ -1,7 +1,7 @@
 """What a readout costs as traffic grows: 10,000 to a million units, ten requests each, on SQLite and PostgreSQL.
 
     python benchmarks/readout.py            # about an hour: a million units and 10 million requests in each database
-    python benchmarks/readout.py --quick    # 500 and 5,000 units, about a minute
+    python benchmarks/readout.py --quick    # 2,500 and 25,000 units, about three minutes
 
 Every request is stored by the code that `/api/v1/events` runs, in batches of 5,000 events, with a rating for every
 fifth; the readout is then asked of a service over HTTP. Its cost should grow with neither units nor requests: it reads
@@ -60,7 +60,7 @@ class Size:
     rounds: int = 7
 
 
-QUICK = Size(units=(500, 5_000), rounds=3)
+QUICK = Size(units=(2_500, 25_000), rounds=3)
 
 
 def traffic(experiment_id: str, n_units: int, now: float) -> Iterator[Event]:

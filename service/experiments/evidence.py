@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from sqlmodel import Session
 
 from service.experiments import phases
 from service.experiments.assignment import shares
 from service.experiments.effects import Arms, Evidence, Metric, Totals, arm_of, metrics_of
-from service.experiments.rollup import QUANTILES, UNITS
+from service.experiments.rollup import QUANTILES, SKETCHED, UNITS
 from service.measure.arms import Arm, HasMoments, RatioArm
 from service.measure.bandit import weighted
 from service.measure.cuped import Past, adjust
@@ -45,7 +46,7 @@ def read(session: Session, experiment: Experiment, phase: int, *, watched: bool 
     if watched:
         metrics = [metric for metric in metrics if metric.role != "secondary"]
     plain = arms_of(metrics, list(weights), totals)
-    plain |= _quantiles(session, experiment.id, phase, metrics, list(weights), totals, bins)
+    plain |= _quantiles(session, experiment.id, phase, metrics, totals, bins, list(weights))
     arms = dict(plain)
     if experiment.plan.get("covariate_days"):
         pasts = events.before_sums(session, experiment.id, phase)
@@ -62,35 +63,27 @@ def exposed_of(variants: Sequence[str] | Mapping[str, float], totals: Totals) ->
 
 
 def _quantiles(
-    session: Session,
-    experiment_id: str,
-    phase: int,
-    metrics: Sequence[Metric],
+    session: Session, experiment_id: str, phase: int, metrics: Sequence[Metric], totals: Totals, bins: Bins,
     variants: Sequence[str],
-    totals: Totals,
-    bins: Bins,
-) -> Arms:
+) -> Arms:  # fmt: skip
+    wanted = [metric.name for metric in metrics if metric.name in QUANTILES]
     found: dict[tuple[str, str], HasMoments] = {}
-    samples: dict[tuple[str, str], list[tuple[str, float]]] = {}
-    for metric in metrics:
-        if metric.name not in QUANTILES:
-            continue
-        base, share = QUANTILES[metric.name]
-        for variant in variants:
-            found[metric.name, variant] = Arm(0, 0.0, 0.0)
+    for variant in variants if wanted else ():
+        sample = events.sampled_durations(session, experiment_id, phase, variant, SAMPLED_UNITS)
+        numbers = np.array([row[0] for row in sample], dtype=np.int64)
+        for name in wanted:
+            base, share = QUANTILES[name]
             counted = bins.get((base, variant), {})
             value = quantile(counted, share)
+            found[name, variant] = Arm(0, 0.0, 0.0)
             if value is None:
                 continue
-            if (base, variant) not in samples:
-                samples[base, variant] = events.sampled_durations(
-                    session, experiment_id, phase, variant, base, SAMPLED_UNITS
-                )
-            sample = samples[base, variant]
-            factor = cluster_factor([unit for unit, _ in sample], [seconds for _, seconds in sample], value)
+            seconds = np.array([row[1 + SKETCHED.index(base)] for row in sample], dtype=np.float64)
+            known = ~np.isnan(seconds)
+            factor = cluster_factor(numbers[known], seconds[known], value)
             units = totals.get((base, variant), Sums()).n
             arm = quantile_arm(counted, units, share, factor) if factor is not None else None
-            found[metric.name, variant] = arm or Arm(0, 0.0, 0.0)
+            found[name, variant] = arm or Arm(0, 0.0, 0.0)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,17 +46,17 @@ def quantile(bins: Mapping[int, int], share: float) -> float | None:
     return None
 
 
-def cluster_factor(units: Sequence[str], seconds: npt.ArrayLike, at: float) -> float | None:
+def cluster_factor(units: npt.ArrayLike, seconds: npt.ArrayLike, at: float) -> float | None:
     """How many times the variance of 'at most `at` seconds' over requests is what independent requests would give.
 
-    units, seconds: of each request of a random sample of units, same length. At least 1; None of under two units, or
-    where all requests are on one side. The delta method for clusters: Deng, Knoblich and Lu 2018, 'Applying the delta
-    method in metric analytics', sections 3.2 and 4.2.
+    units (a number each), seconds: of each request of a random sample of units, same length. At least 1; None of under
+    two units, or where all requests are on one side. The delta method for clusters: Deng, Knoblich and Lu 2018,
+    'Applying the delta method in metric analytics', on ratios of units and on quantiles.
     """
     values = np.asarray(seconds, dtype=np.float64)
     if not len(values):
         return None
-    numbers = np.unique(np.asarray(units), return_inverse=True)[1]
+    numbers = np.unique(np.asarray(units, dtype=np.int64), return_inverse=True)[1]
     arm = RatioArm.from_values(np.bincount(numbers, weights=values <= at), np.bincount(numbers).astype(np.float64))
     if arm.n < 2 or not 0 < arm.mean < 1:
         return None

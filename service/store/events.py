@@ -301,9 +301,9 @@ def before_sums(session: Session, experiment_id: str, phase: int) -> dict[tuple[
 
 
 def sampled_durations(
-    session: Session, experiment_id: str, phase: int, variant: str, column: str, most_units: int
-) -> list[tuple[str, float]]:
-    """(unit, seconds) of the answered calls of a random sample of an arm's units."""
+    session: Session, experiment_id: str, phase: int, variant: str, most_units: int
+) -> list[tuple[int, float | None, float | None]]:
+    """(number of the unit, latency, time to first token) of the answered calls of a random sample of an arm's units."""
     units = (
         select(Exposure.unit_id)
         .where(
@@ -316,19 +316,20 @@ def sampled_durations(
         .limit(most_units)
         .subquery()
     )
-    seconds: Any = getattr(GatewayRequest, column)
+    columns: list[Any] = [GatewayRequest.unit_id, GatewayRequest.latency, GatewayRequest.first_token]
     query = (
-        sqlalchemy.select(col(GatewayRequest.unit_id), seconds)
+        sqlalchemy.select(*columns)
         .join(units, col(GatewayRequest.unit_id) == units.c.unit_id)
         .where(
             col(GatewayRequest.experiment_id) == experiment_id,
             col(GatewayRequest.phase) == phase,
             col(GatewayRequest.status) < 400,
             col(GatewayRequest.counted).is_(True),
-            seconds.is_not(None),
         )
     )
-    return [(unit, value) for unit, value in session.connection().execute(query)]
+    numbers: dict[str, int] = {}
+    rows = session.connection().execute(query)
+    return [(numbers.setdefault(unit, len(numbers)), latency, first_token) for unit, latency, first_token in rows]
 
 
 def arm_sums_by_time(

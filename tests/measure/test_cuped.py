@@ -137,7 +137,7 @@ def test_the_error_of_a_quantile_is_that_of_resampled_units(share: float) -> Non
     bins = histogram(seconds)
     value = quantile(bins, share)
     assert value == pytest.approx(np.quantile(seconds, share), rel=0.01)
-    factor = cluster_factor(ids.astype(str).tolist(), seconds, value or 0.0)
+    factor = cluster_factor(ids, seconds, value or 0.0)
     assert factor is not None
     assert factor > 1.5
     arm = quantile_arm(bins, 800, share, factor)
@@ -153,8 +153,8 @@ def test_the_error_of_a_quantile_is_that_of_resampled_units(share: float) -> Non
 def test_what_has_no_spread_has_no_error() -> None:
     assert quantile_arm({}, 0, 0.5, 1.0) is None
     assert cluster_factor([], [], 1.0) is None
-    assert cluster_factor(["a", "b"], [1.0, 1.0], 2.0) is None
-    assert cluster_factor(["a", "a"], [1.0, 3.0], 2.0) is None
+    assert cluster_factor([1, 2], [1.0, 1.0], 2.0) is None
+    assert cluster_factor([1, 1], [1.0, 3.0], 2.0) is None
 
 
 # --- bandits ---
