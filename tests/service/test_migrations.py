@@ -114,10 +114,11 @@ def test_an_experiment_of_an_older_database_goes_on(old: str) -> None:
         assert (compile_experiment(row, 0.5).holdout, keeps_arms(row)) == (0.0, False)
         assert ledger.apply(session, [Exposed("x", 1, unit, "a", 2.0) for unit in ("u", "v")]) == Applied(1, 1)
         assert events.sampled_durations(session, "x", 1, "a", 10) == []
-    with create_engine(old).begin() as connection:
+    with engine.begin() as connection:
         views.drop(connection)
         command.downgrade(at(connection), "0013")
         assert connection.execute(text("SELECT unit_id FROM exposure ORDER BY 1")).all() == [("u",), ("v",)]
+    engine.dispose()
 
 
 def judged(connection: Connection) -> None:
