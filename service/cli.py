@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 import uvicorn
 from rich.console import Console
+from rich.markup import escape
 from sqlalchemy.exc import OperationalError
 
 from service.app import create_app, create_judge
@@ -19,6 +20,7 @@ from service.judge import Judge
 from service.settings import Settings
 from service.store.database import Database, DatabaseBusy
 from service.store.migrate import DatabaseTooNew
+from service.store.mounts import network_file_system, sqlite_file
 
 console = Console(highlight=False)
 DataDir = Annotated[
@@ -74,6 +76,7 @@ def serve(
     console.print(f"Tunescope on http://{settings.host}:{settings.port}  (API: /docs, data: {_shown_place(settings)})")
     if not settings.loopback and not settings.auth_required:
         console.print("[yellow]Anyone who reaches this address can read and write: authentication is off.[/]")
+    warn_of_network(settings)
     gc.freeze()  # what stands now stands until the end: no collection need look at it
     judge = Judge(lambda: create_judge(settings), settings.judge_idle_seconds)
     try:
@@ -97,6 +100,18 @@ def serve(
         raise typer.Exit(1) from None
     finally:
         judge.close()
+
+
+def warn_of_network(settings: Settings) -> None:
+    """SQLite wants a local disk: on a network file system its locks may not hold."""
+    file = sqlite_file(settings.resolved_database_url)
+    kind = None if file is None else network_file_system(file)
+    if kind is not None:
+        console.print(
+            f"[yellow]{escape(str(file))} is on a network file system ({kind}), where SQLite's locks may not hold "
+            "and a database can be damaged. Keep it on a local disk (--data-dir), or use PostgreSQL (--database).[/]",
+            soft_wrap=True,
+        )
 
 
 def keys(
