@@ -8,13 +8,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import components, data, formats
+from dashboard import charts, components, data, formats, verdicts
 from dashboard.components import Cell, number_head, numeric
 from tunescope import ApiError
 
 Json = dict[str, Any]
 DAYS = [3, 7, 14, 28, 56]
 ANALYSES = {"always_valid": "looked at any time", "fixed": "one look at the end"}
+HOLDOUT = "(holdout)"
+"""The arm that held-out units are recorded under."""
 LACKS = {"too_few_units": "too few users", "effect_impossible": "no difference shows"}
 
 
@@ -81,6 +83,88 @@ def _number(label: str, value: float, key: str, low: float, high: float, step: f
             bind="query-params",
         )
     )
+
+
+# --- meanwhile ---
+
+
+def arm_head(arm: Json) -> str:
+    if arm["variant"] == HOLDOUT:
+        return "held out"
+    return f"{arm['variant']}{' (control)' if arm['is_control'] else ''}"
+
+
+def past_of(experiment: Json) -> str:
+    days = experiment["covariate_days"]
+    return f"{days:g} days before the exposure" if days else formats.NONE
+
+
+def bandit_of(experiment: Json) -> str:
+    bandit = experiment["bandit"]
+    if not bandit:
+        return formats.NONE
+    every = formats.duration(bandit["every_seconds"])
+    return f"{bandit['metric'].replace('_', ' ')}, every {every}, at least {formats.percent(bandit['floor'], 0)}"
+
+
+def ages_part(readout: Json) -> None:
+    """Whether the effect fades as units get used to an arm: a row for each age of the units, once there are two."""
+    points = [point for point in readout["by_age"] if point["absolute"] is not None]
+    if len({point["from_day"] for point in points}) < 2:
+        return
+    several = len({(point["metric"], point["variant"]) for point in points}) > 1
+    reach = 1.1 * (max(abs(end) for point in points for end in (*(point["interval"] or ()), point["absolute"])) or 1.0)
+    rows: list[list[str | Cell]] = [
+        [
+            _days(point) + (f" · {point['metric'].replace('_', ' ')}, {point['variant']}" if several else ""),
+            numeric(formats.count(point["units"])),
+            Cell(
+                f"<b>{formats.change(point['metric'], point['absolute'])}</b> "
+                f"{formats.interval(point['metric'], point['interval'], difference=True)}",
+                "num",
+            ),
+            verdicts.mini_interval(point["absolute"], point["interval"], (-reach, reach)),
+        ]
+        for point in points
+    ]
+    metrics = ", ".join(dict.fromkeys(point["metric"].replace("_", " ") for point in points))
+    head: list[str | Cell] = [
+        "Since the first exposure", number_head("Units"), number_head("Difference, interval"), Cell("Relative to zero"),
+    ]  # fmt: skip
+    components.data_table(
+        "Does the effect last?", head, rows, pd.DataFrame(points), key="ages",
+        sentence=f"The effect on {metrics} by how long a unit has known its arm: over the units that came back then.",
+    )  # fmt: skip
+
+
+def _days(point: Json) -> str:
+    first, end = point["from_day"], point["to_day"]
+    if end is None:
+        return f"day {first} and later"
+    if end == first + 1:
+        return "first day" if first == 0 else f"day {first}"
+    return f"days {first} to {end - 1}"
+
+
+def shares_part(readout: Json) -> None:
+    """What a bandit has made of the shares."""
+    history = readout["shares_over_time"]
+    if len(history) < 2:
+        return
+    # Each share holds until the next one begins: a line of steps.
+    ends = [*(point["at"] for point in history[1:]), readout["computed_at"]]
+    frame = pd.DataFrame(
+        [
+            {"at": at, "variant": arm, "absolute": share, "low": None, "high": None}
+            for point, end in zip(history, ends, strict=True)
+            for at in (point["at"], end)
+            for arm, share in point["shares"].items()
+        ]
+    )
+    components.chart(
+        charts.timeline(frame, share=True), frame, title="Share of new users, %", key="shares",
+        note="Shares follow the results; effects are weighted by the share that each unit's arm had when it came in.",
+    )  # fmt: skip
 
 
 # --- after ---

@@ -62,6 +62,13 @@ class Settings(BaseSettings):
     rollout_check_seconds: float = Field(
         10.0, gt=0, description="How often a rollout's guardrails are looked at, by one of the replicas."
     )
+    holdout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of all units that keep the control in every experiment, counted in none. More holds for "
+        "experiments made from then on, less for all. The same on every replica.",
+    )
     upstream_connect_timeout: float = Field(5.0, gt=0, description="Seconds to connect to a model upstream.")
     upstream_first_token_timeout: float = Field(60.0, gt=0, description="Seconds to an upstream's first byte.")
     upstream_token_timeout: float = Field(30.0, gt=0, description="Seconds between two bytes of an answer.")

@@ -22,9 +22,10 @@ from typing import Any, Literal, Self
 import msgspec
 
 from tunescope import _settings
-from tunescope._bucketing import bucket, bucket_from_state, bucket_ranges, choose, fnv1a32, in_namespace
+from tunescope._bucketing import NOBODY, bucket, bucket_from_state, bucket_ranges, choose, fnv1a32, in_namespace, owners
 from tunescope._client import Client, Json
 from tunescope._exceptions import ApiError, ConnectionFailed
+from tunescope._sticky import StickyFile
 
 __all__ = ["Assigner", "Assignment", "assign"]
 
@@ -36,8 +37,10 @@ EVENTS_A_REQUEST = 5_000
 MAY_PASS = frozenset({401, 403, 408, 425, 429})
 
 Reason = Literal[
-    "assigned", "forced", "not_running", "decided", "no_unit", "not_targeted", "not_covered", "no_such_experiment"
-]
+    "assigned", "forced", "not_running", "decided", "no_unit", "not_targeted", "not_covered", "holdout",
+    "no_such_experiment",
+]  # fmt: skip
+HOLDOUT, HOLDOUT_SEED = "(holdout)", fnv1a32("__holdout")
 NO_ATTRIBUTES: Mapping[str, Any] = {}
 
 
@@ -53,6 +56,8 @@ class Assignment:
     counted: bool
     reason: Reason
     phase: int | None = None
+    recorded: str | None = None
+    """The arm as it is reported: a held-out unit is seen beside the arms, though it counts in none. None: it is not."""
 
 
 def assign(
@@ -68,7 +73,9 @@ class LiveExperiment:
     def __init__(self, snapshot: Mapping[str, Any]) -> None:
         self.snapshot = snapshot
         self.met: dict[str, Assignment] = {}
-        """Units that were counted, and their arms; so that each is reported and worked out once."""
+        """Units that were recorded, and their arms; so that each is reported and worked out once."""
+        self.kept: dict[str, tuple[str, int]] = {}
+        """Units that keep the arm they came in by, and the phase they did."""
         self.key: str = snapshot["key"]
         self.phase: int = snapshot["phase"]
         self._status: str = snapshot["status"]
@@ -80,10 +87,14 @@ class LiveExperiment:
         variants = {variant["key"]: variant for variant in snapshot["variants"]}
         self._forced = {unit: v for unit, v in (snapshot.get("forced") or {}).items() if v in variants}
         self._ranges = bucket_ranges(len(variants), snapshot["coverage"], [v["weight"] for v in variants.values()])
+        self._owners = owners(self._ranges)
         self._arms = list(variants.values())
         self._assigned = [
-            Assignment(self.key, v["key"], v.get("value"), True, "assigned", self.phase) for v in self._arms
+            Assignment(self.key, v["key"], v.get("value"), True, "assigned", self.phase, v["key"]) for v in self._arms
         ]
+        self.sticky: bool = snapshot.get("sticky", False)
+        self._open = {v["key"]: place for place, v in enumerate(self._arms) if v["weight"] > 0}
+        self._holdout: float = snapshot.get("holdout", 0.0)
         self._by_key = variants
         self._winner = variants.get(snapshot.get("winner") or "", self._arms[0])
 
@@ -91,8 +102,11 @@ class LiveExperiment:
         if unit_id and unit_id in self._forced:
             return self._uncounted(self._by_key[self._forced[unit_id]], "forced")
         if self._status != "running":
-            decided = self._status == "decided"
-            return self._uncounted(self._winner, "decided") if decided else self._control("not_running")
+            if self._status != "decided":
+                return self._control("not_running")
+            if unit_id and self._held_out(unit_id):
+                return self._control("holdout")
+            return self._uncounted(self._winner, "decided")
         if not unit_id:
             return self._control("no_unit")
         if self.targeting and not matches(self.targeting, attributes):
@@ -101,11 +115,22 @@ class LiveExperiment:
         if space is not None and not in_namespace(unit_id, (space["name"], space["start"], space["end"])):
             return self._control("not_covered")
         if self._version == 2:
-            point: float | None = bucket_from_state(self._seed_state, unit_id)
+            index = self._owners[fnv1a32(str(fnv1a32(unit_id, self._seed_state))) % 10_000]
         else:
             point = bucket(self._salt, unit_id, self._version)
-        index = -1 if point is None else choose(point, self._ranges)
-        return self._assigned[index] if index >= 0 else self._control("not_covered")
+            index = NOBODY if point is None else choose(point, self._ranges) % 256
+        if index == NOBODY:
+            return self._control("not_covered")
+        if self._holdout and self._held_out(unit_id):
+            control = self._arms[0]
+            return Assignment(self.key, control["key"], control.get("value"), False, "holdout", self.phase, HOLDOUT)
+        if self.kept and (came := self.kept.get(unit_id)) is not None and came[0] in self._open:
+            arm = self._arms[self._open[came[0]]]
+            return Assignment(self.key, arm["key"], arm.get("value"), True, "assigned", came[1], arm["key"])
+        return self._assigned[index]
+
+    def _held_out(self, unit_id: str) -> bool:
+        return bucket_from_state(HOLDOUT_SEED, unit_id) < self._holdout
 
     def _control(self, reason: Reason) -> Assignment:
         return self._uncounted(self._arms[0], reason)
@@ -165,6 +190,7 @@ class Assigner:
         self._refresh_seconds = refresh_seconds
         place = Path(dir).expanduser() if dir is not None else _settings.directory()
         self._file = place / f"experiments-{hashlib.sha256(self._url.encode()).hexdigest()[:12]}.json"
+        self._sticky = StickyFile(self._file.with_suffix(".sticky.jsonl"))
         self._experiments: dict[str, LiveExperiment] = {}
         self._etag: str | None = None
         self._events: deque[Json] = deque(maxlen=MOST_EVENTS)
@@ -186,11 +212,13 @@ class Assigner:
         if known is not None and not live.targeting:
             return known
         arm = live.assign(unit_id, attributes)
-        if known is None and arm.counted and unit_id is not None:
+        if known is None and arm.recorded is not None and unit_id is not None:
             if len(live.met) >= MOST_MET:
                 live.met.clear()
             live.met[unit_id] = arm
-            self._add(type="exposure", experiment=experiment, unit_id=unit_id, variant=arm.variant, phase=arm.phase)
+            if live.sticky and arm.counted:
+                self._sticky.keep(experiment, unit_id, arm.recorded, live.phase)
+            self._add(type="exposure", experiment=experiment, unit_id=unit_id, variant=arm.recorded, phase=arm.phase)
         return arm
 
     def record_request(self, request_id: str, arm: Assignment, unit_id: str, **details: Any) -> None:
@@ -198,8 +226,8 @@ class Assigner:
 
         `details`: `latency`, `first_token` (seconds), `input_tokens`, `output_tokens`, `cost` (USD), `status`, `error`.
         """
-        if arm.counted:
-            where = {"experiment": arm.experiment, "variant": arm.variant, "phase": arm.phase}
+        if arm.recorded is not None:
+            where = {"experiment": arm.experiment, "variant": arm.recorded, "phase": arm.phase}
             self._add(type="request", request_id=request_id, unit_id=unit_id, **where, **details)
 
     def record_outcome(self, request_id: str, metric: str, value: float) -> None:
@@ -251,6 +279,7 @@ class Assigner:
         """Send what is waiting and stop. What cannot be sent is kept beside the snapshot for the next `Assigner`."""
         self._closing.set()
         self._thread.join(self._timeout)
+        self._sticky.save()
         if not self.flush():
             self._save_events([*self._unsent, *self._events])
         self._client.close()
@@ -271,6 +300,7 @@ class Assigner:
     def _in_child(self) -> None:
         self._events.clear()  # the parent sends its own
         self._unsent = []
+        self._sticky.forget_unsaved()
         self._begin()
         self._thread.start()
 
@@ -290,7 +320,10 @@ class Assigner:
         for public in snapshot["experiments"]:
             held = self._experiments.get(public["key"])
             # An experiment that has not changed still knows whom it has met.
-            fresh[public["key"]] = held if held and held.snapshot == public else LiveExperiment(public)
+            live = fresh[public["key"]] = held if held and held.snapshot == public else LiveExperiment(public)
+            if live.sticky and live is not held:
+                self._sticky.read()
+                live.kept = self._sticky.of(live.key)
         self._experiments = fresh
         self._etag = snapshot["etag"]
 
@@ -341,5 +374,6 @@ def _keep_fresh(weak: weakref.ref[Assigner], closing: threading.Event) -> None:
         if assigner is None:
             return
         assigner._refresh()
+        assigner._sticky.save()
         assigner.flush()
         del assigner

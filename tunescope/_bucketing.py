@@ -10,11 +10,12 @@ import sys
 from array import array
 from collections.abc import Sequence
 
-__all__ = ["bucket", "bucket_from_state", "bucket_ranges", "choose", "fnv1a32", "in_namespace"]
+__all__ = ["bucket", "bucket_from_state", "bucket_ranges", "choose", "fnv1a32", "in_namespace", "owners"]
 
 OFFSET = 0x811C9DC5
 PRIME = 0x01000193
 MASK = 0xFFFFFFFF
+NOBODY = 255
 
 Ranges = list[tuple[float, float]]
 
@@ -66,6 +67,16 @@ def choose(point: float, ranges: Sequence[Sequence[float]]) -> int:
         if low <= point < high:
             return index
     return -1
+
+
+def owners(ranges: Ranges) -> bytes:
+    """The index of the range of each of version 2's 10,000 places, NOBODY for none: `choose`, done beforehand."""
+    table = bytearray([NOBODY]) * 10_000
+    for index, (low, high) in reversed(list(enumerate(ranges))):
+        for place in range(int(low * 10_000), min(int(high * 10_000) + 2, 10_000)):
+            if low <= place / 10_000 < high:
+                table[place] = index
+    return bytes(table)
 
 
 def in_namespace(unit_id: str, namespace: tuple[str, float, float]) -> bool:

@@ -95,6 +95,8 @@ def one(key: str) -> None:
         arms_part(experiment, readout)
         if readout["timeline"]:
             timeline_part(readout)
+        experiment_parts.shares_part(readout)
+        experiment_parts.ages_part(readout)
         left, right = st.columns(2, gap="medium")
         with left:
             plan_part(experiment)
@@ -186,6 +188,8 @@ def split_part(readout: Json) -> None:
         ("Sample-ratio p", formats.p_value(split["p_value"])),
         ("Seen in two arms", f"{split['crossed_units']:,}"),
     ]
+    if readout["holdout"]:
+        pairs.append(("Held out", f"{readout['holdout']['units']:,}"))
     st.html(chip + components.facts(pairs))
 
 
@@ -197,6 +201,10 @@ def effects_part(readout: Json) -> None:
         "Verdict", "Metric", "Role", number_head("Control"), number_head("Arm"), number_head("Difference, interval"),
          Cell("Relative to zero"), number_head("Relative"), number_head("p"),
     ]  # fmt: skip
+    if any(effect["variance_reduction"] is not None for effect in effects):
+        head.append(number_head("Noise explained"))
+        for row, effect in zip(rows, effects, strict=True):
+            row.append(numeric(formats.percent(effect["variance_reduction"], 0)))
     frame = pd.DataFrame(effects)
     components.data_table("Effects", head, rows, frame, key="effects", sentence=method_of(effects))
     telling = [effect for effect in effects if effect["role"] == "primary" or effect["verdict"] == "worse"]
@@ -205,8 +213,11 @@ def effects_part(readout: Json) -> None:
 
 
 def method_of(effects: list[Json]) -> str:
-    methods = list(dict.fromkeys(effect["method"].replace("_", " ") for effect in effects if effect["method"]))
-    return "By unit of assignment. " + (f"Intervals: {', '.join(methods)}." if methods else "")
+    methods = list(dict.fromkeys(effect["method"].split(", adjusted")[0] for effect in effects if effect["method"]))
+    said = "By unit of assignment. " + (f"Intervals: {', '.join(methods).replace('_', ' ')}." if methods else "")
+    if any(effect["variance_reduction"] is not None for effect in effects):
+        said += " Where noise is explained, what the units did before their exposure is taken out (CUPED)."
+    return said
 
 
 def effect_row(effect: Json, several: bool) -> list[str | Cell]:
@@ -233,8 +244,8 @@ def effect_row(effect: Json, several: bool) -> list[str | Cell]:
 
 
 def arms_part(experiment: Json, readout: Json) -> None:
-    arms = readout["arms"]
-    if not arms:
+    arms = readout["arms"] + ([readout["holdout"]] if readout["holdout"] else [])
+    if not readout["arms"]:
         components.section("Arms")
         total = sum(variant["weight"] for variant in experiment["variants"])
         for variant in experiment["variants"]:
@@ -254,7 +265,7 @@ def arms_part(experiment: Json, readout: Json) -> None:
         rows.append([label, *(numeric(arm_value(name, arm["metrics"].get(name))) for arm in arms)])
     head: list[str | Cell] = [
         "",
-        *(number_head(f"{arm['variant']}{' (control)' if arm['is_control'] else ''}") for arm in arms),
+        *(number_head(experiment_parts.arm_head(arm)) for arm in arms),
     ]
     export = pd.DataFrame(
         [
@@ -299,11 +310,16 @@ def timeline_part(readout: Json) -> None:
             "high": [point["interval"][1] if point["interval"] else None for point in points],
         }
     ).dropna(subset="absolute")
+    note = (
+        "The band holds at every moment at once, so it may be looked at as often as one likes."
+        if readout["experiment"]["analysis"] == "always_valid"
+        else "The band holds at the planned end only."
+    )
+    if readout["experiment"]["covariate_days"]:
+        note += " Over time nothing is taken out for what units did before."
     components.chart(
         charts.timeline(frame, share=formats.is_share(chosen)), frame,
-        title=f"Difference in {chosen.replace('_', ' ')} from control", key="timeline",
-        note="The band holds at every moment at once, so it may be looked at as often as one likes."
-        if readout["experiment"]["analysis"] == "always_valid" else "The band holds at the planned end only.",
+        title=f"Difference in {chosen.replace('_', ' ')} from control", key="timeline", note=note,
     )  # fmt: skip
 
 
@@ -312,11 +328,10 @@ def timeline_part(readout: Json) -> None:
 
 def plan_part(experiment: Json) -> None:
     components.section("Plan")
-    total = sum(variant["weight"] for variant in experiment["variants"])
     rows: list[list[str | Cell]] = [
         [
             variant["key"],
-            numeric(formats.percent(variant["weight"] / total, 0)),
+            numeric(formats.percent(experiment["shares"][variant["key"]], 0)),
             text_cell(variant.get("upstream") or formats.NONE),
         ]
         for variant in experiment["variants"]
@@ -330,6 +345,10 @@ def plan_part(experiment: Json) -> None:
         ("Least units", formats.count(experiment["minimum_units"])),
         ("Expected units", formats.count(experiment["expected_units"])),
         ("Safe upstream", experiment["fallback_upstream"] or formats.NONE),
+        ("Held out", formats.percent(experiment["holdout"], 0) if experiment["holdout"] else formats.NONE),
+        ("Units keep their arm", "yes" if experiment["sticky"] or experiment["bandit"] else formats.NONE),
+        ("Past explains (CUPED)", experiment_parts.past_of(experiment)),
+        ("Shares follow", experiment_parts.bandit_of(experiment)),
         ("Phase", str(experiment["phase"])),
     ]
     st.html(components.facts([pair for pair in pairs if pair[1] != formats.NONE]))

@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from service.experiments.sticky import StickyArms
 from service.measure.bucketing import bucket, bucket_ranges, choose, in_namespace
 
-Reason = Literal["forced", "not_running", "decided", "no_unit", "not_targeted", "not_covered", "assigned"]
+Reason = Literal["forced", "not_running", "decided", "no_unit", "not_targeted", "not_covered", "holdout", "assigned"]
 
+# Under this name units of the holdout are recorded; no variant can have it.
+HOLDOUT = "(holdout)"
+HOLDOUT_SALT = "__holdout"
+NOBODY = StickyArms()
 MOST_UNIT_CHARACTERS = 256
 
 
@@ -45,6 +50,11 @@ class LiveExperiment:
     winner: str | None
     fallback_upstream: str | None
     store_content: bool
+    # The share of all units that keep the control, whatever the experiment says.
+    holdout: float = 0.0
+    # Units that keep the arm they came in by, where the plan asks for it.
+    sticky: bool = False
+    kept: StickyArms = NOBODY
 
     @cached_property
     def by_key(self) -> dict[str, Variant]:
@@ -68,6 +78,8 @@ class Assignment:
     variant: Variant
     counted: bool
     reason: Reason
+    recorded: str | None = None
+    """The arm as it is recorded: a held-out unit is seen beside the arms, though it counts in none. None: it is not."""
 
 
 def shares(weights: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -84,6 +96,8 @@ def assign(experiment: LiveExperiment, unit_id: str | None, attributes: Mapping[
     if forced in experiment.by_key:
         return Assignment(experiment.by_key[forced], False, "forced")
     if experiment.status == "decided":
+        if unit_id and held_out(unit_id, experiment.holdout):
+            return Assignment(control, False, "holdout")
         return Assignment(experiment.by_key.get(experiment.winner or "", control), False, "decided")
     if experiment.status != "running":
         return Assignment(control, False, "not_running")
@@ -94,7 +108,15 @@ def assign(experiment: LiveExperiment, unit_id: str | None, attributes: Mapping[
     index = _index(experiment, unit_id)
     if index < 0:
         return Assignment(control, False, "not_covered")
-    return Assignment(experiment.variants[index], True, "assigned")
+    if held_out(unit_id, experiment.holdout):
+        return Assignment(control, False, "holdout", HOLDOUT)
+    variant = experiment.variants[_kept(experiment, unit_id, index)]
+    return Assignment(variant, True, "assigned", variant.key)
+
+
+def held_out(unit_id: str, share: float) -> bool:
+    """Whether a unit is in the holdout: the same units in every experiment, and a larger share holds out more."""
+    return share > 0 and (bucket(HOLDOUT_SALT, unit_id) or 0.0) < share
 
 
 def _index(experiment: LiveExperiment, unit_id: str) -> int:
@@ -103,6 +125,12 @@ def _index(experiment: LiveExperiment, unit_id: str) -> int:
         return -1
     point = bucket(experiment.salt, unit_id, experiment.hash_version)
     return -1 if point is None else choose(point, experiment.ranges)
+
+
+def _kept(experiment: LiveExperiment, unit_id: str, index: int) -> int:
+    """The arm that the unit came in by, unless that gets nobody any more; else the one it would get today."""
+    came_by = experiment.kept.arm_of(unit_id)
+    return index if came_by is None or experiment.variants[came_by].weight <= 0 else came_by
 
 
 def matches(targeting: Mapping[str, Any], attributes: Mapping[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from service.experiments.rollup import (
     ERROR_RATE,
     FALLBACK_RATE,
     FIRST_TOKEN,
+    QUANTILES,
     RATING_RATE,
     UNITS,
     By,
@@ -22,6 +23,7 @@ from service.experiments.wording import effect_sentence
 from service.measure.ab import Effect, confidence_sequence, sequence_margin, tuned_rho, units_needed, welch
 from service.measure.adjust import benjamini_hochberg, holm
 from service.measure.arms import Arm, HasMoments, RatioArm
+from service.measure.cuped import Adjusted, reduction
 from service.measure.distributions import t_quantile
 from service.store.events import Sums
 
@@ -33,6 +35,8 @@ FEWEST_VALUES = 30
 MOST_UNITS = 1_000_000_000
 
 Totals = Mapping[tuple[str, str], Sums]
+Arms = Mapping[tuple[str, str], HasMoments]
+"""(metric, variant) -> the arm; one of no units where nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,11 @@ class Metric:
     def is_share(self) -> bool:
         """A proportion: said in percent and points."""
         return self.kind == "binary" or self.name in {RATING_RATE, ERROR_RATE, FALLBACK_RATE}
+
+    @property
+    def is_total(self) -> bool:
+        """One value of every exposed unit, 0 of one that was silent."""
+        return self.by == "unit" and self.kind in {"binary", "count"}
 
     @property
     def sign(self) -> int:
@@ -85,6 +94,27 @@ class Design:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What is compared. `plain`: the arms before anything was taken out of them. The first variant is the control."""
+
+    metrics: Sequence[Metric]
+    variants: Sequence[str]
+    arms: Arms
+    plain: Arms
+    exposed: Mapping[str, int]
+
+    def pair(self, metric: Metric, variant: str) -> tuple[HasMoments, HasMoments]:
+        return self.arms[metric.name, self.variants[0]], self.arms[metric.name, variant]
+
+    def variance_reduction(self, metric: Metric, variant: str) -> float | None:
+        """The part of the difference's variance that the units' pasts explain; None where none was taken out."""
+        pair = self.pair(metric, variant)
+        if not all(isinstance(arm, Adjusted) for arm in pair):
+            return None
+        return reduction([self.plain[metric.name, arm] for arm in (self.variants[0], variant)], pair)
+
+
+@dataclass(frozen=True)
 class _Shifted:
     """An arm moved by a constant: how a margin enters a test against zero."""
 
@@ -104,8 +134,8 @@ class _Shifted:
         return self.arm.variance
 
 
-def metrics_of(plan: Mapping[str, Any], totals: Totals) -> list[Metric]:
-    """Declared metrics first, then the built-in ones that have values."""
+def metrics_of(plan: Mapping[str, Any], totals: Totals, sketched: Collection[str]) -> list[Metric]:
+    """Declared metrics first, then the built-in ones that have values. `sketched`: durations with a histogram."""
     declared = [
         Metric(m["name"], m["role"], m["direction"], _kind(m["name"], m["kind"]), m["by"], m["margin"])
         for m in plan["metrics"]
@@ -117,6 +147,11 @@ def metrics_of(plan: Mapping[str, Any], totals: Totals) -> list[Metric]:
         for name, direction in BUILT_IN.items()
         if name in recorded and name not in names
     ]
+    built_in += [
+        Metric(name, "secondary", "lower")
+        for name, (base, _) in QUANTILES.items()
+        if base in sketched and name not in names
+    ]
     return [replace(m, by="request") if m.name in BUILT_IN else m for m in declared] + built_in
 
 
@@ -127,27 +162,30 @@ def _kind(name: str, otherwise: Kind) -> Kind:
 def arm_of(metric: Metric, variant: str, totals: Totals) -> Arm | RatioArm:
     """The metric in one arm. By unit, 'ever' and totals are over all exposed units: silence is a zero."""
     sums = totals.get((metric.name, variant), Sums())
+    if metric.is_total:
+        return Arm(totals.get((UNITS, variant), Sums()).n, sums.y, sums.yy)
+    return arm_of_valued(metric, sums)
+
+
+def arm_of_valued(metric: Metric, sums: Sums) -> Arm | RatioArm:
+    """The metric over the units that have a value."""
     if metric.by == "request" or metric.kind == "ratio":
         return RatioArm(sums.n, sums.y, sums.x, sums.yy, sums.xx, sums.xy)
-    if metric.kind == "real":
-        return Arm(sums.n, sums.y, sums.yy)
-    return Arm(totals.get((UNITS, variant), Sums()).n, sums.y, sums.yy)
+    return Arm(sums.n, sums.y, sums.yy)
 
 
-def value_of(arm: Arm | RatioArm) -> float | None:
+def value_of(arm: HasMoments) -> float | None:
     if arm.n == 0 or (isinstance(arm, RatioArm) and arm.sum_x == 0):
         return None
     return arm.mean
 
 
-def metric_value(metric: Metric, variant: str, totals: Totals, design: Design) -> MetricValue:
+def metric_value(metric: Metric, arm: HasMoments, design: Design, count: float | None = None) -> MetricValue:
     """The arm's own value with its interval, by the same analysis as the effects."""
-    arm = arm_of(metric, variant, totals)
     value = value_of(arm)
-    count = arm.sum_x if isinstance(arm, RatioArm) else float(arm.n)
-    if value is None or arm.n < 2:
-        return MetricValue(value=value, interval=None, count=count)
-    if arm.variance <= 0:
+    if count is None:
+        count = arm.sum_x if isinstance(arm, RatioArm) else float(arm.n)
+    if value is None or arm.n < 2 or arm.variance <= 0:
         return MetricValue(value=value, interval=None, count=count)
     if design.analysis == "fixed":
         half = t_quantile(1 - design.alpha / 2, arm.n - 1) * math.sqrt(arm.variance / arm.n)
@@ -183,22 +221,21 @@ def compare_one_sided(control: HasMoments, variant: HasMoments, metric: Metric, 
     )
 
 
-def effects_of(
-    metrics: Sequence[Metric], variants: Sequence[str], totals: Totals, design: Design
-) -> list[EffectReport]:
-    """Every metric of every variant against the control (the first), adjusted for how many there are."""
-    control, *others = variants
-    pairs = [(metric, variant) for variant in others for metric in metrics]
-    raw = {(metric.name, variant): _measure(metric, control, variant, totals, design) for metric, variant in pairs}
-    adjusted = _adjust({key: found.p_value for key, found in raw.items()}, {metric.name: metric for metric in metrics})
+def effects_of(evidence: Evidence, design: Design) -> list[EffectReport]:
+    """Every metric of every variant against the control, adjusted for how many there are."""
+    pairs = [(metric, variant) for variant in evidence.variants[1:] for metric in evidence.metrics]
+    raw = {
+        (metric.name, variant): _measure(metric, evidence.pair(metric, variant), design) for metric, variant in pairs
+    }
+    by_name = {metric.name: metric for metric in evidence.metrics}
+    corrected = _adjust({key: found.p_value for key, found in raw.items()}, by_name)
     return [
-        _report(metric, control, variant, totals, design, raw[metric.name, variant], adjusted[metric.name, variant])
+        _report(metric, variant, evidence, design, raw[metric.name, variant], corrected[metric.name, variant])
         for metric, variant in pairs
     ]
 
 
-def _measure(metric: Metric, control: str, variant: str, totals: Totals, design: Design) -> Effect:
-    arms = arm_of(metric, control, totals), arm_of(metric, variant, totals)
+def _measure(metric: Metric, arms: tuple[HasMoments, HasMoments], design: Design) -> Effect:
     if metric.role == "guardrail":
         return compare_one_sided(*arms, metric, design)
     return compare(*arms, design)
@@ -217,16 +254,11 @@ def _adjust(
 
 
 def _report(
-    metric: Metric,
-    control: str,
-    variant: str,
-    totals: Totals,
-    design: Design,
-    found: Effect,
-    p_adjusted: float | None,
+    metric: Metric, variant: str, evidence: Evidence, design: Design, found: Effect, p_adjusted: float | None
 ) -> EffectReport:
-    arms = arm_of(metric, control, totals), arm_of(metric, variant, totals)
+    arms = evidence.pair(metric, variant)
     relative = compare(*arms, design, relative=True)
+    explained = evidence.variance_reduction(metric, variant)
     verdict = _judge(metric, arms, design, found, p_adjusted)
     report = EffectReport(
         metric=metric.name,
@@ -244,17 +276,18 @@ def _report(
         p_adjusted=p_adjusted,
         verdict=verdict,
         sentence="",
-        method=design.method,
-        n_more_units=_more_units(metric, control, variant, totals, design, found, verdict),
+        method=design.method + (", adjusted for the units' pasts (CUPED)" if explained is not None else ""),
+        n_more_units=_more_units(metric, variant, evidence, design, found, verdict),
         reason=found.reason,
+        variance_reduction=explained,
     )
-    report.sentence = effect_sentence(report, control, metric.is_share)
+    report.sentence = effect_sentence(report, evidence.variants[0], metric.is_share)
     return report
 
 
 def _judge(
     metric: Metric,
-    arms: tuple[Arm | RatioArm, Arm | RatioArm],
+    arms: tuple[HasMoments, HasMoments],
     design: Design,
     found: Effect,
     p_adjusted: float | None,
@@ -279,7 +312,7 @@ def _judge(
     return "inconclusive"
 
 
-def _within_margin(metric: Metric, arms: tuple[Arm | RatioArm, Arm | RatioArm], design: Design) -> bool:
+def _within_margin(metric: Metric, arms: tuple[HasMoments, HasMoments], design: Design) -> bool:
     """Whether it is shown, one-sided, that the variant is worse by less than the margin."""
     if metric.margin is None:
         return False
@@ -289,16 +322,16 @@ def _within_margin(metric: Metric, arms: tuple[Arm | RatioArm, Arm | RatioArm], 
     return p_value is not None and p_value < design.alpha
 
 
-def _planned_units_reached(arms: tuple[Arm | RatioArm, Arm | RatioArm], design: Design) -> bool:
+def _planned_units_reached(arms: tuple[HasMoments, HasMoments], design: Design) -> bool:
     return design.expected_units is not None and sum(arm.n for arm in arms) >= design.n_tuned
 
 
 def _more_units(
-    metric: Metric, control: str, variant: str, totals: Totals, design: Design, found: Effect, verdict: EffectVerdict
+    metric: Metric, variant: str, evidence: Evidence, design: Design, found: Effect, verdict: EffectVerdict
 ) -> int | None:
     """Exposed units still needed, over both arms, to show a difference of the margin (else, of what is seen)."""
-    arms = arm_of(metric, control, totals), arm_of(metric, variant, totals)
-    exposed = sum(totals.get((UNITS, arm), Sums()).n for arm in (control, variant))
+    arms = evidence.pair(metric, variant)
+    exposed = sum(evidence.exposed[arm] for arm in (evidence.variants[0], variant))
     if verdict not in {"inconclusive", "too_little_data"}:
         return 0
     valued = sum(arm.n for arm in arms)

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 
 from service.errors import Invalid
-from service.experiments.assignment import LiveExperiment
+from service.experiments.assignment import HOLDOUT, LiveExperiment
 from service.experiments.events import Event, Exposed, OutcomeGiven, Requested
-from service.experiments.rollup import BINARY_OUTCOMES, BUILT_IN, CROSSED, UNITS
+from service.experiments.rollup import BINARY_OUTCOMES, BUILT_IN, CROSSED, QUANTILES, UNITS
 from service.experiments.schemas import ExposureIn, OutcomeIn, RequestIn
 from service.experiments.snapshot import Snapshots
 
-MEASURED = (BUILT_IN.keys() | {UNITS, CROSSED}) - BINARY_OUTCOMES
+MEASURED = (BUILT_IN.keys() | QUANTILES.keys() | {UNITS, CROSSED}) - BINARY_OUTCOMES
 
 
 class EventRefused(Invalid):
@@ -38,7 +38,7 @@ def _read(index: int, event: OutcomeIn | ExposureIn | RequestIn, snapshots: Snap
             raise EventRefused(f"events[{index}]: {event.metric} is 1 (yes) or 0 (no), got {event.value:g}.")
         return OutcomeGiven(event.request_id, event.metric, event.value, at)
     experiment = _experiment(index, event.experiment, snapshots)
-    if event.variant not in experiment.by_key:
+    if event.variant != HOLDOUT and event.variant not in experiment.by_key:
         known = ", ".join(experiment.by_key)
         raise EventRefused(f"events[{index}]: '{event.experiment}' has no variant '{event.variant}' (it has {known}).")
     phase = event.phase or experiment.phase

@@ -57,8 +57,8 @@ def find(session: Session, key: str) -> Experiment:
     return experiment
 
 
-def create(session: Session, plan: NewExperiment, actor: str) -> Experiment:
-    """A draft with this plan.
+def create(session: Session, plan: NewExperiment, actor: str, holdout: float = 0.0) -> Experiment:
+    """A draft with this plan. `holdout`: the share of units that keep the control as long as it lives.
 
     Raises:
         ExperimentExists, PlanImpossible: names an upstream or a model version that is not there.
@@ -66,7 +66,7 @@ def create(session: Session, plan: NewExperiment, actor: str) -> Experiment:
     if store.find(session, plan.key) is not None:
         raise ExperimentExists(f"There is an experiment '{plan.key}' already; keys are never used twice.")
     _check_references(session, plan)
-    body = plan.model_dump(mode="json", exclude={"key", "name", "salt"})
+    body = plan.model_dump(mode="json", exclude={"key", "name", "salt"}) | {"holdout": holdout}
     experiment = Experiment(
         key=plan.key, name=plan.name or plan.key, salt=plan.salt or new_id(), plan=body, created_at=time.time()
     )

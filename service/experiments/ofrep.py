@@ -31,6 +31,7 @@ _REASONS: dict[Reason, str] = {
     "decided": "STATIC",
     "not_targeted": "STATIC",
     "not_covered": "STATIC",
+    "holdout": "STATIC",
 }
 _CODES = {"TARGETING_KEY_MISSING", "FLAG_NOT_FOUND", "INVALID_CONTEXT", "PARSE_ERROR"}
 
@@ -86,7 +87,7 @@ async def evaluate_flag(key: str, request: Request, traffic: LiveTraffic, _: Adm
         raise FlagNotFound(f"There is no experiment '{key}'.", details=named)
     unit_id, attributes = read_context(await limited_body(request, MOST_CONTEXT_BYTES), named)
     assignment = assign(experiment, unit_id, attributes)
-    if assignment.counted:
+    if assignment.recorded is not None:
         expose(traffic, experiment, unit_id, assignment)
     return Response(orjson.dumps(flag(experiment, assignment)), media_type="application/json")
 
@@ -150,6 +151,6 @@ def value_of(experiment: LiveExperiment, variant: str) -> Any:
 
 def expose(traffic: Traffic, experiment: LiveExperiment, unit_id: str, assignment: Assignment) -> None:
     """Record that the unit met its arm, once for as long as this process remembers it."""
-    variant = assignment.variant.key
+    variant = assignment.recorded or assignment.variant.key
     if traffic.met.first((experiment.id, experiment.phase, unit_id)):
         traffic.recorder.record(Exposed(experiment.id, experiment.phase, unit_id, variant, time.time()))

@@ -72,6 +72,9 @@ class EffectReport(Reply):
     method: str
     n_more_units: int | None
     reason: str | None = Field(description="Why there is no number: a code.")
+    variance_reduction: float | None = Field(
+        None, description="The part of the variance that what units did before explained (CUPED); null: not adjusted."
+    )
 
 
 class TimelinePoint(Reply):
@@ -80,6 +83,27 @@ class TimelinePoint(Reply):
     metric: str
     absolute: float | None
     interval: Interval | None
+
+
+class AgePoint(Reply):
+    """The effect on a primary metric by how long before its call a unit was exposed first."""
+
+    variant: str
+    metric: str
+    from_day: int
+    to_day: int | None = Field(description="Up to, not included; null: all later days.")
+    units: int = Field(description="Of control and variant, with a value on these days.")
+    absolute: float | None
+    interval: Interval | None
+    reason: str | None = Field(description="Why there is no number: a code.")
+
+
+class SharePoint(Reply):
+    """What a bandit made of the shares, and when; a unit's propensity is its arm's share when it came in."""
+
+    phase: int
+    at: float
+    shares: dict[str, float]
 
 
 class Readout(Reply):
@@ -92,3 +116,8 @@ class Readout(Reply):
     arms: list[ArmReport]
     effects: list[EffectReport]
     timeline: list[TimelinePoint]
+    by_age: list[AgePoint] = Field(description="Whether the effect fades or grows as units get used to an arm.")
+    holdout: ArmReport | None = Field(
+        description="Units that keep the control in every experiment; compared with none."
+    )
+    shares_over_time: list[SharePoint] = Field(description="Of a bandit; the newest 500 changes.")

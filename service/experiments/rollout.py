@@ -13,11 +13,10 @@ from typing import Any, Literal
 from sqlmodel import Session
 
 from service.errors import Conflict
-from service.experiments import lifecycle, phases, readout
-from service.experiments.effects import effects_of, metrics_of
+from service.experiments import evidence, lifecycle, phases, readout
+from service.experiments.effects import effects_of
 from service.experiments.schemas import RolloutPlan
 from service.experiments.verdict import split_of
-from service.store import events
 from service.store import experiments as store
 from service.store.tables import Experiment
 
@@ -118,15 +117,13 @@ def claim(session: Session, key: str, now: float, every_seconds: float) -> int |
 def look(session: Session, key: str, now: float) -> tuple[Literal["halt", "wait", "step"], str | None]:
     """What the current step says: harm (and which), what it waits for, or that the next step may come."""
     experiment = lifecycle.find(session, key)
-    weights = phases.weights_of(experiment, experiment.phase)
-    totals = events.arm_sums(session, experiment.id, experiment.phase)
-    design = readout.design_of(experiment, experiment.phase)
-    effects = effects_of(metrics_of(experiment.plan, totals), list(weights), totals, design)
-    harm = next((e for e in effects if e.role != "secondary" and e.verdict == "worse"), None)
+    found = evidence.read(session, experiment, experiment.phase, watched=True)
+    effects = effects_of(found.evidence, readout.design_of(experiment, experiment.phase, found.evidence.metrics))
+    harm = next((effect for effect in effects if effect.verdict == "worse"), None)
     if harm is not None:
         return "halt", harm.sentence
     rules = experiment.rollout or {}
-    split = split_of(weights, totals)
+    split = split_of(found.weights, found.totals)
     if not split.ok:
         return "wait", f"units did not split as planned (p = {split.p_value:.1e}): see that all callers are up to date"
     fewest = min(split.observed.values())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.experiments.events import HUNG_UP, Requested
+from service.measure.bucketing import fnv1a32
 
 Kind = Literal["binary", "count", "real", "ratio"]
 By = Literal["unit", "request"]
@@ -37,8 +38,11 @@ UNITS, CROSSED = "units", "crossed_units"
 BINARY_OUTCOMES = {SATISFACTION, TASK_SUCCESS}
 SKETCHED = (LATENCY, FIRST_TOKEN)
 
-# A histogram bin is 2 % wide, so that its middle is within 1 % of every value in it.
-_BIN_BASE = math.log(1.02)
+# Quantiles of durations: metric -> what it is a quantile of, and which.
+QUANTILES = {f"{name}_p{percent}": (name, percent / 100) for name in SKETCHED for percent in (50, 95)}
+# A primary metric is also added up by how many days before a unit was exposed; the last ones are weeks.
+AGES = (0, 1, 2, 3, 4, 5, 6, 7, 14, 28)
+_DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,11 @@ class Tally:
         return Tally(self.count + other.count, self.sum + other.sum)
 
 
+def draw_of(unit_id: str) -> int:
+    """A number from 0 to 2^31 - 1, drawn for a unit once and for all."""
+    return fnv1a32(str(fnv1a32(unit_id))) >> 1
+
+
 def definitions(metrics: Iterable[Mapping[str, Any]]) -> dict[str, Definition]:
     """The own metrics of a plan; the built-in ones are always by request."""
     return {
@@ -68,7 +77,7 @@ def definitions(metrics: Iterable[Mapping[str, Any]]) -> dict[str, Definition]:
             metric["name"], metric["kind"], metric["by"], metric.get("numerator"), metric.get("denominator")
         )
         for metric in metrics
-        if metric["name"] not in BUILT_IN
+        if metric["name"] not in BUILT_IN and metric["name"] not in QUANTILES
     }
 
 
@@ -118,20 +127,10 @@ def features(definition: Definition | None, tally: Tally) -> tuple[float, float]
     return 1.0, tally.sum / tally.count
 
 
-def bin_of(seconds: float) -> int:
-    """The histogram bin of a duration; everything up to a microsecond shares one."""
-    return math.ceil(math.log(max(seconds, 1e-6)) / _BIN_BASE)
-
-
-def quantile(bins: Mapping[int, int], share: float) -> float | None:
-    """The `share` quantile of the durations counted in `bins`, within 1 %; None when there are none."""
-    rank = share * (sum(bins.values()) - 1)
-    seen = 0
-    for index in sorted(bins):
-        seen += bins[index]
-        if seen > rank:
-            return math.exp((index - 0.5) * _BIN_BASE)
-    return None
+def aged(metric: str, called_at: float, exposed_at: float) -> str:
+    """The name by which a primary metric is also kept, by its unit's age in days at the call. No metric is named so."""
+    days = (called_at - exposed_at) / _DAY
+    return f"{metric}@{max(age for age in AGES if age == 0 or age <= days)}"
 
 
 def stretch_of(now: float, started_at: float) -> int:

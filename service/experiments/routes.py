@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.auth import require
-from service.dependencies import ReadSession, WriteSession
+from service.dependencies import ReadSession, ServiceSettings, WriteSession
 from service.experiments import intake, lifecycle, planner, readout, return_path, rollout
 from service.experiments.report import Readout
 from service.experiments.schemas import (
@@ -57,11 +57,11 @@ def list_upstreams(session: ReadSession) -> UpstreamList:
 
 @router.post("/experiments", status_code=201)
 def create_experiment(
-    plan: NewExperiment, session: WriteSession, traffic: LiveTraffic, actor: Writer
+    plan: NewExperiment, session: WriteSession, traffic: LiveTraffic, settings: ServiceSettings, actor: Writer
 ) -> ExperimentView:
     """Plan an experiment: a draft, without traffic."""
     store.after_commit(session, traffic.snapshots.refresh)
-    return experiment_view(lifecycle.create(session, plan, actor))
+    return experiment_view(lifecycle.create(session, plan, actor, settings.holdout))
 
 
 @router.post("/experiments/plan", dependencies=READ)

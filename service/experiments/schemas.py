@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from service.experiments.assignment import MOST_UNIT_CHARACTERS
-from service.experiments.rollup import BUILT_IN, CROSSED, UNITS, By, Kind
+from service.experiments.assignment import HOLDOUT, MOST_UNIT_CHARACTERS
+from service.experiments.rollup import BINARY_OUTCOMES, BUILT_IN, CROSSED, QUANTILES, UNITS, By, Kind
 from service.shapes import Reply
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
@@ -18,6 +19,8 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 # The text that identifies a unit or a request; PostgreSQL stores no NUL.
 Identifier = Annotated[str, Field(min_length=1, max_length=MOST_UNIT_CHARACTERS, pattern=r"^[^\x00]+$")]
 Scalar = str | bool | int | float
+# The arm that a caller reports: one of the variants, or that the unit is held out.
+ReportedArm = Key | Annotated[str, Field(pattern=rf"^{re.escape(HOLDOUT)}$")]
 
 RESERVED_KEYS = {"snapshot"}
 Status = Literal["draft", "running", "paused", "stopped", "decided"]
@@ -98,7 +101,7 @@ class MetricSpec(Strict):
         if self.kind == "ratio" and self.name not in BUILT_IN and not (self.numerator and self.denominator):
             raise ValueError(f"the ratio '{self.name}' needs a numerator and a denominator")
         if self.direction is None:
-            self.direction = BUILT_IN.get(self.name, "higher")
+            self.direction = "lower" if self.name in QUANTILES else BUILT_IN.get(self.name, "higher")
         return self
 
 
@@ -120,6 +123,17 @@ class Namespace(Strict):
     end: Number = Field(ge=0, le=1)
 
 
+class Bandit(Strict):
+    """The shares of the arms follow what is seen: an arm gets what its chance of being the best is (Thompson)."""
+
+    metric: Key | None = Field(None, description="A binary one. Absent: the first primary metric.")
+    every_seconds: Number = Field(3600, ge=1, le=1e9, description="That the shares stay at least.")
+    floor: Number = Field(0.05, gt=0, le=0.5, description="The least share of an arm.")
+    prior: tuple[Annotated[float, Field(gt=0, le=1e6)], Annotated[float, Field(gt=0, le=1e6)]] = Field(
+        (1.0, 1.0), description="Successes and failures that each arm begins with: Beta's parameters."
+    )
+
+
 class NewExperiment(Strict):
     key: Key
     name: Name | None = None
@@ -137,6 +151,17 @@ class NewExperiment(Strict):
     expected_units: int | None = Field(None, ge=2, description="Units planned for, over all arms.")
     fallback_upstream: str | None = None
     store_content: bool = Field(False, description="Keep prompts and answers.")
+    sticky: bool = Field(
+        False, description="A unit keeps the arm it came in by when weights change, and counts in that phase."
+    )
+    covariate_days: Number | None = Field(
+        None,
+        gt=0,
+        le=365,
+        description="CUPED: take out of the declared metrics what a unit's calls in so many days before its exposure "
+        "explain. They are known where callers name the unit to the gateway, in this or no experiment.",
+    )
+    bandit: Bandit | None = Field(None, description="Let the shares follow the results; units keep their arm.")
     hypothesis: str | None = None
     salt: Identifier | None = Field(None, description="Absent: made up. Given: to keep another system's assignment.")
 
@@ -157,7 +182,25 @@ class NewExperiment(Strict):
             if "satisfaction" in names:
                 raise ValueError("no metric is primary: give one the role 'primary'")
             self.metrics = [MetricSpec(name="satisfaction", kind="binary", role="primary"), *self.metrics]
+        if self.bandit is not None:
+            check_bandit(self.bandit, self)
         return self
+
+
+def check_bandit(bandit: Bandit, plan: NewExperiment) -> None:
+    primary = [metric for metric in plan.metrics if metric.role == "primary"]
+    bandit.metric = bandit.metric or primary[0].name
+    found = next((metric for metric in plan.metrics if metric.name == bandit.metric), None)
+    if found is None or (found.kind != "binary" and found.name not in BINARY_OUTCOMES):
+        raise ValueError(f"a bandit follows a binary metric of the plan, '{bandit.metric}' is none")
+    if found.direction == "lower":
+        raise ValueError(f"a bandit follows a metric of which more is better, of '{bandit.metric}' less is")
+    if len(plan.variants) * bandit.floor > 1:
+        raise ValueError(f"{len(plan.variants)} arms of at least {bandit.floor:g} each are more than there is")
+    if plan.covariate_days is not None or plan.analysis == "fixed":
+        raise ValueError("a bandit is read by the always-valid analysis, and without covariate_days")
+    if any(variant.weight <= 0 for variant in plan.variants):
+        raise ValueError("every arm of a bandit needs a weight above 0 to begin with")
 
 
 def check_forced(forced: dict[str, str], keys: list[str]) -> None:
@@ -244,6 +287,11 @@ class ExperimentView(Reply):
     expected_units: int | None
     fallback_upstream: str | None
     store_content: bool
+    sticky: bool = False
+    covariate_days: float | None = None
+    bandit: Bandit | None = None
+    holdout: float = Field(0.0, description="Share of all units that was held out when it was made.")
+    shares: dict[str, float] = Field(description="Of each arm, now: the weights, or what a bandit has made of them.")
     hypothesis: str | None
     created_at: float
     started_at: float | None
@@ -285,7 +333,7 @@ class ExposureIn(Strict):
     type: Literal["exposure"]
     experiment: Key
     unit_id: Identifier
-    variant: Key
+    variant: ReportedArm
     phase: int | None = Field(None, ge=1, description="Absent: the experiment's phase now.")
     at: Number | None = None
 
@@ -297,7 +345,7 @@ class RequestIn(Strict):
     request_id: Identifier
     experiment: Key
     unit_id: Identifier
-    variant: Key
+    variant: ReportedArm
     phase: int | None = Field(None, ge=1)
     status: int = Field(200, ge=100, le=599)
     error: str | None = Field(None, max_length=200)

@@ -9,16 +9,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
 
 from service.experiments import phases
-from service.experiments.assignment import LiveExperiment, Variant
+from service.experiments.assignment import NOBODY, LiveExperiment, Variant
+from service.experiments.sticky import LATE_SECONDS, MOST_UNITS, StickyArms
 from service.settings import SecretNotFound, read_secret
+from service.store import events
 from service.store import experiments as store
 from service.store.database import Database
 from service.store.tables import Experiment, Upstream
@@ -63,9 +67,12 @@ EMPTY = Snapshot("", b'{"etag":"","experiments":[]}', {}, {})
 class Snapshots:
     """The newest snapshot, kept fresh between `start` and `stop`."""
 
-    def __init__(self, database: Database, every_seconds: float) -> None:
+    def __init__(self, database: Database, every_seconds: float, holdout: float = 0.0) -> None:
         self.current = EMPTY
         self._database = database
+        self._holdout = holdout
+        # By experiment: the units that keep their arm.
+        self._sticky: dict[str, StickyArms] = {}
         # Half the promised delay: a change just after a reading is still seen in time.
         self._every = every_seconds / 2
         self._refreshing = threading.Lock()
@@ -85,20 +92,49 @@ class Snapshots:
         with self._refreshing:
             try:
                 with self._database.read() as session:
-                    fresh = build(store.everything(session), store.upstreams(session))
+                    rows = store.everything(session)
+                    self._sticky = {row.id: self._kept_by(session, row) for row in rows if keeps_arms(row)}
+                    fresh = build(rows, store.upstreams(session), self._holdout, self._sticky)
             except SQLAlchemyError as error:
                 logger.warning("Experiments go on with the last snapshot; the database is away: %s", error)
             else:
                 self.current = fresh
             return self.current
 
+    def _kept_by(self, session: Session, row: Experiment) -> StickyArms:
+        """Who came in by the phases before this one. Each is read once; of one that has just ended, the last ones are
+        read again, since they may still be on their way."""
+        known = self._sticky.get(row.id, NOBODY)
+        places = {variant["key"]: place for place, variant in enumerate(row.plan["variants"])}
+        ended = row.phase_started_at or 0.0
+        whole = time.time() - ended > LATE_SECONDS
+        for phase in range(1, row.phase):
+            if phase not in known.phases:
+                since = ended - LATE_SECONDS if phase in known.begun else 0.0
+                found = events.exposed_in(session, row.id, phase, since, MOST_UNITS)
+                units = [(unit, places[variant]) for unit, variant in found if variant in places]
+                known = known.with_units(units, phase, whole=whole or phase < row.phase - 1)
+        return known
+
     def _run(self) -> None:
         while not self._stopping.wait(self._every):
             self.refresh()
 
 
-def build(experiments: Sequence[Experiment], upstreams: Sequence[Upstream]) -> Snapshot:
-    live = [compile_experiment(row) for row in experiments]
+def keeps_arms(row: Experiment) -> bool:
+    """Whether its units keep the arm they came in by, now: in a rollout they move to the winner."""
+    return row.status in {"running", "paused"} and bool(row.plan.get("sticky") or row.plan.get("bandit"))
+
+
+def build(
+    experiments: Sequence[Experiment],
+    upstreams: Sequence[Upstream],
+    holdout: float = 0.0,
+    sticky: Mapping[str, StickyArms] | None = None,
+) -> Snapshot:
+    """`holdout`: the share that is held out now; an experiment holds out no more than when it was made."""
+    kept = sticky or {}
+    live = [replace(compile_experiment(row, holdout), kept=kept.get(row.id, NOBODY)) for row in experiments]
     public = [_public(experiment) for experiment in live]
     etag = hashlib.sha256(orjson.dumps(public)).hexdigest()[:16]
     return Snapshot(
@@ -109,10 +145,10 @@ def build(experiments: Sequence[Experiment], upstreams: Sequence[Upstream]) -> S
     )
 
 
-def compile_experiment(row: Experiment) -> LiveExperiment:
+def compile_experiment(row: Experiment, holdout: float = 0.0) -> LiveExperiment:
     plan, winner = row.plan, (row.decision or {}).get("winner")
     rolling = (row.rollout or {}).get("state") == "rolling"
-    weights = phases.weights_of(row, row.phase) if rolling else phases.planned(row)
+    weights = phases.weights_of(row, row.phase) if rolling or plan.get("bandit") else phases.planned(row)
     if (row.rollout or {}).get("state") == "halted":
         winner = plan["variants"][0]["key"]
     # To traffic a rollout is a running experiment of two arms, over everybody: whoever can decide, can roll out.
@@ -133,6 +169,8 @@ def compile_experiment(row: Experiment) -> LiveExperiment:
         winner=winner,
         fallback_upstream=plan["fallback_upstream"],
         store_content=plan["store_content"],
+        holdout=min(holdout, plan.get("holdout", 0.0)),
+        sticky=keeps_arms(row),
     )
 
 
@@ -173,4 +211,6 @@ def _public(experiment: LiveExperiment) -> dict[str, Any]:
         "forced": dict(experiment.forced),
         "namespace": experiment.namespace,
         "winner": experiment.winner,
+        "holdout": experiment.holdout,
+        "sticky": experiment.sticky,
     }

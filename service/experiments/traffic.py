@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from service.experiments.recorder import Recorder
 from service.experiments.snapshot import Snapshots
 from service.experiments.upstream import Upstreams
-from service.experiments.watch import RolloutWatch
+from service.experiments.watch import Watch
 from service.settings import Settings
 from service.store.database import Database
 
@@ -37,10 +37,10 @@ class Traffic:
     """Started and stopped by the application; nothing recorded is lost between the two."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
-        self.snapshots = Snapshots(database, settings.snapshot_refresh_seconds)
+        self.snapshots = Snapshots(database, settings.snapshot_refresh_seconds, settings.holdout)
         self.recorder = Recorder(database, settings.data_dir / "spill")
         self.upstreams = Upstreams(settings)
-        self.rollouts = RolloutWatch(database, settings.rollout_check_seconds, self.snapshots.refresh)
+        self.watch = Watch(database, settings.rollout_check_seconds, self.snapshots.refresh)
         # Credentials that passed, and when: see `admission.admit`.
         self.trusted_keys: dict[str, float] = {}
         self.met = Met()
@@ -48,11 +48,11 @@ class Traffic:
     async def start(self) -> None:
         self.snapshots.start()
         self.recorder.start()
-        self.rollouts.start()
+        self.watch.start()
 
     async def stop(self) -> None:
         await self.upstreams.close()
-        self.rollouts.stop()
+        self.watch.stop()
         self.snapshots.stop()
         self.recorder.stop()
 

@@ -1,4 +1,4 @@
-"""The thread that looks at rollouts. Every replica has one; each look is taken by one of them."""
+"""The thread that looks at rollouts and bandits. Every replica has one; each look is taken by one of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from service.experiments import rollout
+from service.experiments import bandit, rollout
 from service.experiments.recorder import DATABASE_AWAY
 from service.store import experiments as store
 from service.store.database import Database
@@ -15,7 +15,7 @@ from service.store.database import Database
 logger = logging.getLogger(__name__)
 
 
-class RolloutWatch:
+class Watch:
     """Looks between `start` and `stop`. `changed` is called when a look has changed where traffic goes."""
 
     def __init__(self, database: Database, every_seconds: float, changed: Callable[[], object]) -> None:
@@ -23,7 +23,7 @@ class RolloutWatch:
         self._every = every_seconds
         self._changed = changed
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rollout-watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="experiment-watch", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -33,11 +33,22 @@ class RolloutWatch:
         self._thread.join()
 
     def look(self) -> None:
-        """Look at every rollout that is due."""
+        """Look at every rollout and every bandit that is due."""
+        now = time.time()
         with self._database.read() as session:
-            keys = [experiment.key for experiment in store.decided(session) if rollout.is_rolling(experiment)]
-        for key in keys:
+            rollouts = [
+                experiment.key for experiment in store.of_status(session, "decided") if rollout.is_rolling(experiment)
+            ]
+            bandits = [
+                experiment.key for experiment in store.of_status(session, "running") if bandit.is_due(experiment, now)
+            ]
+        for key in rollouts:
             self._look_at(key)
+        for key in bandits:
+            with self._database.write() as session:
+                moved = bandit.follow(session, key, now)
+            if moved:
+                self._changed()
 
     def _look_at(self, key: str) -> None:
         now = time.time()
@@ -58,7 +69,9 @@ class RolloutWatch:
             try:
                 self.look()
             except DATABASE_AWAY as error:
-                logger.warning("Rollouts wait: the database does not answer: %s", str(error).splitlines()[0])
+                logger.warning(
+                    "Rollouts and bandits wait: the database does not answer: %s", str(error).splitlines()[0]
+                )
             except Exception:
-                # A fault of ours must not end the watch over the other rollouts.
-                logger.exception("A look at the rollouts failed")
+                # A fault of ours must not end the watch over the others.
+                logger.exception("A look at rollouts and bandits failed")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from service.experiments.report import EffectReport
+from service.experiments.rollup import QUANTILES
 
 _UNITS = {
     "latency": " s",
     "first_token": " s",
+    **dict.fromkeys(QUANTILES, " s"),
     "cost": " USD per 1,000 requests",
     "cost_per_success": " USD per 1,000 successes",
 }

@@ -257,7 +257,9 @@ def _difference(control: HasMoments, treatment: HasMoments, relative: bool) -> _
         return _no_effect("zero_control_mean")
     ratio = treatment.mean / control.mean
     scale = control.mean**2
-    return _Difference(ratio - 1, control_part * ratio**2 / scale, treatment_part / scale)
+    relative_parts = control_part * ratio**2 / scale, treatment_part / scale
+    # A treatment that is 0 throughout is 100 % less, whatever the control's error: of that there is no interval.
+    return _Difference(ratio - 1, *relative_parts) if sum(relative_parts) > 0 else _no_effect("no_variation")
 
 
 def _no_effect(reason: str) -> Effect:

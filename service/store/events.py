@@ -16,11 +16,14 @@ from sqlmodel import Session, col, select
 
 from service.store.tables import (
     ArmSum,
+    BeforeSum,
     Exposure,
     GatewayContent,
     GatewayRequest,
     LatencyBin,
     Outcome,
+    StickyUnit,
+    UnitBefore,
     UnitRollup,
 )
 from service.store.upserts import upsert
@@ -42,6 +45,7 @@ class Call:
     phase: int
     unit_id: str
     cost_known: bool
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Seen:
 
     variant: str
     crossed: bool
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +79,32 @@ class Sums:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What (u, v), the pair (x, y) of before the exposure, add up to over an arm's units, alone and with (x, y)."""
+
+    u: float = 0.0
+    v: float = 0.0
+    uu: float = 0.0
+    vv: float = 0.0
+    uv: float = 0.0
+    xu: float = 0.0
+    xv: float = 0.0
+    yu: float = 0.0
+    yv: float = 0.0
+
+    def __add__(self, other: Before) -> Before:
+        return Before(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+
 # --- exposures ----------------------------------------------------------------------------------------
 
 
 def exposures_of(session: Session, experiment_id: str, phase: int, units: Collection[str]) -> dict[str, Seen]:
-    query = select(Exposure.unit_id, Exposure.variant, Exposure.crossed).where(
+    query = select(Exposure.unit_id, Exposure.variant, Exposure.crossed, Exposure.at).where(
         col(Exposure.experiment_id) == experiment_id, col(Exposure.phase) == phase, col(Exposure.unit_id).in_(units)
     )
-    return {unit: Seen(variant, crossed) for unit, variant, crossed in session.exec(query)}
+    return {unit: Seen(variant, crossed, at) for unit, variant, crossed, at in session.exec(query)}
 
 
 def add_exposures(session: Session, rows: Sequence[dict[str, Any]]) -> None:
@@ -94,6 +117,27 @@ def mark_crossed(session: Session, experiment_id: str, phase: int, units: Collec
         col(Exposure.experiment_id) == experiment_id, col(Exposure.phase) == phase, col(Exposure.unit_id).in_(units)
     )
     session.connection().execute(statement.values(crossed=True))
+
+
+def exposed_in(session: Session, experiment_id: str, phase: int, since: float, most: int) -> list[tuple[str, str]]:
+    """(unit, arm) of the units that came in by a phase from a moment on, at most so many."""
+    query = select(Exposure.unit_id, Exposure.variant).where(
+        col(Exposure.experiment_id) == experiment_id, col(Exposure.phase) == phase, col(Exposure.at) >= since
+    )
+    return [(unit, variant) for unit, variant in session.exec(query.limit(most))]
+
+
+def phases_of(session: Session, experiment_id: str, units: Collection[str]) -> dict[str, int]:
+    """Unit -> the phase it came in by, of an experiment whose units keep their arm."""
+    query = select(StickyUnit.unit_id, StickyUnit.phase).where(
+        col(StickyUnit.experiment_id) == experiment_id, col(StickyUnit.unit_id).in_(units)
+    )
+    return dict(session.exec(query).all())
+
+
+def add_sticky(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        session.connection().execute(insert(StickyUnit), list(rows))
 
 
 # --- calls and outcomes -------------------------------------------------------------------------------
@@ -109,7 +153,7 @@ def counted_calls(session: Session, request_ids: Collection[str]) -> dict[str, C
         col(GatewayRequest.request_id).in_(request_ids), col(GatewayRequest.counted).is_(True)
     )
     return {
-        row.request_id: Call(row.experiment_id, row.phase, row.unit_id, row.cost is not None)
+        row.request_id: Call(row.experiment_id, row.phase, row.unit_id, row.cost is not None, row.at)
         for row in session.exec(query)
         if row.experiment_id is not None and row.phase is not None and row.unit_id is not None
     }
@@ -130,6 +174,19 @@ def outcomes_of(session: Session, request_ids: Collection[str]) -> dict[tuple[st
 
 def save_outcomes(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     upsert(session, Outcome, rows, replace=("value", "at"))
+
+
+def past_calls(
+    session: Session, experiment_id: str, units: Collection[str], since: float, until: float
+) -> Sequence[GatewayRequest]:
+    """What these units asked of any model between two moments, outside of the experiment."""
+    query = select(GatewayRequest).where(
+        col(GatewayRequest.unit_id).in_(units),
+        col(GatewayRequest.at) >= since,
+        col(GatewayRequest.at) < until,
+        sqlalchemy.or_(col(GatewayRequest.experiment_id).is_(None), col(GatewayRequest.experiment_id) != experiment_id),
+    )
+    return session.exec(query).all()
 
 
 # --- sums ---------------------------------------------------------------------------------------------
@@ -166,6 +223,38 @@ def add_arm_sums(session: Session, rows: Mapping[tuple[str, int, str, str, int],
     )
 
 
+def befores_of(
+    session: Session, experiment_id: str, phase: int, metrics: Collection[str], units: Collection[str]
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """(unit, metric) -> (count, sum) of before the exposure; units without a past are left out."""
+    query = select(UnitBefore.unit_id, UnitBefore.metric, UnitBefore.count, UnitBefore.sum).where(
+        col(UnitBefore.experiment_id) == experiment_id,
+        col(UnitBefore.phase) == phase,
+        col(UnitBefore.metric).in_(metrics),
+        col(UnitBefore.unit_id).in_(units),
+    )
+    return {(unit, metric): (count, total) for unit, metric, count, total in session.exec(query)}
+
+
+def add_befores(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        session.connection().execute(insert(UnitBefore), list(rows))
+
+
+def add_before_sums(session: Session, rows: Mapping[tuple[str, int, str, str], Before]) -> None:
+    """Keys: experiment, phase, metric, variant."""
+    upsert(
+        session,
+        BeforeSum,
+        [
+            dict(zip(("experiment_id", "phase", "metric", "variant"), key, strict=True))
+            | {f"sum_{name}": getattr(sums, name) for name in Before.__slots__}
+            for key, sums in sorted(rows.items())
+        ],
+        add=[f"sum_{name}" for name in Before.__slots__],
+    )
+
+
 def add_latency_bins(session: Session, rows: Mapping[tuple[str, int, str, str, int], int]) -> None:
     """Keys: experiment, phase, metric, variant, bin."""
     upsert(
@@ -189,6 +278,58 @@ def arm_sums(session: Session, experiment_id: str, phase: int) -> dict[tuple[str
     query = query.group_by(col(ArmSum.metric), col(ArmSum.variant))
     rows = session.connection().execute(query)
     return {(metric, variant): Sums(int(n), *sums) for metric, variant, n, *sums in rows}
+
+
+def arm_sums_by_phase(session: Session, experiment_id: str) -> dict[int, dict[tuple[str, str], Sums]]:
+    """Phase -> (metric, variant) -> everything so far."""
+    columns: list[Any] = [ArmSum.phase, ArmSum.metric, ArmSum.variant, *(func.sum(column) for column in _SUM_COLUMNS)]
+    query = sqlalchemy.select(*columns).where(col(ArmSum.experiment_id) == experiment_id)
+    query = query.group_by(col(ArmSum.phase), col(ArmSum.metric), col(ArmSum.variant))
+    found: dict[int, dict[tuple[str, str], Sums]] = {}
+    for phase, metric, variant, n, *sums in session.connection().execute(query):
+        found.setdefault(phase, {})[metric, variant] = Sums(int(n), *sums)
+    return found
+
+
+def before_sums(session: Session, experiment_id: str, phase: int) -> dict[tuple[str, str], Before]:
+    """(metric, variant) -> what the units' pasts add up to."""
+    query = select(BeforeSum).where(col(BeforeSum.experiment_id) == experiment_id, col(BeforeSum.phase) == phase)
+    return {
+        (row.metric, row.variant): Before(*(getattr(row, f"sum_{name}") for name in Before.__slots__))
+        for row in session.exec(query)
+    }
+
+
+def sampled_durations(
+    session: Session, experiment_id: str, phase: int, variant: str, most_units: int
+) -> list[tuple[int, float | None, float | None]]:
+    """(number of the unit, latency, time to first token) of the answered calls of a random sample of an arm's units."""
+    units = (
+        select(Exposure.unit_id)
+        .where(
+            col(Exposure.experiment_id) == experiment_id,
+            col(Exposure.phase) == phase,
+            col(Exposure.variant) == variant,
+            col(Exposure.draw).is_not(None),
+        )
+        .order_by(col(Exposure.draw))
+        .limit(most_units)
+        .subquery()
+    )
+    columns: list[Any] = [GatewayRequest.unit_id, GatewayRequest.latency, GatewayRequest.first_token]
+    query = (
+        sqlalchemy.select(*columns)
+        .join(units, col(GatewayRequest.unit_id) == units.c.unit_id)
+        .where(
+            col(GatewayRequest.experiment_id) == experiment_id,
+            col(GatewayRequest.phase) == phase,
+            col(GatewayRequest.status) < 400,
+            col(GatewayRequest.counted).is_(True),
+        )
+    )
+    numbers: dict[str, int] = {}
+    rows = session.connection().execute(query)
+    return [(numbers.setdefault(unit, len(numbers)), latency, first_token) for unit, latency, first_token in rows]
 
 
 def arm_sums_by_time(

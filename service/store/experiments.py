@@ -29,8 +29,8 @@ def everything(session: Session) -> Sequence[Experiment]:
     return session.exec(select(Experiment).order_by(col(Experiment.key))).all()
 
 
-def decided(session: Session) -> Sequence[Experiment]:
-    return session.exec(select(Experiment).where(col(Experiment.status) == "decided")).all()
+def of_status(session: Session, status: str) -> Sequence[Experiment]:
+    return session.exec(select(Experiment).where(col(Experiment.status) == status)).all()
 
 
 def page(session: Session, limit: int, cursor: str | None) -> tuple[Sequence[Experiment], str | None]:

@@ -116,24 +116,26 @@ conditions = st.one_of(
     targeting=st.dictionaries(st.sampled_from(["plan", "age"]), conditions),
     attributes=st.dictionaries(st.sampled_from(["plan", "age"]), values),
     namespace=st.one_of(st.none(), st.just({"name": "n", "start": 0.2, "end": 0.9})),
+    holdout=st.sampled_from([0.0, 0.3]),
 )
 def test_the_service_decides_alike(
     unit: str | None, salt: str, version: int, status: str, coverage: float, weights: list[float],
-    targeting: dict[str, Any], attributes: dict[str, Any], namespace: dict[str, Any] | None,
+    targeting: dict[str, Any], attributes: dict[str, Any], namespace: dict[str, Any] | None, holdout: float,
 ) -> None:  # fmt: skip
     live = service_rule.LiveExperiment(
         id="i", key="e", salt=salt, hash_version=version, phase=1, status=status,
         variants=tuple(service_rule.Variant(f"v{i}", w) for i, w in enumerate(weights)),
         coverage=coverage, targeting=targeting, forced={"forced": "v0"}, namespace=namespace, winner="v0",
-        fallback_upstream=None, store_content=False,
+        fallback_upstream=None, store_content=False, holdout=holdout,
     )  # fmt: skip
     public = experiment(
         salt=salt, hash_version=version, status=status, coverage=coverage, targeting=targeting, namespace=namespace,
-        forced={"forced": "v0"}, winner="v0",
+        holdout=holdout, forced={"forced": "v0"}, winner="v0",
         variants=[{"key": k, "weight": share, "value": None} for k, share in live.shares],
     )  # fmt: skip
     theirs, ours = service_rule.assign(live, unit, attributes), assign(public, unit, attributes)
     assert (ours.variant, ours.counted, ours.reason) == (theirs.variant.key, theirs.counted, theirs.reason)
+    assert ours.recorded == theirs.recorded
 
 
 def test_raising_the_coverage_moves_nobody() -> None:
@@ -223,6 +225,39 @@ def test_a_bad_event_does_not_hold_up_the_others(
         assert assigner.flush()
     assert caplog.text.count("an event was refused") == 1
     wait_until(lambda: units(api, "bad-event") == 3)
+
+
+def test_a_unit_keeps_its_arm_when_weights_change(live_service: str, api: Client, tmp_path: Path) -> None:
+    variants = [{"key": "old", "weight": 1}, {"key": "new", "weight": 1}]
+    api.create_experiment(key="kept", variants=variants, sticky=True)
+    api.start_experiment("kept")
+    people = [f"u{i}" for i in range(100)]
+    with Assigner(live_service, dir=tmp_path) as running, Assigner(live_service, dir=tmp_path) as idle:
+        first = {unit: running.assign("kept", unit).variant for unit in people}
+        running._sticky.save()
+        api.edit_experiment("kept", weights={"old": 9, "new": 1})
+        for assigner in (running, idle):  # the second process of this machine has met nobody itself
+            assigner._refresh()
+            assert {unit: assigner.assign("kept", unit).variant for unit in people} == first
+    # Also after a restart; a unit that comes now gets the new weights.
+    with next(tmp_path.glob("*.sticky.jsonl")).open("ab") as file:
+        file.write(b'["kept","torn')
+    with Assigner(live_service, dir=tmp_path) as again:
+        assert {unit: again.assign("kept", unit).variant for unit in people} == first
+        assert sum(again.assign("kept", f"late{i}").variant == "new" for i in range(100)) < 25
+    wait_until(lambda: sum(api.readout("kept")["split"]["observed"].values()) == 100)  # the late ones
+    before = api.readout("kept", phase=1)["split"]
+    assert (sum(before["observed"].values()), before["crossed_units"]) == (100, 0)
+
+
+def test_held_out_units_are_reported_apart() -> None:
+    held = experiment(holdout=0.5)
+    arms = [assign(held, f"u{i}") for i in range(2000)]
+    out = [arm for arm in arms if arm.reason == "holdout"]
+    assert len(out) == pytest.approx(1000, abs=100)
+    assert {(arm.variant, arm.counted, arm.recorded) for arm in out} == {("a", False, "(holdout)")}
+    decided = experiment(holdout=0.5, status="decided", winner="b")
+    assert {assign(decided, f"u{i}").variant for i in range(20)} == {"a", "b"}
 
 
 def _assign_in_child(assigner: Assigner) -> None:

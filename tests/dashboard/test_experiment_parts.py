@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -66,3 +67,47 @@ def test_a_rollout_says_how_far_it_is_and_asks_before_it_goes_on(api: Client) ->
     said = text(open_page("experiments", key=key))
     assert "halted at 20 %: everybody gets base again" in said
     assert "&lt;b&gt;complaints&lt;/b&gt;" in said
+
+
+def aged(key: str, n: int) -> list[dict[str, object]]:
+    """Calls of n units, now and three days after their exposure; the effect is gone by then."""
+    found: list[dict[str, object]] = []
+    for unit in range(n):
+        arm = ("base", "tuned")[unit % 2]
+        for day in (0, 3):
+            number = f"{key}-{unit}-{day}"
+            at = time.time() + (day - 4) * 86_400
+            liked = unit % 10 < (9 if arm == "tuned" and day == 0 else 5)
+            found += [
+                {"type": "request", "request_id": number, "experiment": key, "unit_id": f"u{unit}", "variant": arm,
+                 "at": at, "latency": 0.5 + unit % 7 / 10},
+                {"type": "outcome", "request_id": number, "metric": "satisfaction", "value": int(liked), "at": at},
+            ]  # fmt: skip
+    return found
+
+
+def test_what_fades_what_is_held_out_and_what_a_wait_is(api: Client) -> None:
+    key = "page-ages"
+    api.create_experiment(key=key, variants=VARIANTS, minimum_units=20, sticky=True, covariate_days=7)
+    api.start_experiment(key)
+    held = {"type": "exposure", "experiment": key, "unit_id": "out", "variant": "(holdout)"}
+    api.send_events([*aged(key, 200), held])
+    said = text(open_page("experiments", key=key))
+    assert "Does the effect last?" in said
+    assert "first day" in said
+    assert "day 3" in said
+    assert "Held out" in said
+    assert "held out" in said
+    assert "Latency, p95" in said
+    assert "7 days before the exposure" in said
+    assert "fades with time" in said
+
+
+def test_a_bandit_shows_its_shares(api: Client) -> None:
+    key = "page-bandit"
+    api.create_experiment(key=key, variants=VARIANTS, minimum_units=20, bandit={"every_seconds": 600})
+    api.start_experiment(key)
+    api.send_events(aged(key, 100))
+    said = text(open_page("experiments", key=key))
+    assert "satisfaction, every 10" in said
+    assert "at least 5 %" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -299,3 +300,10 @@ def test_what_makes_no_sense_is_refused() -> None:
         duration(10, 0)
     with pytest.raises(OutOfRangeError):
         design_effect(3, 1.5)
+
+
+@pytest.mark.parametrize("test", [welch, confidence_sequence])
+def test_a_treatment_without_any_event_has_an_effect_but_no_relative_one(test: Any) -> None:
+    control, treatment = Arm.from_successes(900, 9), Arm.from_successes(40, 0)
+    assert test(control, treatment).estimate == pytest.approx(-0.01)
+    assert test(control, treatment, relative=True).reason == "no_variation"

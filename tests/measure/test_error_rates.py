@@ -73,7 +73,7 @@ def test_forty_looks_at_no_effect_stay_below_alpha_only_for_the_sequence() -> No
 def test_a_ratio_by_unit_holds_its_level_where_requests_do_not() -> None:
     """Users differ in taste and make about 11 requests each: an A/A test by request cries wolf."""
     generator = np.random.default_rng(23)
-    trials, units = 2_000, 300
+    trials, units = 4_000, 300
     rejected = {"unit": 0, "request": 0}
     for _ in range(trials):
         arms, naive = [], []
@@ -84,7 +84,7 @@ def test_a_ratio_by_unit_holds_its_level_where_requests_do_not() -> None:
             naive.append(Arm.from_successes(int(requests.sum()), int(liked.sum())))
         for name, pair in (("unit", arms), ("request", naive)):
             rejected[name] += (welch(*pair).p_value or 0.0) < 0.05
-    assert rejected["unit"] / trials == pytest.approx(0.05, abs=0.015)
+    assert rejected["unit"] / trials == pytest.approx(0.05, abs=0.01)
     assert rejected["request"] / trials > 0.15
 
 

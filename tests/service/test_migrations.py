@@ -14,14 +14,18 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
-from sqlmodel import SQLModel
+from sqlmodel import SQLModel, select
 
+from service.experiments import ledger
+from service.experiments.events import Exposed
+from service.experiments.ledger import Applied
+from service.experiments.snapshot import compile_experiment, keeps_arms
 from service.forgetting import showing
-from service.store import audits, console, migrate, series, views
+from service.store import audits, console, events, migrate, series, views
 from service.store import bin as bin_store
 from service.store.database import Database
 from service.store.points import Points
-from service.store.tables import Waiver
+from service.store.tables import Experiment, Waiver
 
 # SHA-256 of the audit below as the first version of the service wrote it.
 HASH_AT_0001 = hashlib.sha256(
@@ -83,6 +87,37 @@ def test_ranks_and_console_come_to_an_older_database(old: str) -> None:
         views.drop(connection)
         command.downgrade(at(connection), "0001")
         assert connection.execute(text("SELECT key, count FROM series ORDER BY id")).all() == [("loss", 3), ("bad", 1)]
+    engine.dispose()
+
+
+def test_an_experiment_of_an_older_database_goes_on(old: str) -> None:
+    """Exposures that have no draw yet, and a plan without what can be asked for now."""
+    plan = {
+        "variants": [{"key": "a", "weight": 1, "upstream": None, "model_version_id": None, "value": None}] * 2,
+        "metrics": [], "coverage": 1.0, "targeting": {}, "forced": {}, "namespace": None, "fallback_upstream": None,
+        "store_content": False,
+    }  # fmt: skip
+    engine = create_engine(old)
+    with engine.begin() as connection:
+        command.upgrade(at(connection), "0013")
+        row = (
+            "INSERT INTO experiment (id, key, name, status, salt, hash_version, phase, plan, created_at)"
+            " VALUES ('x', 'chat', 'chat', 'running', 's', 2, 1, :plan, 1)"
+        )
+        connection.execute(text(row), {"plan": json.dumps(plan)})
+        exposure = "INSERT INTO exposure (experiment_id, phase, unit_id, variant, at, crossed) VALUES"
+        connection.execute(text(f"{exposure} ('x', 1, 'u', 'a', 1, false)"))
+    engine.dispose()
+    with closing(Database(old)) as database, database.write() as session:
+        assert compare_metadata(MigrationContext.configure(session.connection()), SQLModel.metadata) == []
+        (row,) = session.exec(select(Experiment)).all()
+        assert (compile_experiment(row, 0.5).holdout, keeps_arms(row)) == (0.0, False)
+        assert ledger.apply(session, [Exposed("x", 1, unit, "a", 2.0) for unit in ("u", "v")]) == Applied(1, 1)
+        assert events.sampled_durations(session, "x", 1, "a", 10) == []
+    with engine.begin() as connection:
+        views.drop(connection)
+        command.downgrade(at(connection), "0013")
+        assert connection.execute(text("SELECT unit_id FROM exposure ORDER BY 1")).all() == [("u",), ("v",)]
     engine.dispose()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tunescope._client.calls import API, Calls, Json
+from tunescope._transport import path
 
 
 class Experiments(Calls):
@@ -31,6 +32,12 @@ class Experiments(Calls):
 
     def get_experiment(self, key: str) -> Json:
         return self._get("experiments", key)
+
+    def edit_experiment(self, key: str, **changes: Any) -> Json:
+        """Change `weights`, `coverage`, `targeting`, `forced`, `name` or `hypothesis`; what moves units between arms
+        begins a new phase."""
+        answer: Json = self._transport.json("PATCH", API + path("experiments", key), json=changes)
+        return answer
 
     def start_experiment(self, key: str) -> Json:
         return self._post("experiments", key, "start")

@@ -18,6 +18,7 @@ from service.store.tables.columns import new_id
 from service.store.tables.evaluation import Evaluation, QualityReport, RowSet, Suite
 from service.store.tables.experiments import (
     ArmSum,
+    BeforeSum,
     Experiment,
     ExperimentChange,
     Exposure,
@@ -25,6 +26,8 @@ from service.store.tables.experiments import (
     GatewayRequest,
     LatencyBin,
     Outcome,
+    StickyUnit,
+    UnitBefore,
     UnitRollup,
     Upstream,
 )
@@ -61,6 +64,7 @@ __all__ = [
     "ArtifactVersionFile",
     "Audit",
     "AuditEvaluation",
+    "BeforeSum",
     "Chunk",
     "ConsoleChunk",
     "Dataset",
@@ -98,8 +102,10 @@ __all__ = [
     "RunDataset",
     "RunModel",
     "Series",
+    "StickyUnit",
     "Suite",
     "Tag",
+    "UnitBefore",
     "UnitRollup",
     "Upstream",
     "Waiver",

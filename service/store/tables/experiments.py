@@ -64,6 +64,7 @@ class Exposure(SQLModel, table=True):
     """The first time a unit met an experiment in a phase; the first wins."""
 
     __tablename__ = "exposure"
+    __table_args__ = (Index("ix_exposure_draw", "experiment_id", "phase", "variant", "draw"),)
     experiment_id: str = Field(primary_key=True)
     phase: int = Field(primary_key=True)
     unit_id: str = Field(primary_key=True)
@@ -71,6 +72,18 @@ class Exposure(SQLModel, table=True):
     at: float
     # A unit seen in a second arm is counted, never moved.
     crossed: bool = False
+    # A number drawn by a hash of the unit: those with the smallest are a random sample of an arm's units.
+    draw: int | None = None
+
+
+class StickyUnit(SQLModel, table=True):
+    """Where a unit belongs in an experiment whose units keep their arm: the phase it came in by."""
+
+    __tablename__ = "sticky_unit"
+    experiment_id: str = Field(primary_key=True)
+    unit_id: str = Field(primary_key=True)
+    phase: int
+    variant: str
 
 
 class GatewayRequest(SQLModel, table=True):
@@ -78,7 +91,10 @@ class GatewayRequest(SQLModel, table=True):
     every experiment, without a unit or forced into an arm are kept for their cost, but not counted."""
 
     __tablename__ = "gateway_request"
-    __table_args__ = (Index("ix_gateway_request_unit", "experiment_id", "phase", "unit_id"),)
+    __table_args__ = (
+        Index("ix_gateway_request_unit", "experiment_id", "phase", "unit_id"),
+        Index("ix_gateway_request_past", "unit_id", "at"),
+    )
     request_id: str = Field(primary_key=True)
     experiment_id: str | None = None
     phase: int | None = None
@@ -147,6 +163,37 @@ class ArmSum(SQLModel, table=True):
     sum_xx: float
     sum_yy: float
     sum_xy: float
+
+
+class UnitBefore(SQLModel, table=True):
+    """Like `UnitRollup`, of what a unit did before its exposure; units without a past have no row."""
+
+    __tablename__ = "unit_before"
+    experiment_id: str = Field(primary_key=True)
+    phase: int = Field(primary_key=True)
+    metric: str = Field(primary_key=True)
+    unit_id: str = Field(primary_key=True)
+    count: float
+    sum: float
+
+
+class BeforeSum(SQLModel, table=True):
+    """What (u, v), the pair (x, y) of before the exposure, add up to over an arm's units, alone and with (x, y)."""
+
+    __tablename__ = "before_sum"
+    experiment_id: str = Field(primary_key=True)
+    phase: int = Field(primary_key=True)
+    metric: str = Field(primary_key=True)
+    variant: str = Field(primary_key=True)
+    sum_u: float
+    sum_v: float
+    sum_uu: float
+    sum_vv: float
+    sum_uv: float
+    sum_xu: float
+    sum_xv: float
+    sum_yu: float
+    sum_yv: float
 
 
 class LatencyBin(SQLModel, table=True):

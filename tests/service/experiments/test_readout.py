@@ -189,7 +189,7 @@ def test_the_built_in_metrics(fixed: dict[str, Any], calls: list[dict[str, Any]]
         assert value["cost"] == pytest.approx(np.mean(known))
         for percent in (50, 95):
             exact = np.quantile(answered, percent / 100, method="lower")
-            assert value[f"latency_p{percent}"] == pytest.approx(exact, rel=0.011)
+            assert value[f"latency_p{percent}"] == pytest.approx(exact, rel=0.02)
         assert arm["metrics"]["cost"]["count"] == len(known)
         low, high = arm["metrics"]["satisfaction"]["interval"]
         assert low < value["satisfaction"] < high

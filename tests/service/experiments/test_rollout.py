@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 import tunescope
 from service.app import create_app
 from service.experiments import rollout
-from service.experiments.watch import RolloutWatch
+from service.experiments.watch import Watch
 from service.measure.bucketing import bucket
 from service.settings import Settings
 from service.store.database import Database
@@ -95,7 +95,7 @@ def traffic(client: TestClient, base: int, tuned: int, failing: float = 0.0) -> 
 def look(client: TestClient) -> dict[str, Any]:
     """What the rollout says after a look, by a replica that looks whenever it is asked."""
     found = client.app.state.traffic  # type: ignore[attr-defined]
-    RolloutWatch(client.app.state.database, 0.0, found.snapshots.refresh).look()  # type: ignore[attr-defined]
+    Watch(client.app.state.database, 0.0, found.snapshots.refresh).look()  # type: ignore[attr-defined]
     body: dict[str, Any] = state(client)["rollout"]
     return body
 

@@ -11,13 +11,12 @@ from service.experiments.events import Requested
 from service.experiments.rollup import (
     Definition,
     Tally,
-    bin_of,
     features,
     of_outcome,
     of_request,
-    quantile,
     stretch_of,
 )
+from service.measure.quantiles import bin_of, quantile
 
 
 def request(**fields: object) -> Requested:
@@ -85,14 +84,14 @@ def test_what_a_unit_adds_to_its_arm(
     assert features(definition, tally) == expected
 
 
-def test_quantiles_are_within_one_percent() -> None:
+def test_quantiles_are_within_two_percent() -> None:
     values = np.random.default_rng(7).lognormal(0.0, 1.0, 20_000)
     bins: dict[int, int] = {}
     for value in values:
         bins[bin_of(value)] = bins.get(bin_of(value), 0) + 1
     for share in (0.5, 0.95, 0.99):
         exact = float(np.quantile(values, share, method="lower"))
-        assert quantile(bins, share) == pytest.approx(exact, rel=0.0101)
+        assert quantile(bins, share) == pytest.approx(exact, rel=0.02)
 
 
 def test_nothing_has_no_quantile_and_a_single_value_is_every_quantile() -> None:

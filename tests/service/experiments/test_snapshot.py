@@ -46,6 +46,8 @@ def test_it_has_what_a_client_needs_and_no_more(client: TestClient) -> None:
             "forced": {"tester": "tuned"},
             "namespace": {"name": "chat", "start": 0.0, "end": 0.9},
             "winner": None,
+            "holdout": 0.0,
+            "sticky": False,
         }
     ]
 

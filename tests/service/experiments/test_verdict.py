@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.experiments.effects import Design, Metric, effects_of
+from service.experiments.effects import Design, Evidence, Metric, effects_of
+from service.experiments.evidence import arms_of, exposed_of
 from service.experiments.readout import timeline
 from service.experiments.report import EffectReport, OverallVerdict
 from service.experiments.verdict import conclude, split_of
@@ -41,7 +42,8 @@ def judge(
 ) -> tuple[OverallVerdict, dict[tuple[str, str], EffectReport]]:
     variants = list(SHARES) if ("units", "third") not in totals else [*SHARES, "third"]
     shares = SHARES if len(variants) == 2 else dict.fromkeys(variants, 1 / 3)
-    effects = effects_of(metrics, variants, totals, design)
+    arms = arms_of(metrics, variants, totals)
+    effects = effects_of(Evidence(metrics, variants, arms, arms, exposed_of(variants, totals)), design)
     verdict = conclude(split_of(shares, totals), effects, design)
     return verdict, {(effect.metric, effect.variant): effect for effect in effects}
 
