@@ -68,7 +68,7 @@ class Shortcuts(BaseRoute):
                 if path.startswith(before) and path.endswith(after) and value and "/" not in value:
                     route, parameters = candidate, {name: value}
                     break
-        if route is None or scope["method"] not in route.methods:
+        if route is None or scope["method"] not in (route.methods or ()):
             return Match.NONE, {}
         return Match.FULL, {"direct_route": route, "path_params": parameters}
 
