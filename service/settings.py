@@ -62,6 +62,14 @@ class Settings(BaseSettings):
     rollout_check_seconds: float = Field(
         10.0, gt=0, description="How often a rollout's guardrails are looked at, by one of the replicas."
     )
+    upstream_hosts: str | None = Field(
+        None,
+        description="Hosts, with commas between, whose models may be at loopback and private addresses; others must be "
+        "public. Absent: any host that an admin names. Link-local and metadata addresses never.",
+    )
+    upstream_calls: int = Field(
+        512, gt=0, description="Calls under way at one upstream; more are refused with 503 until one ends."
+    )
     upstream_connect_timeout: float = Field(5.0, gt=0, description="Seconds to connect to a model upstream.")
     upstream_first_token_timeout: float = Field(60.0, gt=0, description="Seconds to an upstream's first byte.")
     upstream_token_timeout: float = Field(30.0, gt=0, description="Seconds between two bytes of an answer.")
@@ -74,6 +82,12 @@ class Settings(BaseSettings):
     @property
     def resolved_artifacts_url(self) -> str:
         return self.artifacts_url or str(self.data_dir.absolute() / "artifacts")
+
+    def upstream_may_be_private(self, host: str) -> bool:
+        """Whether a model on this host may be at a loopback or private address."""
+        return self.upstream_hosts is None or host.lower() in {
+            one.strip().lower() for one in self.upstream_hosts.split(",")
+        }
 
     @property
     def loopback(self) -> bool:

@@ -96,7 +96,7 @@ class Relay(Response):
             watcher.cancel()
             self._record()
             if self._answer is not None:
-                await self._answer.close()
+                self._answer.close()
 
     async def _respond(self, send: Send) -> None:
         try:

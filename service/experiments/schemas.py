@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from service.addresses import literal, permitted
 from service.experiments.assignment import MOST_UNIT_CHARACTERS
 from service.experiments.rollup import BUILT_IN, CROSSED, UNITS, By, Kind
 from service.shapes import Reply
@@ -36,6 +37,9 @@ def _base_url(url: str) -> str:
         raise ValueError("must be an http(s) URL such as http://localhost:8001/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("must not carry a user, a password, a query or a fragment; give the key as api_key_ref")
+    address = literal(parts.hostname)
+    if address is not None and not permitted(address, private=True):
+        raise ValueError(f"{address} is no address of a model: link-local, multicast, reserved, or a cloud's metadata")
     return url.rstrip("/")
 
 

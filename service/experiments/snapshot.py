@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
@@ -39,6 +40,7 @@ class LiveUpstream:
     price_version: str | None
     created_at: float
     problem: str | None = None
+    host: str = ""
 
     def cost(self, input_tokens: int | None, output_tokens: int | None) -> float | None:
         """USD; None when a price or a count is unknown."""
@@ -153,6 +155,7 @@ def compile_upstream(row: Upstream) -> LiveUpstream:
         price_version=row.price_version,
         created_at=row.created_at,
         problem=problem,
+        host=urlsplit(row.base_url).hostname or "",
     )
 
 

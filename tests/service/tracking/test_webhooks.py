@@ -26,7 +26,7 @@ from service.store import webhooks as store
 from service.store.database import Database
 from service.store.tables import Delivery, Run, Webhook
 from service.tracking import webhooks
-from service.tracking.addresses import permitted
+from service.addresses import permitted
 from service.tracking.webhooks import Deliveries, retry_delay, signature
 from tests.conftest import free_port, running_service, wait_until
 from tests.service.tracking.receiver import Receiver, listening
