@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # What an upstream may send as one whole answer: embeddings of a large batch are tens of megabytes.
 MOST_ANSWER_BYTES = 256 * 2**20
+NAMES_SECONDS = 10  # that the address of a name is remembered
 # Statuses about the request itself: the caller must hear them, another try would end alike.
 _ABOUT_THE_REQUEST = {400, 402, 409, 413, 415, 422, 451}
 _OVERLOADED = {408, 425, 429}
@@ -58,6 +59,7 @@ class Upstreams:
             connector = http.TCPConnector(
                 limit=0,  # calls are counted here, by upstream; a pool would queue callers
                 keepalive_timeout=30,
+                ttl_dns_cache=NAMES_SECONDS,
                 ssl=httpx2.create_ssl_context(),
                 socket_factory=socket_to(private),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -65,7 +66,13 @@ def gateway_settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def gateway(gateway_settings: Settings, database: Database) -> Iterator[Gateway]:
-    app = create_app(gateway_settings, database)
+    with running_gateway(gateway_settings, database) as running:
+        yield running
+
+
+@contextmanager
+def running_gateway(settings: Settings, database: Database) -> Iterator[Gateway]:
+    app = create_app(settings, database)
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, daemon=True)
