@@ -62,6 +62,19 @@ class Settings(BaseSettings):
     rollout_check_seconds: float = Field(
         10.0, gt=0, description="How often a rollout's guardrails are looked at, by one of the replicas."
     )
+    content_days: float = Field(
+        90.0,
+        gt=0,
+        description="Days that prompts and answers are kept, where an experiment stores them; inf: for ever.",
+    )
+    request_days: float = Field(
+        365.0,
+        gt=0,
+        description="Days that single requests and outcomes are kept; inf: for ever. Readouts do not change by it.",
+    )
+    max_prompt_bytes: int = Field(
+        32 * 2**20, gt=0, description="Largest body that the gateway reads, such as a prompt with its images."
+    )
     upstream_hosts: str | None = Field(
         None,
         description="Hosts, with commas between, whose models may be at loopback and private addresses; others must be "

@@ -75,7 +75,7 @@ async def embeddings(request: Request, traffic: LiveTraffic, settings: ServiceSe
 
 
 async def _relay(endpoint: Endpoint, request: Request, traffic: Traffic, settings: Settings) -> Response:
-    body = read_body(endpoint, await limited_body(request, settings.max_body_bytes))
+    body = read_body(endpoint, await limited_body(request, settings.max_prompt_bytes))
     call = route(endpoint, body, request.headers, traffic.snapshots.current)
     return Relay(call, traffic.upstreams, traffic.recorder)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Sequence
 
@@ -19,18 +21,40 @@ class EventRefused(Invalid):
     code = "event_refused"
 
 
-def read(given: Sequence[OutcomeIn | ExposureIn | RequestIn], snapshots: Snapshots) -> list[Event]:
-    """The events, ready to be stored; all or none.
+class Clock:
+    """Wall time that never goes back: after a jump it stands still until the wall has caught up. Of two outcomes the
+    later one counts, and what comes later must not look earlier."""
+
+    def __init__(self) -> None:
+        self._latest = 0.0
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        with self._lock:
+            self._latest = max(self._latest, time.time())
+            return self._latest
+
+
+def read(
+    given: Sequence[OutcomeIn | ExposureIn | RequestIn], snapshots: Snapshots, now: float, oldest: float = -math.inf
+) -> list[Event]:
+    """The events, ready to be stored; all or none. `oldest`: requests made before then have been deleted.
 
     Raises:
         EventRefused: names the first event that cannot be stored, and why.
     """
-    now = time.time()
-    return [_read(index, event, snapshots, now) for index, event in enumerate(given)]
+    return [_read(index, event, snapshots, now, oldest) for index, event in enumerate(given)]
 
 
-def _read(index: int, event: OutcomeIn | ExposureIn | RequestIn, snapshots: Snapshots, now: float) -> Event:
+def _read(
+    index: int, event: OutcomeIn | ExposureIn | RequestIn, snapshots: Snapshots, now: float, oldest: float
+) -> Event:
     at = now if event.at is None else event.at
+    if isinstance(event, RequestIn) and at < oldest:
+        raise EventRefused(
+            f"events[{index}]: the request was made at {at:.0f}, before {oldest:.0f}: requests of that age have been "
+            "deleted (TUNESCOPE_REQUEST_DAYS), so that it could be counted twice."
+        )
     if isinstance(event, OutcomeIn):
         if event.metric in MEASURED:
             raise EventRefused(f"events[{index}]: '{event.metric}' is measured by the service, not reported.")

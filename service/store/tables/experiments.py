@@ -78,7 +78,10 @@ class GatewayRequest(SQLModel, table=True):
     every experiment, without a unit or forced into an arm are kept for their cost, but not counted."""
 
     __tablename__ = "gateway_request"
-    __table_args__ = (Index("ix_gateway_request_unit", "experiment_id", "phase", "unit_id"),)
+    __table_args__ = (
+        Index("ix_gateway_request_unit", "experiment_id", "phase", "unit_id"),
+        Index("ix_gateway_request_at", "at"),
+    )
     request_id: str = Field(primary_key=True)
     experiment_id: str | None = None
     phase: int | None = None
@@ -112,6 +115,7 @@ class Outcome(SQLModel, table=True):
     """What became of a request; may arrive before the request's own row."""
 
     __tablename__ = "outcome"
+    __table_args__ = (Index("ix_outcome_at", "at"),)
     request_id: str = Field(primary_key=True)
     metric: str = Field(primary_key=True)
     value: float
