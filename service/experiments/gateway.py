@@ -156,6 +156,7 @@ def _unknown(model: str) -> ModelNotFound:
 
 def _no_upstream(experiment: LiveExperiment, variant: str) -> BadRequest:
     return BadRequest(
-        f"The variant '{variant}' of '{experiment.key}' names no upstream: clients decide it, not the gateway.",
+        f"The variant '{variant}' of '{experiment.key}' names no upstream, so the gateway cannot answer for it. Ask "
+        "OFREP or tunescope.Assigner which variant a unit gets, or make an experiment whose variants name upstreams.",
         param="model",
     )

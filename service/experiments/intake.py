@@ -12,7 +12,7 @@ from service.experiments.assignment import LiveExperiment
 from service.experiments.events import Event, Exposed, OutcomeGiven, Requested
 from service.experiments.rollup import BINARY_OUTCOMES, BUILT_IN, CROSSED, UNITS
 from service.experiments.schemas import ExposureIn, OutcomeIn, RequestIn
-from service.experiments.snapshot import Snapshots
+from service.experiments.snapshot import EMPTY, Snapshots
 
 MEASURED = (BUILT_IN.keys() | {UNITS, CROSSED}) - BINARY_OUTCOMES
 
@@ -58,6 +58,7 @@ def _read(
     if isinstance(event, OutcomeIn):
         if event.metric in MEASURED:
             raise EventRefused(f"events[{index}]: '{event.metric}' is measured by the service, not reported.")
+        _check_known(index, event.metric, snapshots)
         if event.metric in BINARY_OUTCOMES and event.value not in (0, 1):
             raise EventRefused(f"events[{index}]: {event.metric} is 1 (yes) or 0 (no), got {event.value:g}.")
         return OutcomeGiven(event.request_id, event.metric, event.value, at)
@@ -75,6 +76,20 @@ def _read(
         return Exposed(experiment.id, phase, event.unit_id, event.variant, at)
     fields = event.model_dump(exclude={"type", "experiment", "phase", "at"})
     return Requested(experiment_id=experiment.id, phase=phase, counted=True, at=at, **fields)
+
+
+def _check_known(index: int, metric: str, snapshots: Snapshots) -> None:
+    """A metric that nobody has declared is a slip of the pen: it would be kept, and read by nobody."""
+    if metric in BINARY_OUTCOMES or metric in snapshots.current.outcomes:
+        return
+    # Another replica may have made its experiment a moment ago; and while the database is away nobody knows.
+    known = snapshots.refresh()
+    if metric in known.outcomes or known is EMPTY:
+        return
+    names = ", ".join(sorted((BINARY_OUTCOMES | known.outcomes) - MEASURED))
+    raise EventRefused(
+        f"events[{index}]: no experiment has a metric '{metric}'; there are {names}. Declare it in the plan's metrics."
+    )
 
 
 def _experiment(index: int, key: str, snapshots: Snapshots) -> LiveExperiment:

@@ -83,7 +83,7 @@ async def evaluate_flag(key: str, request: Request, traffic: LiveTraffic, _: Adm
     named = {"key": key}
     experiment = traffic.snapshots.current.experiments.get(key)
     if experiment is None:
-        raise FlagNotFound(f"There is no experiment '{key}'.", details=named)
+        raise FlagNotFound(f"There is no experiment '{key}'; GET /api/v1/experiments lists them.", details=named)
     unit_id, attributes = read_context(await limited_body(request, MOST_CONTEXT_BYTES), named)
     assignment = assign(experiment, unit_id, attributes)
     if assignment.counted:

@@ -77,7 +77,9 @@ class UpstreamList(Reply):
 
 class VariantSpec(Strict):
     key: Key
-    weight: Number = Field(ge=0, description="Share of the traffic, relative to the other variants.")
+    weight: Number = Field(
+        ge=0, description="Share of the traffic, relative to the other variants: weights need not add up to 1."
+    )
     upstream: str | None = None
     model_version_id: str | None = None
     value: Any = Field(None, description="What a client that asks for this variant is given.")
@@ -153,6 +155,12 @@ class NewExperiment(Strict):
             raise ValueError("two variants have the same key")
         if sum(variant.weight for variant in self.variants) <= 0:
             raise ValueError("the weights add up to 0: nobody would be assigned")
+        without = [variant.key for variant in self.variants if variant.upstream is None]
+        if without and len(without) < len(keys):
+            raise ValueError(
+                f"{', '.join(without)} without an upstream, while other variants have one: the gateway could not "
+                "answer those who get it; name an upstream for each variant, or for none"
+            )
         check_forced(self.forced, keys)
         names = [metric.name for metric in self.metrics]
         if len(set(names)) < len(names):

@@ -57,6 +57,8 @@ class Snapshot:
     body: bytes
     experiments: Mapping[str, LiveExperiment]
     upstreams: Mapping[str, LiveUpstream]
+    outcomes: frozenset[str] = frozenset()
+    """Names that some experiment's plan gives to what becomes of a request."""
 
 
 EMPTY = Snapshot("", b'{"etag":"","experiments":[]}', {}, {})
@@ -108,7 +110,15 @@ def build(experiments: Sequence[Experiment], upstreams: Sequence[Upstream]) -> S
         orjson.dumps({"etag": etag, "experiments": public}),
         {experiment.key: experiment for experiment in live},
         {row.name: compile_upstream(row) for row in upstreams},
+        frozenset(name for row in experiments for metric in row.plan["metrics"] for name in _outcomes_of(metric)),
     )
+
+
+def _outcomes_of(metric: Mapping[str, Any]) -> set[str]:
+    """What is reported for a metric: itself, or the two parts of a ratio."""
+    if metric.get("kind") == "ratio":
+        return {part for part in (metric.get("numerator"), metric.get("denominator")) if part}
+    return {metric["name"]}
 
 
 def compile_experiment(row: Experiment) -> LiveExperiment:
