@@ -113,6 +113,8 @@ class Relay(Response):
         """The first sound answer: from the arm, else from the fallback."""
         last: UpstreamError | None = None
         for upstream, pause in self._tries():
+            if last is not None and time.monotonic() >= self._deadline:
+                break
             if last is not None and upstream is self._answered_by:
                 if not last.retry:
                     continue

@@ -9,10 +9,19 @@ from typing import Any
 import orjson
 
 DONE = b"[DONE]"
+MOST_EVENT_BYTES = 16 * 2**20
+
+
+class GarbledStream(ValueError):
+    """The upstream sent an event that is no JSON object, or has no end."""
 
 
 class EventSplitter:
-    """Cuts a byte stream into whole events, each with the blank line that ends it."""
+    """Cuts a byte stream into whole events, each with the blank line that ends it.
+
+    Raises:
+        GarbledStream: an event does not end.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
@@ -22,6 +31,8 @@ class EventSplitter:
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
         *events, self._rest = data.split(b"\n\n")
+        if len(self._rest) > MOST_EVENT_BYTES:
+            raise GarbledStream(f"an event is larger than {MOST_EVENT_BYTES:,} bytes")
         return [event + b"\n\n" for event in events if event.strip()]
 
 
@@ -56,10 +67,6 @@ class Usage:
 
 def _count(value: Any, otherwise: int | None) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
-
-
-class GarbledStream(ValueError):
-    """The upstream sent an event that is no JSON object."""
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from service.experiments.refusals import (
     UpstreamError,
 )
 from service.experiments.snapshot import LiveUpstream
-from service.experiments.streaming import EventSplitter, first_data
+from service.experiments.streaming import EventSplitter, GarbledStream, first_data
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -213,7 +213,10 @@ class Answer:
             chunk = await self._chunk()
             if not chunk:
                 raise self._garbled("the stream ended before its first event")
-            self._first += self._splitter.feed(chunk)
+            try:
+                self._first += self._splitter.feed(chunk)
+            except GarbledStream as error:
+                raise self._garbled(str(error)) from error
         try:
             opening = orjson.loads(data)
         except orjson.JSONDecodeError as error:
