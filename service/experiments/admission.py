@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import Depends, Request
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 
 from service.auth import principal
 from service.dependencies import get_settings
@@ -49,7 +51,18 @@ async def admit(request: Request) -> None:
     trusted[presented] = time.monotonic()
 
 
-Admitted = Annotated[None, Depends(admit)]
+class HotRoute(APIRoute):
+    """Admits the caller and hands the request to its function, which takes nothing else: resolving what functions ask
+    for is a third of the time that an answer takes."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+
+        async def respond(request: Request) -> Response:
+            await admit(request)
+            return await answer(request)
+
+        return respond
 
 
 async def limited_body(request: Request, limit: int) -> bytes:

@@ -12,25 +12,23 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 
-from service.dependencies import ServiceSettings
+from service.dependencies import get_settings
 from service.errors import ServiceError, Unauthorized
-from service.experiments.admission import Admitted, limited_body
+from service.experiments.admission import HotRoute, limited_body
 from service.experiments.assignment import MOST_UNIT_CHARACTERS, LiveExperiment, assign
 from service.experiments.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from service.experiments.refusals import BadRequest, GatewayError, ModelNotFound, error_body
 from service.experiments.relay import Call, Relay
 from service.experiments.snapshot import Snapshot
-from service.experiments.traffic import LiveTraffic, Traffic
-from service.settings import Settings
+from service.experiments.traffic import get_traffic
 from service.store.tables import new_id
 
 PATH = "/v1/"
 PREFIX = "exp:"
 
 
-class OpenAIRoute(APIRoute):
+class OpenAIRoute(HotRoute):
     """Every error of these routes in OpenAI's shape."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -57,33 +55,34 @@ router = APIRouter(tags=["gateway"], route_class=OpenAIRoute)
 
 
 @router.post("/v1/chat/completions", response_class=Response)
-async def chat_completions(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
+async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions, streamed or whole, by the arm that the caller's unit is in."""
-    return await _relay(CHAT, request, traffic, settings)
+    return await _relay(CHAT, request)
 
 
 @router.post("/v1/completions", response_class=Response)
-async def completions(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
+async def completions(request: Request) -> Response:
     """OpenAI's completions of a text, streamed or whole, by the arm that the caller's unit is in."""
-    return await _relay(COMPLETIONS, request, traffic, settings)
+    return await _relay(COMPLETIONS, request)
 
 
 @router.post("/v1/embeddings", response_class=Response)
-async def embeddings(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
+async def embeddings(request: Request) -> Response:
     """OpenAI's embeddings, by the arm that the caller's unit is in; never by the fallback, whose vectors are others."""
-    return await _relay(EMBEDDINGS, request, traffic, settings)
+    return await _relay(EMBEDDINGS, request)
 
 
-async def _relay(endpoint: Endpoint, request: Request, traffic: Traffic, settings: Settings) -> Response:
-    body = read_body(endpoint, await limited_body(request, settings.max_prompt_bytes))
+async def _relay(endpoint: Endpoint, request: Request) -> Response:
+    traffic = get_traffic(request)
+    body = read_body(endpoint, await limited_body(request, get_settings(request).max_prompt_bytes))
     call = route(endpoint, body, request.headers, traffic.snapshots.current)
     return Relay(call, traffic.upstreams, traffic.recorder)
 
 
 @router.get("/v1/models", response_class=Response)
-async def models(traffic: LiveTraffic, _: Admitted) -> Response:
+async def models(request: Request) -> Response:
     """Experiments as `exp:<key>`, and the upstreams by name."""
-    snapshot = traffic.snapshots.current
+    snapshot = get_traffic(request).snapshots.current
     names = [(f"{PREFIX}{key}", 0.0) for key in snapshot.experiments]
     names += [(upstream.name, upstream.created_at) for upstream in snapshot.upstreams.values()]
     data = [{"id": name, "object": "model", "created": int(at), "owned_by": "tunescope"} for name, at in names]

@@ -156,8 +156,8 @@ class Relay(Response):
         await self._start(send, 200, headers | {"x-accel-buffering": "no"} | self._call.headers)
         reader = StreamReader(self._call.strip_usage, self._call.stores_content, self._usage)
         try:
-            async for event in answer.events():
-                passed = reader.read(event)
+            async for events in answer.events():
+                passed = reader.read_all(events)
                 if self._first_token is None and reader.started:
                     self._first_token = self._elapsed()
                 if passed:

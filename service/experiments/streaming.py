@@ -85,6 +85,10 @@ class StreamReader:
     def answer(self) -> str:
         return "".join(self._answer)
 
+    def read_all(self, events: Iterable[bytes]) -> bytes:
+        """What of these events goes on to the caller. A garbled one ends the stream: what came before it has passed."""
+        return b"".join([self.read(event) for event in events])
+
     def read(self, event: bytes) -> bytes:
         """What of this event goes on to the caller: mostly the event itself, byte for byte."""
         data = data_of(event)

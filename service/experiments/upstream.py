@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import io
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 # What an upstream may send as one whole answer: embeddings of a large batch are tens of megabytes.
 MOST_ANSWER_BYTES = 256 * 2**20
+LARGE_BYTES = 2**20  # from which on a body is sent in pieces, so that other calls get their turns
 NAMES_SECONDS = 10  # that the address of a name is remembered
 # Statuses about the request itself: the caller must hear them, another try would end alike.
 _ABOUT_THE_REQUEST = {400, 402, 409, 413, 415, 422, 451}
@@ -113,9 +115,10 @@ class Upstreams:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if upstream.api_key is not None:
             headers["authorization"] = f"Bearer {upstream.api_key}"
+        content = orjson.dumps(body | {"model": upstream.model})
         return self._session(self._settings.upstream_may_be_private(upstream.host)).post(
             f"{upstream.base_url}/{endpoint.path}",
-            data=orjson.dumps(body | {"model": upstream.model}),
+            data=content if len(content) < LARGE_BYTES else io.BytesIO(content),
             headers=headers,
             allow_redirects=False,
         )
@@ -147,14 +150,13 @@ class Answer:
             else:
                 self._read_whole(await self._limited(self._response))
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """Whole events in order.
+    async def events(self) -> AsyncIterator[list[bytes]]:
+        """Whole events in order, those together that arrived together.
 
         Raises:
             UpstreamError: the stream broke off, or paused for longer than allowed.
         """
-        for event in self._first:
-            yield event
+        yield self._first
         while True:
             limit = max(min(self._between, self._deadline - time.monotonic()), 0.0)
             try:
@@ -165,8 +167,7 @@ class Answer:
                 raise TooSlow(f"The upstream '{self.upstream.name}' paused for more than {limit:.1f} s.") from None
             if not chunk:
                 return
-            for event in self._splitter.feed(chunk):
-                yield event
+            yield self._splitter.feed(chunk)
 
     def close(self) -> None:
         """Let the connection go: back to the pool after the last byte, else away, which ends the upstream's work."""

@@ -35,8 +35,7 @@ def delete_requests(session: Session, request_ids: Sequence[str]) -> None:
     """Requests, what was asked and answered, and what became of them."""
     take_turn(session)
     for table in (Outcome, GatewayContent, GatewayRequest):
-        column = table.request_id  # type: ignore[attr-defined]
-        session.connection().execute(delete(table).where(col(column).in_(request_ids)))
+        session.connection().execute(delete(table).where(col(table.request_id).in_(request_ids)))
 
 
 def old_orphans(session: Session, before: float, limit: int) -> list[tuple[str, str]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -233,3 +234,43 @@ def test_what_was_spilled_is_there_after_a_kill(postgres_url: str, model: ModelS
         requests, rated, _ = found(server.url)
         assert requests == set(traffic.answered)
         assert traffic.rated <= rated
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_hundreds_of_slow_callers_keep_nobody_from_an_answer(model: ModelServer, tmp_path: Path) -> None:
+    """Slow loris: 150 callers dribble headers, 150 a body. Others are answered, and within a minute all are gone."""
+    with running_service(tmp_path / "data") as service, ExitStack() as stack:
+        set_up(service.url, model)
+        openings = [b"POST /v1/chat/completions HTTP/1.1\r\n"]
+        openings.append(openings[0] + b"host: x\r\ncontent-length: 100000\r\n\r\n{")
+        callers = [
+            (stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10)), opening)
+            for opening in openings
+            for _ in range(150)
+        ]
+        for connection, opening in callers:
+            connection.sendall(opening)
+        open_ones = {connection for connection, _ in callers}
+        traffic = Traffic(service.url)
+        with traffic.flowing(rating=False):
+            deadline = time.monotonic() + 90
+            while open_ones and time.monotonic() < deadline:
+                for connection in list(open_ones):
+                    if ended(connection):
+                        open_ones.remove(connection)
+                traffic.grows_by(5)
+        assert open_ones == set()
+        assert traffic.failures == []
+
+
+def ended(connection: socket.socket) -> bool:
+    """Dribble a byte; whether the service has had enough."""
+    connection.setblocking(False)
+    try:
+        connection.send(b"x")
+        return connection.recv(65536) is not None
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
