@@ -155,12 +155,6 @@ class NewExperiment(Strict):
             raise ValueError("two variants have the same key")
         if sum(variant.weight for variant in self.variants) <= 0:
             raise ValueError("the weights add up to 0: nobody would be assigned")
-        without = [variant.key for variant in self.variants if variant.upstream is None]
-        if without and len(without) < len(keys):
-            raise ValueError(
-                f"{', '.join(without)} without an upstream, while other variants have one: the gateway could not "
-                "answer those who get it; name an upstream for each variant, or for none"
-            )
         check_forced(self.forced, keys)
         names = [metric.name for metric in self.metrics]
         if len(set(names)) < len(names):
