@@ -19,7 +19,7 @@ from service.experiments.traffic import get_traffic
 
 KEY_TRUSTED_SECONDS = 30.0
 MOST_KEYS = 10_000
-CHECK_SECONDS = 2.0
+CHECK_SECONDS, FIRST_CHECK_SECONDS = 2.0, 10.0
 # A database that hangs keeps those threads, and none that others need.
 _checks = CapacityLimiter(8)
 
@@ -35,7 +35,7 @@ async def admit(request: Request) -> None:
     if checked_at is not None and time.monotonic() - checked_at < KEY_TRUSTED_SECONDS:
         return
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
+        async with asyncio.timeout(FIRST_CHECK_SECONDS if checked_at is None else CHECK_SECONDS):
             await to_thread.run_sync(principal, request, "evaluate", abandon_on_cancel=True, limiter=_checks)
     except TimeoutError:
         if checked_at is None:

@@ -31,7 +31,7 @@ TOOLS: Any = [
 def chat(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Any, models: Models) -> Iterator[Gateway]:
     """What is tested here does not depend on the database."""
     folder = tmp_path_factory.mktemp("gateway")
-    quick = {"upstream_first_token_timeout": 0.5, "upstream_token_timeout": 0.5, "upstream_total_timeout": 3.0}
+    quick = {"upstream_first_token_timeout": 0.5, "upstream_token_timeout": 0.5, "upstream_total_timeout": 8.0}
     database = Database(f"sqlite:///{folder / 'gateway.db'}")
     settings = Settings(data_dir=folder / "data", max_prompt_bytes=12 * 2**20, **quick)  # type: ignore[arg-type]
     with running_gateway(settings, database) as gateway:
@@ -133,7 +133,7 @@ def test_a_model_that_takes_too_long_as_a_whole(chat: Gateway) -> None:
         for _ in stream:
             pass
     assert caught.value.code == "upstream_timeout"
-    assert 2.5 < time.monotonic() - began < 10
+    assert 7.5 < time.monotonic() - began < 20
     assert record_of(chat, stream.response).error == "upstream_timeout"
 
 
