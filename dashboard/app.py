@@ -26,6 +26,7 @@ def main() -> None:
             "Track": [
                 st.Page("views/runs.py", title="Runs", icon=":material/table_rows:", url_path="runs"),
                 st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"),
+                st.Page("views/sweeps.py", title="Sweeps", icon=":material/tune:", url_path="sweeps"),
                 st.Page(
                     "views/run.py", title="Run", icon=":material/timeline:", url_path="run", visibility="hidden"
                 ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
-from typing import Any
+import json
+import shlex
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -12,6 +14,7 @@ from dashboard import charts, comparison_charts, components, data, formats, read
 from dashboard.components import Cell, number_head, numeric, text_cell
 
 Json = dict[str, Any]
+Direction = Literal["min", "max"]
 WHOLE_PROJECT, THESE_RUNS = "whole project", "these runs"
 # Fewer runs than this tell nothing of importance: the whole project is looked at first.
 ENOUGH = 10
@@ -129,7 +132,20 @@ def settings_part(runs: list[Json]) -> None:
 
 
 def setting_cell(text: str | None) -> Cell:
-    return text_cell("not set", "ts-dim") if text is None else text_cell(text, "ts-mono")
+    """A setting as it was written; a list of words, such as a command line, as one would type it."""
+    if text is None:
+        return text_cell("not set", "ts-dim")
+    return text_cell(typed(text), "ts-mono")
+
+
+def typed(text: str) -> str:
+    if not text.startswith('["'):
+        return text
+    try:
+        words = json.loads(text)
+    except ValueError:
+        return text
+    return shlex.join(words) if all(isinstance(word, str) for word in words) else text
 
 
 # --- what matters ---
@@ -232,7 +248,8 @@ def importance_note(found: Json) -> str:
     return " ".join(parts)
 
 
-def parallel_part(runs: list[Json], metric: str, by: str, found: Json) -> None:
+def parallel_part(runs: list[Json], metric: str, by: str, found: Json, direction: Direction | None = None) -> None:
+    """One line a run. Which way the metric is better is told from its name unless it is given."""
     values = {run["id"]: run["metrics"].get(metric, {}).get(by) for run in runs}
     drawn = [run for run in runs if isinstance(values[run["id"]], int | float)]
     differing = readings.varying(drawn)
@@ -252,9 +269,9 @@ def parallel_part(runs: list[Json], metric: str, by: str, found: Json) -> None:
     heights = [float(values[run["id"]]) for run in drawn]
     columns = readings.setting_columns(drawn, chosen)
     axes = comparison_charts.parallel_axes(columns, metric, heights)
-    direction = next(
-        (m["direction"] for m in data.compared([run["id"] for run in runs[:1]], [metric])["metrics"]), None
-    )
+    if direction is None:
+        told = data.compared([run["id"] for run in runs[:1]], [metric])["metrics"]
+        direction = told[0]["direction"] if told else None
     figure = comparison_charts.parallel(axes, heights, better=direction)
     frame = pd.DataFrame(
         {"run": [run["name"] for run in drawn], "run_id": [run["id"] for run in drawn], **columns, metric: heights}

@@ -75,6 +75,45 @@ def _spread(sd: float, n: int) -> str:
     return f" (n = {n})" if pd.isna(sd) else f" ± {formats.number(float(sd), 3)} (n = {n})"
 
 
+def cost(frame: pd.DataFrame, *, metric: str, title: str) -> go.Figure:
+    """A score with its interval against what it cost, a point a run in its own colour: columns run_id, run, cost,
+    cost_text, score, low, high. Costs over more than two decades stand on a logarithmic axis."""
+    share = formats.is_share(metric)
+    scale = 100.0 if share else 1.0
+    unit, divisor = charts.across("time", float(frame["cost"].max())) if title == "Time" else (title.lower(), 1.0)
+    figure = go.Figure()
+    for row in frame.to_dict("records"):
+        color = charts.color_of(row["run_id"])
+        score, low, high = (scale * row[name] for name in ("score", "low", "high"))
+        said = f"{formats.measured(metric, row['score'])} {formats.interval(metric, [row['low'], row['high']])}"
+        figure.add_trace(
+            go.Scatter(
+                x=[row["cost"] / divisor],
+                y=[score],
+                mode="markers+text",
+                text=[_short(row["run"])],
+                textposition="middle right",
+                textfont={"size": 11},
+                marker={"size": 11, "color": color},
+                error_y={"type": "data", "symmetric": False, "array": [high - score], "arrayminus": [score - low],
+                         "thickness": 1, "width": 3, "color": charts.translucent(color, 0.6)},
+                customdata=[[row["run_id"]]],
+                hovertemplate=f"{row['run']}<br>{said}<br>{row['cost_text']}<extra></extra>",
+                selected={"marker": {"opacity": 1}},
+                unselected={"marker": {"opacity": 1}},
+            )
+        )  # fmt: skip
+    charts.frame_layout(figure, 340, legend=False)
+    figure.update_layout(hovermode="closest", clickmode="event+select")
+    least, most = float(frame["cost"].min()), float(frame["cost"].max())
+    by_decade = least > 0 and most / least > 100
+    figure.update_xaxes(
+        title=charts.titled(unit), tickformat="~s", zeroline=False, type="log" if by_decade else "linear"
+    )
+    figure.update_yaxes(title=charts.titled(f"{metric}{', %' if share else ''}"), zeroline=False)
+    return figure
+
+
 def parallel(axes: Sequence[Axis], color: Sequence[float], *, better: Literal["min", "max"] | None) -> go.Figure:
     """A line a run through its value on each axis; the last axis is the metric, which gives the colour too.
 

@@ -120,6 +120,55 @@ def several_part(
                 verdicts.comparison_card(card, key=f"{key}-{card['candidate']['id']}")
 
 
+# --- every pair ---
+
+
+def pairs_part(suite: str, evaluations: Sequence[Json], titles: Sequence[str], *, key: str) -> None:
+    """Each evaluation of the suite against each other: a row is judged against a column as its baseline."""
+    ids = [one["id"] for one in evaluations]
+    cards: dict[tuple[str, str], Json] = {}
+    for baseline in ids:
+        found = data.comparisons(baseline, [other for other in ids if other != baseline])
+        if isinstance(found, str):
+            st.warning(found, icon=":material/block:")
+            return
+        cards |= {(card["candidate"]["id"], baseline): card for card in found["items"]}
+    metric = cards[ids[1], ids[0]]["metric"]
+    rows: list[list[str | Cell]] = [
+        [
+            text_cell(title, "key"),
+            score_cell(one, metric),
+            *(Cell("", "ts-dim") if one["id"] == other else pair_cell(cards[one["id"], other]) for other in ids),
+        ]
+        for one, title in zip(evaluations, titles, strict=True)
+    ]
+    names = dict(zip(ids, titles, strict=True))
+    frame = pd.DataFrame(
+        [
+            {"candidate": names[one], "baseline": names[other]}
+            | {name: value for name, value in card.items() if name not in {"baseline", "candidate"}}
+            for (one, other), card in cards.items()
+        ]
+    )
+    head: list[str | Cell] = ["Is", number_head("Score, 95 %"), *(f"than {title}" for title in titles)]
+    components.data_table(
+        f"Every pair on {suite} by {metric}", head, rows, frame, key=key,
+        sentence="Read along a row: what it is against each column. The verdicts in a column allow for their number "
+        "(Holm).",
+    )  # fmt: skip
+
+
+def pair_cell(card: Json) -> Cell:
+    change = html.escape(formats.change(card["metric"], card["difference"]).removesuffix(" points"))
+    bounds = "" if card["interval"] is None else formats.interval(card["metric"], card["interval"], difference=True)
+    p = formats.p_value(card["p_adjusted"])
+    aside = f"p {p}" if p.startswith("<") else f"p = {p}"
+    return Cell(
+        f"{components.chip(card['verdict'])} <b>{change}</b> "
+        f'<span class="ts-dim">{html.escape(bounds)}<br>{aside}, n = {card["n"]:,}</span>'
+    )
+
+
 def _called(evaluation: Json) -> str:
     return evaluation["name"] or verdicts.run_name(evaluation["run_id"]) or f"evaluation {evaluation['id'][-6:]}"
 

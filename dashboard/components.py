@@ -101,12 +101,13 @@ def chip(state: str) -> str:
     return f'<span class="ts-chip ts-{color}"><span class="ts-icon">{icon}</span>{html.escape(word)}</span>'
 
 
-def state_column(label: str, states: Sequence[str]) -> Any:
+def state_column(label: str, states: Sequence[str], width: int | None = None) -> Any:
     """A table column of badges; its cells are lists of one state."""
     options = list(dict.fromkeys(states)) or ["running"]
     glyphs = {"green": "✓", "red": "✕", "orange": "!", "blue": "●", "violet": "◆", "gray": "○"}
     return st.column_config.MultiselectColumn(
         label,
+        width=width,
         options=options,
         color=[mark(option).color for option in options],
         format_func=lambda option: f"{glyphs[mark(option).color]} {mark(option).word}",

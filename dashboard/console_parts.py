@@ -24,9 +24,9 @@ def console(run: Json) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         rank = st.selectbox("Rank", [None, *ranks], format_func=lambda one: "all" if one is None else str(one),
                             key="console-rank", width=110) if len(ranks) > 1 else None  # fmt: skip
-        wanted = st.text_input("Filter", key="console-find", placeholder="Filter these lines", width=320,
+        wanted = st.text_input("Filter", key="lines", bind="query-params", placeholder="Filter these lines", width=320,
                                icon=":material/search:", label_visibility="collapsed")  # fmt: skip
-        errors = st.toggle("Only stderr", key="console-stderr")
+        errors = st.toggle("Only stderr", key="stderr", bind="query-params")
         st.download_button(
             "Download all", lambda: data.whole_console(run["id"]), f"{run['name']}.log", "text/plain",
             icon=":material/download:", type="tertiary", on_click="ignore",

@@ -17,8 +17,8 @@ from dashboard import data
 Json = dict[str, Any]
 Rank = int | Literal["all"]
 
-# Curves of one chart together: about what a browser draws without effort.
-ENTRIES = 40_000
+# Curves of one chart together: what a browser draws at once, without WebGL, which takes seconds where there is no GPU.
+ENTRIES = 20_000
 
 
 class Curves(NamedTuple):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, comparison_parts, components, data, formats, items, readings, verdicts
+from dashboard import charts, comparison_parts, components, data, formats, items, navigate, readings, verdicts
 
 Json = dict[str, Any]
 LABELS_SHOWN = 20
 SLICES_SHOWN = 40
 FLIPS_SHOWN = 50
+# Slices whose items can be asked for, and by what.
+SLICE_FILTERS = {"group": "group", "tag": "tag", "label": "true"}
 
 
 def title(evaluation: Json) -> str:
@@ -119,7 +121,7 @@ def confusion_part(evaluation: Json) -> None:
         )  # fmt: skip
     with right:
         most_confused_part(evaluation, matrix)
-        classes_part(matrix)
+        classes_part(evaluation, matrix)
 
 
 def cell_target(evaluation_id: str, point: Json) -> dict[str, str]:
@@ -148,16 +150,30 @@ def most_confused_part(evaluation: Json, matrix: Json) -> None:
     )
 
 
-def classes_part(matrix: Json) -> None:
-    rows = pd.DataFrame(matrix["classes"]).sort_values("f1")
-    rows.columns = pd.Index([column.capitalize() for column in rows.columns])
+def classes_part(evaluation: Json, matrix: Json) -> None:
+    """Scores of each class, with intervals where the service gives them; a label leads to its items."""
+    classes = sorted(matrix["classes"], key=lambda one: -1.0 if one["f1"] is None else one["f1"])
+    rows = pd.DataFrame({"Label": [str(one["label"]) for one in classes]})
+    columns: dict[str, Any] = {}
+    for name in ("precision", "recall", "f1"):
+        title = name.capitalize()
+        rows[title] = [one[name] for one in classes]
+        columns[title] = st.column_config.NumberColumn(title, format="%.3f")
+        bounds = [one.get(f"{name}_interval") for one in classes]
+        if any(bounds):
+            rows[f"{title}, 95 %"] = ["" if one is None else f"[{one[0]:.2f}, {one[1]:.2f}]" for one in bounds]
+            columns[f"{title}, 95 %"] = st.column_config.TextColumn("95 %", help=f"Of {name}")
+    rows["Support"] = [one["support"] for one in classes]
     components.section("By class, worst first")
-    number = st.column_config.NumberColumn(format="%.3f")
-    st.dataframe(
-        rows, hide_index=True, height="content" if len(rows) < 9 else 300,
-        column_config={"Precision": number, "Recall": number, "F1": number},
-        placeholder=formats.NONE,
-    )  # fmt: skip
+    components.link_table(
+        rows,
+        key="classes",
+        column="Label",
+        page="evaluations",
+        targets=[{"id": evaluation["id"], "tab": "Items", "true": label} for label in rows["Label"]],
+        columns=columns,
+        height="content" if len(rows) < 9 else 300,
+    )
 
 
 def slices_part(evaluation: Json, is_labels: bool) -> None:
@@ -187,7 +203,25 @@ def slices_part(evaluation: Json, is_labels: bool) -> None:
     note = "Worst first; the dotted line is the whole suite." + (
         f" {len(found) - len(worst)} better slices are left out." if len(found) > len(worst) else ""
     )
-    components.chart(figure, frame, title=f"{metric} by {by}", key="slices", note=note)
+    leads = None
+    if by in SLICE_FILTERS:
+        # The chart's rows are labels with their counts: the slice itself stands before them.
+        places = {label: str(part["slice"]) for label, part in zip(frame["label"], worst, strict=True)}
+        figure.update_layout(clickmode="event+select")
+        for trace in figure.data:
+            trace.customdata = [[places[label]] for label in trace.y]
+        note += " Click a dot to see the items."
+        leads = slice_link(evaluation["id"], by)
+    components.chart(figure, frame, title=f"{metric} by {by}", key="slices", note=note, leads=leads)
+
+
+def slice_link(evaluation_id: str, by: str) -> tuple[navigate.PageName, Callable[[Json], dict[str, str]]]:
+    """Where a click on a slice leads: to its items."""
+
+    def target(point: Json) -> dict[str, str]:
+        return {"id": evaluation_id, "tab": "Items", SLICE_FILTERS[by]: str(point["customdata"][0])}
+
+    return "evaluations", target
 
 
 def flips_part(evaluation: Json) -> None:
@@ -207,12 +241,16 @@ def flips_part(evaluation: Json) -> None:
         st.warning(card, icon=":material/block:")
         return
     verdicts.comparison_card(card, key="flips", links=False)
+    names_of_kinds = [f"Lost {_count(card['lost'])}", f"Gained {_count(card['gained'])}"]
+    asked = st.query_params.get("flips")
     lost, gained = st.tabs(
-        [f"Lost {_count(card['lost'])}", f"Gained {_count(card['gained'])}"], key="flip-kind", on_change="rerun"
+        names_of_kinds, default=names_of_kinds[asked == "gained"], key=f"flip-kind-{baseline}", on_change="rerun"
     )
     kinds: tuple[tuple[Any, Literal["lost", "gained"]], ...] = ((lost, "lost"), (gained, "gained"))
     for tab, kind in kinds:
         if tab.open:
+            if kind == "gained" or asked is not None:
+                st.query_params["flips"] = kind
             with tab:
                 param = f"{kind}_after_{baseline[-6:]}"
                 cursor = st.query_params.get(param)

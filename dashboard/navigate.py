@@ -9,7 +9,7 @@ import streamlit as st
 
 Json = dict[str, Any]
 PageName = Literal[
-    "home", "runs", "run", "compare", "evaluations", "review", "data", "forgetting", "experiments", "models"
+    "home", "runs", "run", "compare", "sweeps", "evaluations", "review", "data", "forgetting", "experiments", "models"
 ]
 # Where a click asked to go, and which page is shown, in the session.
 _GO, _PAGE = "_go", "_page"

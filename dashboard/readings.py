@@ -89,6 +89,18 @@ def chart_groups(keys: Sequence[str]) -> dict[str, list[str]]:
     return {name: sorted(groups[name]) for name in order}
 
 
+SECTIONS = ("Training", "Gradients", "More")
+
+
+def section_of(name: str, keys: Sequence[str]) -> str:
+    """Under which heading a chart stands: gradients and norms of weights apart; what is neither trained nor evaluated
+    (rates, timings, counters of the user's own) last."""
+    if any(part in name for part in ("grad", "weight_norm", "param_norm", "update_ratio")):
+        return "Gradients"
+    usual = charts.family(name) in PREFERRED or any(key.startswith((*charts.TRAIN, *charts.EVAL)) for key in keys)
+    return "Training" if usual else "More"
+
+
 def unit(key: str) -> str | None:
     return next(
         (unit for suffix, unit in sorted(UNITS.items(), key=lambda u: -len(u[0])) if key.endswith(suffix)), None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -33,11 +33,25 @@ def narrowed(query: str | None, condition: str) -> str:
     return f"{both} order by {order}" if order else both
 
 
-def columns_and_order(runs: list[Json]) -> tuple[list[str], list[str]]:
-    """The metrics and the settings to show, as chosen."""
+class Columns(NamedTuple):
+    """What the table of runs shows beside the name: metrics, settings and tags, what a run is, and whose curve."""
+
+    metrics: list[str]
+    settings: list[str]
+    about: list[str]
+    curve: str | None
+
+
+# In the order in which they stand. Of what no run on the page has, there is no column.
+ABOUT = ("Status", "Alerts", "Started", "Took", "Project", "Group", "Tags", "Notes", "Id")
+
+
+def columns_and_order(runs: list[Json], *, every_project: bool) -> Columns:
+    """The columns as chosen; the order is chosen here too, and stands in the URL."""
     keys = readings.metric_keys(runs)
     fields = [f"params.{key}" for key in readings.varying(runs)]
     fields += [f"tags.{key}" for key in dict.fromkeys(key for run in runs for key in run["tags"])]
+    usual = [name for name in ABOUT if name != "Id"]
     with st.popover("Columns", icon=":material/view_column:"):
         shown = st.multiselect(
             "Metrics",
@@ -55,23 +69,38 @@ def columns_and_order(runs: list[Json]) -> tuple[list[str], list[str]]:
             max_selections=8,
             placeholder="What differs between these runs",
         )
-        orders = [f"metrics.`{key}` {direction}" for key in shown for direction in ("asc", "desc")]
-        st.selectbox(
-            "Order by",
-            with_chosen(orders, "order"),
-            index=None,
-            key="order",
-            bind="query-params",
-            placeholder="Newest first",
-            format_func=lambda order: order.removeprefix("metrics.").replace("`", ""),
-        )
-    return list(shown), list(settings)
+        about = st.multiselect("About the run", ABOUT, default=usual, key="about", bind="query-params")
+        curves = ["first metric", "none", *keys]
+        curve = components.pick("Curve", curves, {one: one for one in curves}, "curve", width=280)
+        orders = ["", *(f"metrics.`{key}` {direction}" for key in shown for direction in ("asc", "desc")), *ORDERS]
+        asked = order()
+        if asked is not None and asked not in orders:
+            orders.append(asked)
+        picked = components.pick("Order by", orders, {one: order_name(one) for one in orders}, ORDER, width=280)
+    if picked != (asked or ""):
+        st.rerun()
+    drawn = {"first metric": shown[0] if shown else None, "none": None}.get(curve, curve)
+    # Of one project there is nothing to tell.
+    chosen = [name for name in ABOUT if name in about and (name != "Project" or every_project)]
+    return Columns(list(shown), list(settings), chosen, drawn)
+
+
+ORDERS = {"created asc": "oldest first", "name asc": "name, A to Z", "name desc": "name, Z to A"}
+ORDER = "order"
+
+
+def order() -> str | None:
+    """What the table is ordered by, in the search language; None: the newest first."""
+    return st.query_params.get(ORDER) or None
+
+
+def order_name(order: str) -> str:
+    return ORDERS.get(order, order.removeprefix("metrics.").replace("`", "")) if order else "newest first"
 
 
 def with_chosen(options: list[str], key: str) -> list[str]:
     """What is chosen stays an option when no run on this page has it."""
-    chosen = st.session_state.get(key) or []
-    return list(dict.fromkeys([*options, *([chosen] if isinstance(chosen, str) else chosen)]))
+    return list(dict.fromkeys([*options, *(st.session_state.get(key) or [])]))
 
 
 def group_choice(runs: list[Json], chosen: str) -> None:
@@ -111,11 +140,11 @@ def menu(project: str | None, query: str | None) -> None:
 
 
 def keep(project: str, name: str, query: str) -> None:
-    condition, order = split_order(query)
+    condition, written = split_order(query)
     columns = [f"metrics.{key}" for key in st.session_state.get("metrics", [])]
     try:
         data.save_filter(
-            project, name, query=condition, order_by=order or st.session_state.get("order") or "",
+            project, name, query=condition, order_by=written or order() or "",
             columns=columns + list(st.session_state.get("settings", [])), group_by=st.query_params.get("group", ""),
         )  # fmt: skip
     except ApiError as refused:
@@ -128,13 +157,12 @@ def apply(held: Json) -> None:
     """Set the page to what was kept. Runs before the page's widgets are made, so that they follow."""
     metrics = [column.removeprefix("metrics.") for column in held["columns"] if column.startswith("metrics.")]
     settings = [column for column in held["columns"] if not column.startswith("metrics.")]
-    ordered = re.fullmatch(r"metrics\.`([^`]+)` (asc|desc)", held["order_by"])
+    ordered = held["order_by"] in ORDERS or re.fullmatch(r"metrics\.`([^`]+)` (asc|desc)", held["order_by"])
     query = held["query"]
     if held["order_by"] and not ordered:
         query = f"{query} order by {held['order_by']}".strip()
-    st.session_state.update(
-        q=query, status=None, metrics=metrics, settings=settings, order=held["order_by"] if ordered else None
-    )
-    st.query_params.pop("group", None)
-    if held["group_by"]:
-        st.query_params["group"] = held["group_by"]
+    st.session_state.update(q=query, status=None, metrics=metrics, settings=settings)
+    for name, value in ((ORDER, held["order_by"] if ordered else ""), ("group", held["group_by"])):
+        st.query_params.pop(name, None)
+        if value:
+            st.query_params[name] = value

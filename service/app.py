@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from service import errors
 from service.dependencies import get_database
+from service.direct import Shortcuts
 from service.evaluation import dataset_routes as evaluation_datasets
 from service.evaluation import quality_routes as evaluation_quality
 from service.evaluation import review_routes as evaluation_reviews
@@ -93,6 +94,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         gateway.router,
         ofrep.router,
         tracking.router,
+        tracking.direct,
         tracking_bin.router,
         tracking_alerts.router,
         tracking_registry.router,
@@ -110,6 +112,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         *mlflow.routers,
     ):
         app.include_router(router)
+    Shortcuts.before(app, tracking.direct, mlflow.direct)
     return app
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 import uvicorn
 from rich.console import Console
+from rich.markup import escape
 from sqlalchemy.exc import OperationalError
 
 from service.app import create_app, create_judge
@@ -21,6 +22,7 @@ from service.patience import PatientProtocol
 from service.settings import Settings
 from service.store.database import Database, DatabaseBusy
 from service.store.migrate import DatabaseTooNew
+from service.store.mounts import network_file_system, sqlite_file
 
 MOST_SOCKETS = 65_536
 console = Console(highlight=False)
@@ -77,6 +79,7 @@ def serve(
     console.print(f"Tunescope on http://{settings.host}:{settings.port}  (API: /docs, data: {_shown_place(settings)})")
     if not settings.loopback and not settings.auth_required:
         console.print("[yellow]Anyone who reaches this address can read and write: authentication is off.[/]")
+    warn_of_network(settings)
     _allow_many_sockets()
     gc.freeze()  # what stands now stands until the end: no collection need look at it
     judge = Judge(lambda: create_judge(settings), settings.judge_idle_seconds)
@@ -110,6 +113,18 @@ def _allow_many_sockets() -> None:
     most = MOST_SOCKETS if hard == resource.RLIM_INFINITY else min(MOST_SOCKETS, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def warn_of_network(settings: Settings) -> None:
+    """SQLite wants a local disk: on a network file system its locks may not hold."""
+    file = sqlite_file(settings.resolved_database_url)
+    kind = None if file is None else network_file_system(file)
+    if kind is not None:
+        console.print(
+            f"[yellow]{escape(str(file))} is on a network file system ({kind}), where SQLite's locks may not hold "
+            "and a database can be damaged. Keep it on a local disk (--data-dir), or use PostgreSQL (--database).[/]",
+            soft_wrap=True,
+        )
 
 
 def keys(

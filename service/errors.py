@@ -124,7 +124,8 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     route = f"{request.method} {request.url.path}"
     if error.status_code == 404:
-        return error_response(request, 404, "no_such_route", f"There is no route {route}; /docs lists them all.")
+        message = f"There is no route {route}; /docs lists them all."
+        return error_response(request, 404, "no_such_route", message, {"route": route})
     if error.status_code == 405:
         message = f"{route} is not allowed; /docs says which methods are."
         return error_response(request, 405, "method_not_allowed", message, headers=dict(error.headers or {}))

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         False, description="Let webhooks go to loopback and private addresses (link-local ones never)."
     )
     dashboard_url: str = Field(
-        "http://localhost:8501", description="Where people open the dashboard: webhooks link to runs there."
+        "http://localhost:8501", description="Where people open the dashboard: links to runs lead there."
     )
     snapshot_refresh_seconds: float = Field(
         5.0, gt=0, description="How soon every replica sees a change of an experiment."

@@ -23,8 +23,12 @@ SECRET_NAME = re.compile(
     r"(^|[-_])(api[-_]?key|key|token|secret|password|passwd|credentials?)s?($|[-_=])", re.IGNORECASE
 )
 NOT_SECRET = re.compile(r"(max|new|num|pad|eos|bos|unk|special|per)[-_].*tokens?|tokens?[-_](per|id)", re.IGNORECASE)
+# Key formats of model hubs, clouds and code hosts; JSON Web Tokens; name and password in a URL; what follows `Bearer`.
 SECRET_VALUE = re.compile(
-    r"\b(sk|pk|rk|hf|ghp|gho|github_pat|glpat|xox[abp]|AKIA|ts)[-_]?[A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"\b(sk|pk|rk|hf|ghp|gho|github_pat|glpat|xox[abp]|AKIA|ts)[-_]?[A-Za-z0-9_-]{16,}|"
+    r"\b(gsk|r8|npm|pypi|nvapi|dckr_pat|ya29|AIza|dapi)[-_.]?[A-Za-z0-9_-]{28,}|"
+    r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+|"
+    r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)|(?<=\b[Bb]earer )[A-Za-z0-9._~+/-]{12,}=*"
 )
 ASSIGNED = re.compile(
     r"(?i)\b((?:\w+[_-])?(?:api[_-]?key|secret(?:[_-]?key)?|access[_-]?token|auth[_-]?token|password|passwd)\b[\"']?"
@@ -120,9 +124,11 @@ def git_diff() -> bytes | None:
 
 
 def mask(arguments: Sequence[str]) -> list[str]:
-    """A command line without its secrets: `--api-key X`, `TOKEN=X`, known key formats, passwords in URLs."""
+    """A command line without its secrets: `--api-key X`, `TOKEN=X`, and what `text_masker` finds in the rest, such as
+    the value of a secret environment variable that the shell put there."""
     masked: list[str] = []
     hide_next = False
+    text = text_masker()
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         secret = is_secret(name)
@@ -131,7 +137,7 @@ def mask(arguments: Sequence[str]) -> list[str]:
         elif equals and secret:
             masked.append(f"{name}={MASK}")
         else:
-            masked.append(SECRET_VALUE.sub(MASK, argument))
+            masked.append(text(argument))
         hide_next = secret and not equals and argument.startswith("-")
     return masked
 

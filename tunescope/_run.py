@@ -152,6 +152,10 @@ class Run:
         if self._writer is not None:
             watch(self)
 
+    def __repr__(self) -> str:
+        rank = f", rank={self.rank}" if self.rank else ""
+        return f"<tunescope.Run {self.name!r} of {self.project!r}, id={self.id}{rank}>"
+
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Record metrics, and media, at a step; without one, at the step after the last.
 
@@ -336,7 +340,8 @@ def _link(service: str | None, run_id: str) -> str | None:
     dashboard = _settings.dashboard_url()
     if service is None:
         return None
-    return f"{dashboard}/run?id={run_id}" if dashboard else f"{service}/api/v1/runs/{run_id}"
+    # The page at the service's root knows where its dashboard is.
+    return f"{dashboard}/run?id={run_id}" if dashboard else f"{service}/#/runs/{run_id}"
 
 
 def _checked(run_id: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""`tunescope runs`: delete runs and projects, bring them back, and purge them."""
+"""`tunescope runs`: list runs, delete them and their projects, bring them back, and purge them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from tunescope._client import Client
@@ -17,15 +18,57 @@ __all__ = ["app"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Delete runs (into a bin first), bring them back, or purge them for good.",
+    help="List runs, delete them (into a bin first), bring them back, or purge them for good.",
     add_completion=False,
-    epilog="Example: tunescope runs delete --project tries --query 'metrics.loss > 2'",
+    epilog="Example: tunescope runs list --project tries --query 'metrics.loss < 2 order by metrics.loss'",
 )
 console = Console(highlight=False)
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids of runs.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Project = Annotated[str | None, typer.Option(help="Runs of this project.")]
+
+
+@app.command(name="list")
+def show(
+    project: Project = None,
+    query: Annotated[
+        str | None, typer.Option("--query", "-q", help="What to find, in the search language, and in which order.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="Show its last value; repeat for several.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Runs to show.", min=1, max=1000)] = 20,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Find runs: their ids, state and metrics, the newest first.
+
+    Example: tunescope runs list --project support
+    Example: tunescope runs list -q "params.method = lora order by metrics.eval/f1 desc" -m eval/f1
+    """
+    keys = metric or []
+    # Ids of imported runs say nothing of when they were made.
+    order = None if "order by" in (query or "").lower() else "created desc"
+    with explained(console), Client(url, api_key) as client:
+        page = client.list_runs(project, query, order, limit, metrics=keys)
+    table = Table(Column("run", no_wrap=True, min_width=32), "name", "project", "status", "started")
+    for key in keys:
+        table.add_column(escape(key), justify="right")
+    for run in page["items"]:
+        started = datetime.fromtimestamp(run["created_at"]).isoformat(" ", "minutes")
+        values = [_value(run["metrics"].get(key, {}).get("last")) for key in keys]
+        table.add_row(run["id"], escape(run["name"]), escape(run["project"]), run["status"], started, *values)
+    if not page["items"]:
+        console.print("No run is like that.")
+        return
+    console.print(table)
+    if page["next_cursor"] is not None:
+        console.print(f"There are more: --limit {min(10 * limit, 1000)}, or a narrower --query.")
+
+
+def _value(last: float | str | None) -> str:
+    return "" if last is None else last if isinstance(last, str) else f"{last:.6g}"
 
 
 @app.command()
@@ -55,7 +98,7 @@ def delete(
         else:
             done = client.delete_project(str(project))
     for missing in done["missing"]:
-        console.print(f"[yellow]There is no run '{missing}'.[/]")
+        console.print(f"[yellow]There is no run '{escape(missing)}'.[/]")
     console.print(f"{done['runs']:,} runs are in the bin now. Back: tunescope runs restore")
     if done["missing"]:
         raise typer.Exit(1)
@@ -96,11 +139,12 @@ def show_bin(
     table = Table(Column("run", no_wrap=True, min_width=32), "name", "project", "deleted", "size", "kept because")
     for run in page["items"]:
         deleted = datetime.fromtimestamp(run["deleted_at"]).isoformat(" ", "minutes")
-        table.add_row(run["id"], run["name"], run["project"], deleted, _size(run["bytes"]), run["kept"] or "")
+        kept = escape(run["kept"] or "")
+        table.add_row(run["id"], escape(run["name"]), escape(run["project"]), deleted, _size(run["bytes"]), kept)
     if page["items"]:
         console.print(table)
     for one in page["projects"]:
-        console.print(f"The project '{one['name']}' is in the bin, with {one['n_runs']:,} runs.")
+        console.print(f"The project '{escape(one['name'])}' is in the bin, with {one['n_runs']:,} runs.")
     console.print(f"{page['n_runs']:,} runs, about {_size(page['bytes'])}; kept for {page['keep_days']:g} days.")
     if page["n_purging"]:
         console.print(f"{page['n_purging']:,} more are being purged.")
@@ -135,7 +179,7 @@ def purge(
 
 def _say_purged(started: dict[str, Any]) -> None:
     for run in started["kept"]:
-        console.print(f"[yellow]{run['id']} is kept: {run['reason']}.[/]", soft_wrap=True)
+        console.print(f"[yellow]{run['id']} is kept: {escape(run['reason'])}.[/]", soft_wrap=True)
     if started["n_kept"] > len(started["kept"]):
         console.print(f"[yellow]… and {started['n_kept'] - len(started['kept']):,} more.[/]")
     console.print(f"{started['purging']:,} runs are being deleted for good.")

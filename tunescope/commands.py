@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
@@ -48,8 +49,8 @@ def sync(
             points, left = points + done.points, left + done.left
             failed += done.outcome == "failed"
             if done.outcome != "nothing new" or done.unreadable:
-                console.print(_line(done), soft_wrap=True)
-    console.print(f"{points:,} points sent, {left:,} left in {place}", soft_wrap=True)
+                console.print(_line(done), soft_wrap=True, markup=False)
+    console.print(f"{points:,} points sent, {left:,} left in {place}", soft_wrap=True, markup=False)
     if failed:
         raise typer.Exit(1)
 
@@ -98,10 +99,10 @@ def compare(
             console.print(_configurations(card))
         elif len(given) > 2:
             several = client.compare_several(shared[0]["id"], [one["id"] for one in shared[1:]], **options)
-            console.print(_several(several, [client.get_run(runs[0])["name"] for runs in given[1:]]))
+            console.print(_several(several, [escape(client.get_run(runs[0])["name"]) for runs in given[1:]]))
         else:
             card = client.compare(shared[0]["id"], shared[1]["id"], metric=metric, margin=margin)
-            console.print(_card(card, *(client.get_run(runs[0])["name"] for runs in given)))
+            console.print(_card(card, *(escape(client.get_run(runs[0])["name"]) for runs in given)))
 
 
 class explained:  # noqa: N801  (reads as a word at its call)
@@ -115,7 +116,7 @@ class explained:  # noqa: N801  (reads as a word at its call)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, TunescopeError):
-            self._console.print(f"[red]{error}[/]", soft_wrap=True)
+            self._console.print(str(error), style="red", soft_wrap=True, markup=False)
             raise typer.Exit(1) from None
 
 
@@ -140,7 +141,8 @@ def _shared_evaluations(client: Client, run_ids: list[str], suite: str | None) -
 def _several(cards: Json, names: list[str]) -> Table:
     """Candidates against one baseline, a line each."""
     suite = cards["baseline"]["suite"]
-    title = f"{cards['metric']} on {suite['name']} v{suite['version']}, p adjusted for {len(names)} candidates (Holm)"
+    where = f"{cards['metric']} on {escape(suite['name'])} v{suite['version']}"
+    title = f"{where}, p adjusted for {len(names)} candidates (Holm)"
     columns = ("candidate", "verdict", cards["metric"], "difference", "interval", "p", "p adjusted", "gained", "lost")
     table = Table(*columns, title=title)
     for name, card in zip(names, cards["items"], strict=True):
@@ -208,10 +210,12 @@ def _card(card: Json, baseline_name: str, candidate_name: str) -> Panel:
 def _panel(card: Json, table: Table, suite: Json) -> Panel:
     colour = COLOURS.get(card["verdict"], "white")
     outer = Table.grid()
-    outer.add_row(f"[bold]{card['sentence']}[/]")
+    outer.add_row(f"[bold]{escape(card['sentence'])}[/]")
     outer.add_row("")
     outer.add_row(table)
-    title = f"[bold {colour}]{card['verdict'].upper()}[/] · {card['metric']} on {suite['name']} v{suite['version']}"
+    title = (
+        f"[bold {colour}]{card['verdict'].upper()}[/] · {card['metric']} on {escape(suite['name'])} v{suite['version']}"
+    )
     return Panel(outer, title=title, title_align="left", border_style=colour, expand=False)
 
 

@@ -130,10 +130,11 @@ def show(
     console.print(f"[bold]{_title(found)}[/]  {found['task_type']}, {found['n_items']:,} items, id {found['id']}")
     for key, value in found["definition"].items():
         if value is not None:
-            console.print(f"[dim]{key}[/] {', '.join(value) if isinstance(value, list) else value}", markup=True)
+            shown = ", ".join(value) if isinstance(value, list) else str(value)
+            console.print(f"[dim]{key}[/] {escape(shown)}")
     table = Table("id", "input", "expected")
     for item in items:
-        table.add_row(item["id"], _cut(item["input"]), _cut(_expected(item)))
+        table.add_row(escape(item["id"]), _cut(item["input"]), _cut(_expected(item)))
     console.print(table)
     for evaluation in evaluations:
         console.print(_scores(evaluation), soft_wrap=True)
@@ -210,7 +211,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _title(suite: Json) -> str:
-    return f"{suite['name']} version {suite['version']}"
+    return f"{escape(suite['name'])} version {suite['version']}"
 
 
 def _scores(evaluation: Json) -> str:
@@ -221,10 +222,12 @@ def _scores(evaluation: Json) -> str:
         interval = "" if bounds is None else f" \\[{bounds[0]:.3f}, {bounds[1]:.3f}]"
         shown.append(f"{score['name']} {'–' if score['value'] is None else format(score['value'], '.3f')}{interval}")
     suite = evaluation["suite"]
-    who = evaluation["name"] or evaluation["id"]
-    return f"[bold]{who}[/] on {suite['name']} v{suite['version']}, {evaluation['n']:,} items: {', '.join(shown)}"
+    who = escape(evaluation["name"] or evaluation["id"])
+    return (
+        f"[bold]{who}[/] on {escape(suite['name'])} v{suite['version']}, {evaluation['n']:,} items: {', '.join(shown)}"
+    )
 
 
 def _cut(text: str, width: int = 60) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
+    return escape(line if len(line) <= width else line[: width - 1] + "…")

@@ -59,7 +59,9 @@ from dashboard.data.review import (
     undo_judgement,
 )
 from dashboard.data.tracking import (
+    SWEPT,
     alerts,
+    any_run,
     artifact,
     artifact_version,
     artifacts,
@@ -77,6 +79,7 @@ from dashboard.data.tracking import (
     media_content,
     media_keys,
     media_steps,
+    newest_runs,
     projects,
     purge_bin,
     restore_project,
@@ -88,6 +91,7 @@ from dashboard.data.tracking import (
     runs,
     runs_of,
     save_filter,
+    sweeps,
     whole_console,
 )
 
@@ -95,9 +99,11 @@ __all__ = [
     "CHART_POINTS",
     "FIXED",
     "MOST_IN_A_PAGE",
+    "SWEPT",
     "Json",
     "advance_rollout",
     "alerts",
+    "any_run",
     "artifact",
     "artifact_version",
     "artifacts",
@@ -152,6 +158,7 @@ __all__ = [
     "model_version_links",
     "model_versions",
     "models",
+    "newest_runs",
     "next_review_task",
     "plan_experiment",
     "projects",
@@ -176,6 +183,7 @@ __all__ = [
     "stages",
     "suite",
     "suites",
+    "sweeps",
     "undo_judgement",
     "waive",
     "whole_console",

@@ -12,7 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
+from dashboard import sweep_readings
 from dashboard.data.connection import CHART_POINTS, FIXED, LIST, LIVE, Json, client, forget, items
+from dashboard.sweep_readings import Sweep
 from tunescope import ApiError
 
 # Plain columns: a dictionary-encoded one becomes a categorical, which groups and compares differently.
@@ -28,6 +30,8 @@ HISTORY = pa.schema(
 )
 
 
+# Runs that are looked through for sweeps.
+SWEPT = 1000
 # More ids than this make an address that proxies refuse.
 _AT_ONCE = 100
 # No run logs this: its runs come without their metrics.
@@ -105,6 +109,26 @@ def runs_of(ids: Sequence[str]) -> list[Json]:
     """These runs in this order, read together and without their environment; refused where one is not there."""
     found = _together(ids)
     return [found[run_id] if run_id in found else client().get_run(run_id) for run_id in ids]
+
+
+@st.cache_data(ttl=LIST, max_entries=16, show_spinner=False)
+def newest_runs(project: str, limit: int) -> list[Json]:
+    """The newest runs of a project, without their metrics."""
+    return items(client().list_runs(project=project, limit=limit, metrics=[_NO_METRIC]))
+
+
+@st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)
+def any_run(query: str, project: str | None = None) -> bool:
+    """Whether there is a run like that."""
+    return bool(client().list_runs(project=project, query=query, limit=1, metrics=[_NO_METRIC])["items"])
+
+
+@st.cache_data(ttl=LIST, max_entries=4, show_spinner=False)
+def sweeps() -> tuple[list[Sweep], bool]:
+    """What was tried together among the newest runs that belong to something, and whether these are all of them."""
+    query = "parent is not null or group is not null or tags.sweep is not null"
+    page = client().list_runs(query=query, limit=SWEPT, metrics=[_NO_METRIC])
+    return sweep_readings.sweeps(page["items"]), page["next_cursor"] is None
 
 
 @st.cache_data(ttl=LIST, max_entries=64, show_spinner=False)

@@ -29,6 +29,8 @@ MOST_RUNS = 50
 MOST_CHARTS = 12
 # A longer legend would push everything else down: it opens on demand.
 LEGEND_UP_TO = 8
+# The newest runs of a project that can be added on the page, and the most that are judged pair by pair.
+OFFERED, PAIRED = 200, 8
 VIEWS = ["Verdicts", "Curves", "Metrics", "Settings", "What matters"]
 
 
@@ -46,7 +48,11 @@ def render() -> None:
     runs = data.runs_of(list(dict.fromkeys(ids)))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         baseline = choose_baseline(runs)
-        navigate.link("runs", "Change the selection", "edit")
+        choice = st.popover("Change the selection", icon=":material/edit:", type="tertiary", key="choice",
+                            on_change="rerun")  # fmt: skip
+        if choice.open:
+            with choice:
+                selection(runs)
         if len(runs) > LEGEND_UP_TO:
             with st.popover(formats.plural(len(runs), "run"), icon=":material/legend_toggle:"):
                 legend(runs, baseline)
@@ -75,6 +81,30 @@ def choose_baseline(runs: list[Json]) -> Json:
     help = "Every other run is judged against this one."
     chosen = components.pick("Baseline", list(names), names, "baseline", help=help)
     return next(run for run in runs if run["id"] == chosen)
+
+
+def selection(runs: list[Json]) -> None:
+    """Take runs out of the comparison, or add some of the newest of their projects."""
+    known = {run["id"]: run for run in runs}
+    for project in dict.fromkeys(run["project"] for run in runs):
+        newest = data.newest_runs(project, OFFERED)
+        known = {**{run["id"]: run for run in newest}, **known}
+    names = formats.told_apart([run["name"] for run in known.values()])
+    labels = dict(zip(known, names, strict=True))
+    ids = [run["id"] for run in runs]
+    with st.form("selection", border=False):
+        # Another selection, another widget: this one begins with what is shown.
+        chosen = st.multiselect(
+            "Runs", sorted(labels, key=lambda one: one not in ids), default=ids, format_func=labels.__getitem__,
+            max_selections=MOST_RUNS, key=f"chosen-{hash(tuple(ids))}", width=420,
+        )  # fmt: skip
+        if st.form_submit_button("Compare these", type="primary", icon=":material/compare_arrows:"):
+            if len(chosen) < 2:
+                st.error("Choose two or more.", icon=":material/error:")
+            else:
+                st.query_params["ids"] = ",".join(chosen)
+                st.rerun()
+    navigate.link("runs", "Look for others", "search")
 
 
 def legend(runs: list[Json], baseline: Json) -> None:
@@ -114,16 +144,34 @@ def verdicts_part(runs: list[Json], baseline: Json, newest: dict[str, dict[str, 
             code="python",
         )  # fmt: skip
         return
-    by = comparison_parts.judge_by(runs) if readings.groupings(runs) else comparison_parts.EACH
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        by = comparison_parts.judge_by(runs) if readings.groupings(runs) else comparison_parts.EACH
+        pairs = (
+            2 < len(runs) <= PAIRED
+            and by == comparison_parts.EACH
+            and st.toggle(
+                "Every pair",
+                key="pairs",
+                bind="query-params",
+                help="Each run against each other, not only the baseline.",
+            )
+        )
     for suite in shared:
-        if len(shared) > 1:
+        if len(shared) > 1 and not pairs:
             st.markdown(f"**{suite}**")
-        suite_part(suite, runs, baseline, {run: own[suite] for run, own in newest.items() if suite in own}, by)
-    if by == comparison_parts.EACH and max(sum(suite in own for own in newest.values()) for suite in shared) > 2:
+        evaluations = {run: own[suite] for run, own in newest.items() if suite in own}
+        suite_part(suite, runs, baseline, evaluations, by, pairs=pairs)
+    if (
+        by == comparison_parts.EACH
+        and not pairs
+        and max(sum(suite in own for own in newest.values()) for suite in shared) > 2
+    ):
         st.caption("Verdicts on a suite allow for the number of runs judged on it (Holm); suites are judged apart.")
 
 
-def suite_part(suite: str, runs: list[Json], baseline: Json, evaluations: dict[str, Json], by: str) -> None:
+def suite_part(
+    suite: str, runs: list[Json], baseline: Json, evaluations: dict[str, Json], by: str, *, pairs: bool
+) -> None:
     """The verdicts on one suite: `evaluations` are the newest by run."""
     before = evaluations[baseline["id"]]
     others = []
@@ -141,6 +189,12 @@ def suite_part(suite: str, runs: list[Json], baseline: Json, evaluations: dict[s
                 icon=":material/block:",
             )
     if not others:
+        return
+    names = {run["id"]: run["name"] for run in runs}
+    if pairs and len(others) > 1:
+        judged = [before, *others]
+        titles = formats.told_apart([names[one["run_id"]] for one in judged])
+        comparison_parts.pairs_part(suite, judged, titles, key=f"pairs-{suite}")
         return
     if by == comparison_parts.EACH:
         comparison_parts.several_part(before, others, key=f"suite-{suite}")
@@ -189,6 +243,49 @@ def cost_part(runs: list[Json], baseline: Json, newest: dict[str, dict[str, Json
     if any(title == "GPU hours" for title, *_ in columns):
         sentence += " GPU hours: the time, by the GPUs of the run's first machine."
     components.data_table("Cost", ["Run", *heads], rows, pd.DataFrame(export), key="cost", sentence=sentence)
+    if suites and columns and len(runs) > 2:
+        cost_chart(runs, suites, {title: (values, said) for title, _, values, said in columns}, newest)
+
+
+def cost_chart(
+    runs: list[Json],
+    suites: list[str],
+    costs: dict[str, tuple[list[float | None], Callable[[float | None], str]]],
+    newest: dict[str, dict[str, Json]],
+) -> None:
+    """Quality against one kind of cost: what is worth its price lies up and left."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        suite = components.pick("Quality on", suites, {name: name for name in suites}, "quality", width=260)
+        cost = components.pick("Against", list(costs), {name: name for name in costs}, "cost", width=220)
+    values, said = costs[cost]
+    scores = [newest[run["id"]].get(suite) for run in runs]
+    first = [one["scores"][0] if one and one["scores"] else None for one in scores]
+    told = [
+        (run, spent, score)
+        for run, spent, score in zip(runs, values, first, strict=True)
+        if spent is not None and score is not None and score["value"] is not None
+    ]
+    if len(told) < 2:
+        st.caption(f"Fewer than two of these runs have both a score on {suite} and a recorded {cost.lower()}.")
+        return
+    metric = told[0][2]["name"]
+    frame = pd.DataFrame(
+        {
+            "run_id": [run["id"] for run, _, _ in told],
+            "run": [run["name"] for run, _, _ in told],
+            "cost": [spent for _, spent, _ in told],
+            "cost_text": [said(spent) for _, spent, _ in told],
+            "score": [score["value"] for _, _, score in told],
+            "low": [(score["interval"] or [score["value"]])[0] for _, _, score in told],
+            "high": [(score["interval"] or [score["value"]])[-1] for _, _, score in told],
+        }
+    )
+    figure = comparison_charts.cost(frame, metric=metric, title=cost)
+    components.chart(
+        figure, frame.drop(columns="cost_text"), title=f"{metric} on {suite} against {cost.lower()}", key="cost-plane",
+        note="With 95 % intervals. Up is better where the metric is; left is cheaper.",
+        leads=("run", lambda point: {"id": str(point["customdata"][0])}),
+    )  # fmt: skip
 
 
 def primary(evaluation: Json | None) -> float | None:

@@ -11,6 +11,8 @@ from dashboard import components, data, data_parts, formats, navigate
 Json = dict[str, Any]
 Kind = Literal["dataset", "suite"]
 VIEWS = ["Overview", "Repeated", "Labels", "Leakage"]
+# Of how many runs that were trained on a set it is asked what they were tested on.
+RUNS_ASKED = 20
 SENTENCE = "Is this fit to train or to test on: balance, lengths, repeated texts, doubtful labels, leakage."
 
 
@@ -104,13 +106,20 @@ def leakage_part(kind: Kind, set_id: str, sets: dict[str, tuple[Kind, Json]]) ->
         )
         return
     wanted: Kind = "dataset" if kind == "suite" else "suite"
-    order = sorted(others, key=lambda key: sets[key][0] != wanted)
+    answered = answered_by_its_runs(set_id) if kind == "dataset" else set()
+    order = sorted(others, key=lambda key: (key not in answered, sets[key][0] != wanted))
     label = "Trained on" if kind == "suite" else "Tested on"
     other = components.pick(label, order, others, "against")
     train, test = (other, set_id) if kind == "suite" else (set_id, other)
     with st.spinner("Comparing the two sets…", show_time=True):
         found = data.leakage(train, test)
     data_parts.leakage_part(found)
+
+
+def answered_by_its_runs(dataset_id: str) -> set[str]:
+    """The suites that models trained on this set were tested on: those are to be free of it."""
+    runs = [run["id"] for run in data.dataset(dataset_id)["runs"]][:RUNS_ASKED]
+    return {one["suite_id"] for one in data.evaluations_of_runs(runs)} if runs else set()
 
 
 render()

@@ -278,7 +278,7 @@ def scores_part(evaluation: Json) -> None:
                 verdicts.mini_interval(value, bounds, score_domain(scores, value), zero=None)
                 if value is not None
                 else text_cell(score["reason"] or formats.NONE, "ts-dim"),
-                text_cell(score["method"].replace("_", " "), "ts-dim"),
+                text_cell(score["method"].replace("_", " "), "ts-dim nowrap"),
                 text_cell(score["signature"], "ts-mono ts-dim key"),
             ]
         )
@@ -317,21 +317,21 @@ def items_part(evaluation: Json) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         which = st.segmented_control("Show", [ALL, "wrong", "right"], default=ALL, required=True, key="show",
                                      bind="query-params", on_change=from_the_start)  # fmt: skip
-        group = st.text_input(
-            "Group", key="group", bind="query-params", width=180, placeholder="any", on_change=from_the_start
-        )
-        cell = narrowed()
-    correct = {ALL: None, "wrong": False, "right": True}[which]
-    true, predicted = cell
-    cursor = st.query_params.get("cursor")
+        group, tag = (
+            st.text_input(name.capitalize(), key=name, bind="query-params", width=160, placeholder="any",
+                          on_change=from_the_start)
+            for name in ("group", "tag")
+        )  # fmt: skip
+        true, predicted = narrowed()
     page = data.evaluation_items(
         evaluation["id"],
-        correct=correct,
+        correct={ALL: None, "wrong": False, "right": True}[which],
         true=true,
         predicted=predicted,
         group=group or None,
+        tag=tag or None,
         limit=PAGE,
-        cursor=cursor,
+        cursor=st.query_params.get("cursor"),
     )
     if not page["items"]:
         components.empty("No item is like that", "Take a filter away.", icon="search_off")

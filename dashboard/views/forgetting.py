@@ -76,8 +76,10 @@ def audit_table(audits: list[Json], names: list[str]) -> None:
             "Margin": [
                 formats.change(task["metric"] or "accuracy", -task["margin"]) if task else None for task in worst
             ],
-            "Lost": [task["lost"] if task else None for task in worst],
-            "Gained": [task["gained"] if task else None for task in worst],
+            "Lost / gained": [
+                f"{task['lost']:,} / {task['gained']:,}" if task and task["lost"] is not None else None
+                for task in worst
+            ],
             "Policy": [f"{audit['policy']['name']} v{audit['policy']['version']}" for audit in audits],
             **({"Waived": waived} if any(waived) else {}),
             "When": pd.to_datetime([audit["created_at"] for audit in audits], unit="s", utc=True),
@@ -93,8 +95,9 @@ def audit_table(audits: list[Json], names: list[str]) -> None:
             "Verdict": components.state_column("Verdict", [audit["verdict"] for audit in audits]),
             "Change, 95 %": st.column_config.TextColumn("Change, 95 %", alignment="right"),
             "Margin": st.column_config.TextColumn("Margin", alignment="right"),
-            "Lost": st.column_config.NumberColumn("Lost", format="localized", help="Right before, wrong after"),
-            "Gained": st.column_config.NumberColumn("Gained", format="localized", help="Wrong before, right after"),
+            "Lost / gained": st.column_config.TextColumn(
+                "Lost / gained", alignment="right", help="Right before and wrong after / wrong before and right after"
+            ),
             "When": st.column_config.DatetimeColumn("When", format="distance"),
         },
         height="content" if len(audits) < 15 else 520,

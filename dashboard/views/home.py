@@ -52,7 +52,8 @@ def overview() -> None:
         }
         left, right = st.columns([3, 2], gap="medium")
         with left:
-            attention(notices(running, broken, data.alerts(limit=50), audits, readouts))
+            names = {experiment["key"]: experiment["name"] for experiment in experiments}
+            attention(notices(running, broken, data.alerts(limit=50), audits, readouts, names))
             live = [run for run in running if run["status"] == "running"]
             going(live)
         with right:
@@ -61,8 +62,14 @@ def overview() -> None:
 
 
 def notices(
-    running: list[Json], broken: list[Json], alerts: list[Json], audits: list[Json], readouts: dict[str, Json]
+    running: list[Json],
+    broken: list[Json],
+    alerts: list[Json],
+    audits: list[Json],
+    readouts: dict[str, Json],
+    names: dict[str, str],
 ) -> list[Notice]:
+    """What to look at; `names` are the experiments' by key."""
     found = [run_notice(run) for run in running if run["status"] == "silent"]
     found += [run_notice(run) for run in broken if run["created_at"] > time.time() - RECENT]
     found += alert_notices(alerts, {notice.params["id"] for notice in found})
@@ -79,7 +86,7 @@ def notices(
         decision = readout["verdict"]["decision"]
         if decision == "broken" or (decision in DUE and readout["status"] != "decided"):
             sentence = readout["verdict"]["sentence"]
-            found.append(Notice(decision, key, sentence, None, "experiments", {"key": key}))
+            found.append(Notice(decision, names[key], sentence, None, "experiments", {"key": key}))
     return found
 
 

@@ -10,6 +10,8 @@ import streamlit as st
 from dashboard import components, data, formats, navigate, verdicts
 
 Json = dict[str, Any]
+# Versions whose links a list reads: what is on the screen.
+LINKED = 20
 
 
 def render() -> None:
@@ -36,7 +38,9 @@ def overview() -> None:
             "Versions": [entry["n_versions"] for entry in models],
             "Newest": [f"v{version['version']}" for version in newest],
             "Method": [version["method"] for version in newest],
-            "Aliases of it": [version["aliases"] for version in newest],
+            "Aliases": [
+                [f"{alias} v{version}" for alias, version in sorted(entry["aliases"].items())] for entry in models
+            ],
             "Made": pd.to_datetime([version["created_at"] for version in newest], unit="s", utc=True),
         }
     )
@@ -47,7 +51,7 @@ def overview() -> None:
         page="models",
         targets=[{"name": entry["name"]} for entry in models],
         columns={
-            "Aliases of it": st.column_config.ListColumn("Aliases"),
+            "Aliases": st.column_config.ListColumn("Aliases", width="medium"),
             "Made": st.column_config.DatetimeColumn("Made", format="distance"),
         },
     )
@@ -62,15 +66,30 @@ def model(name: str) -> None:
         return
     wanted = st.query_params.get("version")
     shown = next((version for version in versions if str(version["version"]) == wanted), versions[0])
+    version_table(name, versions, shown)
+    detail(shown)
+
+
+def version_table(name: str, versions: list[Json], shown: Json) -> None:
+    """What stands behind each version: its run, its newest score on each suite, its newest audit, where it serves."""
+    links: list[Json | None] = [data.model_version_links(version["id"]) for version in versions[:LINKED]]
+    links += [None] * (len(versions) - len(links))
+    judged = [link["audits"][0]["verdict"] if link and link["audits"] else None for link in links]
     rows = pd.DataFrame(
         {
             "Version": [f"v{version['version']}" + ("  ◂" if version is shown else "") for version in versions],
             "Aliases": [version["aliases"] for version in versions],
+            "Made by": [link["run"]["name"] if link and link["run"] else None for link in links],
             "Method": [version["method"] for version in versions],
-            "Description": [version["description"] for version in versions],
+            "Scores": [newest_scores(link["evaluations"]) if link else [] for link in links],
+            "Audit": [[verdict] if verdict else [] for verdict in judged],
+            "Serves in": [[one["name"] for one in link["experiments"]] if link else [] for link in links],
             "Made": pd.to_datetime([version["created_at"] for version in versions], unit="s", utc=True),
         }
     )
+    for column in ("Aliases", "Scores", "Audit", "Serves in"):
+        if not any(rows[column]):
+            rows = rows.drop(columns=column)
     components.link_table(
         rows,
         key="versions",
@@ -79,11 +98,23 @@ def model(name: str) -> None:
         targets=[{"name": name, "version": str(version["version"])} for version in versions],
         columns={
             "Aliases": st.column_config.ListColumn("Aliases"),
+            "Scores": st.column_config.ListColumn("Scores", width=300, help="The newest on each suite"),
+            "Audit": components.state_column("Audit", [verdict for verdict in judged if verdict]),
+            "Serves in": st.column_config.ListColumn("Serves in", width=180),
             "Made": st.column_config.DatetimeColumn("Made", format="distance"),
         },
         height="content" if len(versions) < 9 else 320,
     )
-    detail(shown)
+    if len(versions) > LINKED:
+        st.caption(f"Scores, audits and experiments of the newest {LINKED} versions; of an older one, when it is open.")
+
+
+def newest_scores(evaluations: list[Json]) -> list[str]:
+    """`intents 94.5 %`, of each suite the newest."""
+    found: dict[str, str] = {}
+    for one in sorted(evaluations, key=lambda evaluation: -evaluation["created_at"]):
+        found.setdefault(one["suite"], f"{one['suite']} {formats.measured(one['metric'] or '', one['value'])}")
+    return list(found.values())
 
 
 def detail(version: Json) -> None:

@@ -20,6 +20,7 @@ from dashboard import (
     curve_data,
     data,
     formats,
+    live_parts,
     media_parts,
     navigate,
     readings,
@@ -32,6 +33,10 @@ VIEWS = ["Curves", "System", "Console", "Diagnoses", "Config", "Results", "Artif
 # Only where there are some: most runs of language models log numbers alone.
 MEDIA = "Media"
 CHARTS_AT_ONCE = 24
+# With more metrics than this, one looks for a chart by name.
+FILTERED_FROM, FIND = 8, "metric"
+# A few charts need no headings between them.
+SECTIONS_FROM = 6
 
 
 def render() -> None:
@@ -42,7 +47,7 @@ def render() -> None:
         navigate.link("runs", "All runs", "table_rows")
         return
     on = data.run(run_id)["status"] in {"running", "silent"}
-    st.fragment(show, run_every=2.0 if on else None)(run_id)
+    st.fragment(show, run_every=live_parts.every(2.0, on=on))(run_id)
 
 
 def show(run_id: str) -> None:
@@ -83,9 +88,13 @@ def head(run: Json) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
         navigate.link("runs", run["project"], "folder", project=run["project"])
         if run["group"]:
-            st.caption(f"group {run['group']}", width="content")
+            navigate.link("sweeps", f"group {run['group']}", "tune", of=f"group:{run['group']}", within=run["project"],
+                          help="The runs of this group as a sweep")  # fmt: skip
         if run["parent_run_id"]:
             navigate.link("run", "parent run", "account_tree", id=run["parent_run_id"])
+            navigate.link("sweeps", "its other trials", "tune", of=f"parent:{run['parent_run_id']}")
+        if data.any_run(readings.condition("parent", run["id"])):
+            navigate.link("sweeps", "its trials", "tune", of=f"parent:{run['id']}")
     progress = readings.progress(run, time.time())
     if progress is not None and run["status"] in {"running", "silent"}:
         left = f", about {formats.duration(progress.seconds_left)} left" if progress.seconds_left else ""
@@ -129,7 +138,20 @@ def curve_controls(run: Json) -> tuple[str, float, bool, curve_data.Rank]:
         by_rank = has_ranks(run) and st.toggle(
             "Ranks", key="ranks", bind="query-params", help="A curve for each process of the run; off: rank 0."
         )
+        if len(run["metrics"]) > FILTERED_FROM:
+            st.text_input("Metrics", key=FIND, bind="query-params", width=240, icon=":material/search:",
+                          placeholder=f"Filter {len(run['metrics'])} metrics")  # fmt: skip
     return x, float(smoothing), log_y, "all" if by_rank else 0
+
+
+def wanted_groups(groups: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {name: keys for name, keys in groups.items() if wanted_keys([name, *keys])}
+
+
+def wanted_keys(keys: list[str]) -> list[str]:
+    """The metrics whose name holds what was typed."""
+    typed = (st.session_state.get(FIND) or "").strip().lower()
+    return [key for key in keys if typed in key.lower()]
 
 
 def has_ranks(run: Json) -> bool:
@@ -147,6 +169,11 @@ def curves(run: Json) -> None:
         )  # fmt: skip
         return
     x, smoothing, log_y, rank = curve_controls(run)
+    if len(run["metrics"]) > FILTERED_FROM:
+        groups, probes = wanted_groups(groups), wanted_keys(probes)
+        if not groups and not probes:
+            components.empty("No metric is called that", "Take the filter away.", icon="search_off")
+            return
     drawn = {name: keys for name, keys in groups.items() if max(run["metrics"][key]["count"] for key in keys) > 1}
     found = read(run, [key for keys in list(drawn.values())[:CHARTS_AT_ONCE] for key in keys], x, smoothing, rank)
     alerts = alert_parts.of_runs([run["id"]])[run["id"]] if x == "step" else []
@@ -156,15 +183,22 @@ def curves(run: Json) -> None:
             f"{formats.plural(unfit, 'point')} on this page cannot be drawn: NaN or infinite.",
             icon=":material/warning:",
         )
-    grid = st.grid(2, min_column_width=340)
-    for name, keys in list(drawn.items())[:CHARTS_AT_ONCE]:
-        part = found.of(keys)
-        with grid:
-            figure = charts.curves(part, names={}, x=x, log_y=log_y)
-            alert_parts.mark_steps(figure, alerts, keys)
-            components.chart(figure, charts.as_measured(part, x), title=name, key=f"curve-{name}")
+    sections: dict[str, list[str]] = {title: [] for title in readings.SECTIONS}
+    for name in list(drawn)[:CHARTS_AT_ONCE]:
+        title = readings.section_of(name, drawn[name]) if len(drawn) > SECTIONS_FROM else readings.SECTIONS[0]
+        sections[title].append(name)
+    for title, names in sections.items():
+        if names and title != readings.SECTIONS[0]:
+            components.section(title)
+        grid = st.grid(2, min_column_width=340)
+        for name in names:
+            part = found.of(drawn[name])
+            with grid:
+                figure = charts.curves(part, names={}, x=x, log_y=log_y)
+                alert_parts.mark_steps(figure, alerts, drawn[name])
+                components.chart(figure, charts.as_measured(part, x), title=name, key=f"curve-{name}")
     if len(drawn) > CHARTS_AT_ONCE:
-        st.caption(f"The first {CHARTS_AT_ONCE} of {len(drawn)} charts are shown.")
+        st.caption(f"The first {CHARTS_AT_ONCE} of {len(drawn)} charts are shown: filter for others.")
     singles(run, [key for name, keys in groups.items() if name not in drawn for key in keys])
     if probes:
         components.section("Forgetting probe", "General abilities, measured while the run was learning something else.")
@@ -203,7 +237,9 @@ def system(run: Json) -> None:
     for key in keys:
         part = found.of([key])
         with grid:
-            figure = charts.curves(part, names={}, x="time", height=170)
+            # Against nothing and all of it: a share or memory that hardly moves must not look as if it did.
+            from_zero = readings.unit(key) in {"%", "MiB", "W"}
+            figure = charts.curves(part, names={}, x="time", from_zero=from_zero, height=170)
             components.chart(
                 figure, charts.as_measured(part, "time"), title=readings.system_title(key), key=f"system-{key}"
             )
@@ -217,8 +253,10 @@ def config(run: Json) -> None:
     if not flat:
         components.empty("No config", "Give it to tunescope.init(config={…}).", icon="tune")
     else:
-        wanted = st.text_input("Filter", key="find", placeholder="learning_rate", icon=":material/search:", width=320,
-                               label_visibility="collapsed")  # fmt: skip
+        wanted = st.text_input(
+            "Filter", key="find", bind="query-params", placeholder="learning_rate", icon=":material/search:", width=320,
+            label_visibility="collapsed",
+        )  # fmt: skip
         rows: list[list[str | Cell]] = [
             [text_cell(key, "key ts-mono"), text_cell(value, "text ts-mono")]
             for key, value in flat.items()

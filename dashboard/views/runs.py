@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import alert_parts, bin_parts, components, data, formats, navigate, readings, saved_runs
+from dashboard import alert_parts, bin_parts, components, data, formats, navigate, readings, run_search, saved_runs
 from tunescope import ApiError
 
 Json = dict[str, Any]
@@ -16,6 +17,16 @@ MOST_GROUPED = 1000
 MOST_COMPARED = 50
 STATES = ["running", "finished", "failed", "crashed", "killed", "silent"]
 SPARK_POINTS = 30
+# Columns that are read off a run as they are.
+ABOUT: dict[str, Callable[[Json], Any]] = {
+    "Started": lambda run: run["created_at"],
+    "Took": lambda run: formats.duration(run["duration"]),
+    "Project": lambda run: run["project"],
+    "Group": lambda run: run["group"],
+    "Tags": lambda run: [f"{key}: {value}" for key, value in run["tags"].items()],
+    "Notes": lambda run: " ".join((run["notes"] or "").split())[:300] or None,
+    "Id": lambda run: run["id"],
+}
 CURSORS, QUESTION = "_runs_cursors", "_runs_question"
 
 
@@ -40,23 +51,19 @@ def render() -> None:
 
 
 def filters(projects: list[str]) -> tuple[str | None, str | None, str]:
-    left, middle, right = st.columns([2, 4, 5], vertical_alignment="bottom")
+    left, middle, right = st.columns([2, 6, 1.4], vertical_alignment="bottom")
     with left:
         project = st.selectbox(
             "Project", projects, index=None, key="project", bind="query-params", placeholder="All projects"
         )
     with middle:
         query = st.text_input(
-            "Search",
-            key="q",
-            bind="query-params",
-            icon=":material/search:",
-            placeholder="metrics.eval/loss < 0.4 and params.method = lora",
-            help="Fields: `metrics.KEY` (also `.min`, `.max`, `.mean`, `.best`), `params.KEY`, `tags.KEY`, `status`, "
-            "`name`, `group`, `created`. Operators: = != < <= > >= like ilike in is null, and, or, not, order by.",
-        )
-    with right:
-        state = st.segmented_control("Status", STATES, key="status", bind="query-params")
+            "Search", key="q", bind="query-params", icon=":material/search:",
+            placeholder="metrics.eval/loss < 0.4 and params.method = lora order by metrics.f1 desc",
+        )  # fmt: skip
+    with right, st.popover("How to search", type="tertiary"):
+        run_search.guide()
+    state = st.segmented_control("Status", STATES, key="status", bind="query-params", label_visibility="collapsed")
     return project, state, query or ""
 
 
@@ -66,7 +73,7 @@ def combine(query: str, state: str | None) -> str | None:
 
 
 def table(project: str | None, query: str | None) -> None:
-    order = st.session_state.get("order")
+    order = saved_runs.order()
     group_by = st.query_params.get("group", "")
     cursor = None if group_by else cursor_of((project, query, order))
     limit = MOST_GROUPED if group_by else PAGE
@@ -75,14 +82,14 @@ def table(project: str | None, query: str | None) -> None:
     except ApiError as refused:
         if refused.status not in {400, 422}:
             raise
-        st.error(refused.message, icon=":material/manage_search:")
+        run_search.fault(refused, query or "")
         saved_runs.menu(project, query)
         return
     runs = page["items"]
     # On the left: a table shows its own tools over its right upper corner.
     bar = st.container(horizontal=True, vertical_alignment="center")
     with bar:
-        metrics, settings = saved_runs.columns_and_order(runs)
+        columns = saved_runs.columns_and_order(runs, every_project=project is None)
         saved_runs.group_choice(runs, group_by)
         saved_runs.menu(project, query)
     if not runs:
@@ -92,9 +99,9 @@ def table(project: str | None, query: str | None) -> None:
         bin_parts.entrance()
         return
     if group_by:
-        group_table(runs, group_by, metrics, bar, project, query, more=page["next_cursor"] is not None)
+        group_table(runs, group_by, columns.metrics, bar, project, query, more=page["next_cursor"] is not None)
         return
-    chosen = run_table(runs, metrics, settings, every_project=project is None)
+    chosen = run_table(runs, columns)
     with bar:
         actions([runs[row]["id"] for row in chosen if row < len(runs)])
     pager(cursor, page["next_cursor"], len(runs))
@@ -150,39 +157,43 @@ def cursor_of(question: tuple[str | None, ...]) -> str | None:
     return st.query_params.get("cursor")
 
 
-def run_table(runs: list[Json], shown: list[str], settings: list[str], *, every_project: bool) -> list[int]:
+def run_table(runs: list[Json], columns: saved_runs.Columns) -> list[int]:
     rows = pd.DataFrame({"Run": [run["name"] for run in runs]})
-    rows["Status"] = [[run["status"]] for run in runs]
-    config: dict[str, Any] = {"Status": components.state_column("Status", [run["status"] for run in runs])}
-    alerts = alert_parts.of_runs([run["id"] for run in runs])
+    config: dict[str, Any] = {}
+    if "Status" in columns.about:
+        rows["Status"] = [[run["status"]] for run in runs]
+        config["Status"] = components.state_column("Status", [run["status"] for run in runs])
+    alerts = alert_parts.of_runs([run["id"] for run in runs]) if "Alerts" in columns.about else {}
     if any(alerts.values()):
         rules = [list(dict.fromkeys(alert["rule"] for alert in alerts[run["id"]])) for run in runs]
         rows["Alerts"] = rules
-        config["Alerts"] = components.state_column("Alerts", [rule for one in rules for rule in one])
-    if shown:
-        lines = sparklines(runs, shown[0])
+        widest = max(len(one) for one in rules)
+        config["Alerts"] = components.state_column(
+            "Alerts", [rule for one in rules for rule in one], width=118 if widest == 1 else 200
+        )
+    if columns.curve is not None:
+        lines = sparklines(runs, columns.curve)
         if any(lines):
             rows["Curve"] = lines
             config["Curve"] = st.column_config.LineChartColumn(
-                "Curve", help=f"{shown[0]} over steps", width=90, color="gray"
+                "Curve", help=f"{columns.curve} over steps", width=90, color="gray"
             )
-    for key in shown:
+    for key in columns.metrics:
         rows[key] = [last_value(run, key) for run in runs]
         config[key] = st.column_config.NumberColumn(key, format="%.4g", help=f"Last value of {key}")
-    for field in settings:
+    for field in columns.settings:
         rows[saved_runs.field_name(field)] = readings.as_numbers([readings.field_text(run, field) for run in runs])
-    rows["Started"] = pd.to_datetime([run["created_at"] for run in runs], unit="s", utc=True)
+    for name in columns.about:
+        if name in ABOUT:
+            rows[name] = [ABOUT[name](run) for run in runs]
+    if "Started" in rows:
+        rows["Started"] = pd.to_datetime(rows["Started"], unit="s", utc=True)
     config["Started"] = st.column_config.DatetimeColumn("Started", format="distance")
-    rows["Took"] = [formats.duration(run["duration"]) for run in runs]
-    if every_project:
-        rows["Project"] = [run["project"] for run in runs]
-    rows["Group"] = [run["group"] for run in runs]
-    rows["Tags"] = [[f"{key}: {value}" for key, value in run["tags"].items()] for run in runs]
     config["Tags"] = st.column_config.ListColumn("Tags", width="medium")
-    if rows["Group"].isna().all():
-        rows = rows.drop(columns="Group")
-    if not any(run["tags"] for run in runs):
-        rows = rows.drop(columns="Tags")
+    config["Notes"] = st.column_config.TextColumn("Notes", width="medium")
+    for name, field in (("Group", "group"), ("Notes", "notes"), ("Tags", "tags")):
+        if name in rows and not any(run[field] for run in runs):
+            rows = rows.drop(columns=name)
     return components.link_table(
         rows,
         key=bin_parts.table_key(),

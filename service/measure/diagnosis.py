@@ -166,7 +166,8 @@ RULES: dict[str, Rule] = {
     ),
     "silent": Rule(
         "Silent run",
-        "The run is on, and no heartbeat has come for longer than the service's silent_after_seconds.",
+        "The run is on, and no heartbeat has come for longer than the service's silent_after_seconds (an hour more for "
+        "MLflow clients, which send none between two logs).",
         "See whether the process and the machine are alive. If only the network is away, nothing is lost: the journal "
         "is sent later (tunescope sync).",
     ),

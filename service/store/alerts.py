@@ -17,10 +17,11 @@ SILENT = "silent"
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """A run that is said to be on: when it was last heard of, and whether a silence is already on record."""
+    """A run that is said to be on: when it was last heard of, with its patience added, and whether a silence is already
+    on record."""
 
     run_id: str
-    heartbeat_at: float
+    heard_at: float
     silent: bool
 
 
@@ -28,13 +29,13 @@ def pulses(session: Session, limit: int) -> list[Pulse]:
     """Runs that are on, those heard of last first."""
     quiet = and_(col(Alert.run_id) == Run.id, col(Alert.rule) == SILENT, col(Alert.resolved_at).is_(None))
     query = (
-        select(Run.id, Run.heartbeat_at, Alert.id)
+        select(Run.id, col(Run.heartbeat_at) + col(Run.patience), Alert.id)
         .join(Alert, quiet, isouter=True)
         .where(Run.status == "running", col(Run.deleted_at).is_(None))
         .order_by(col(Run.heartbeat_at).desc())
         .limit(limit)
     )
-    return [Pulse(run_id, heartbeat_at, alert is not None) for run_id, heartbeat_at, alert in session.exec(query)]
+    return [Pulse(run_id, heard_at, alert is not None) for run_id, heard_at, alert in session.exec(query)]
 
 
 def runs_with_open(session: Session, rule: str) -> list[str]:

@@ -65,6 +65,7 @@ class Or:
 
 
 Condition = Predicate | Not | And | Or
+_OPTIONAL = {"group", "finished", "parent"}  # attributes that a run may lack
 _LOOKED_UP = aliased(Run)  # apart from the run that a query is about
 
 
@@ -119,11 +120,33 @@ def where(condition: Condition, of: Any = None) -> ColumnElement[bool]:
             if of is not None:
                 its = attribute(name, _LOOKED_UP)
                 column = select(its).where(col(_LOOKED_UP.id) == of).scalar_subquery()
-            return _apply(column, operator, value)
+            test = _apply(column, operator, value)
+            # A run without it fails the test: SQL would know neither that nor its opposite.
+            return and_(column.is_not(None), test) if name in _OPTIONAL and "null" not in operator else test
         case Predicate(field, operator, value):
-            having = _having(field, operator, value)
-            found = col(Run.id).in_(having) if of is None else having.where(_table(field).run_id == of).exists()
+            having, table = _having(field, operator, value), _table(field)
+            if of is None:
+                found = col(Run.id).in_(having)
+            else:  # its own table, also where the query is ordered by another row of that
+                found = having.where(table.run_id == of).exists().correlate_except(table)
             return not_(found) if operator == "is null" else found
+
+
+def indexed(condition: Condition) -> list[Any]:
+    """Of what all runs have to meet that match: for each part that an index answers, the runs that do."""
+    parts = condition.parts if isinstance(condition, And) else (condition,)
+    return [
+        _having(part.field, part.operator, part.value)
+        for part in parts
+        if isinstance(part, Predicate) and part.field.kind != "attribute" and _is_indexed(part)
+    ]
+
+
+def _is_indexed(part: Predicate) -> bool:
+    slots = part.value if isinstance(part.value, tuple) else (part.value,)
+    if all(isinstance(slot, Slot) and slot.is_number for slot in slots):
+        return part.operator in _RANGES and part.field.aggregate == "last"
+    return part.operator in ("=", "in") and all(isinstance(slot, Slot) and slot.short for slot in slots)
 
 
 def _having(field: Field, operator: str, value: Any) -> Any:
@@ -165,7 +188,8 @@ def order_column(field: Field) -> Any:
 def attribute(name: str, run: Any = Run) -> Any:
     """The column; `silent_before` is a parameter of a query that asks for the status."""
     if name == "status":
-        silent = and_(col(run.status) == "running", col(run.heartbeat_at) < bindparam("silent_before", type_=Float()))
+        heard = col(run.heartbeat_at) + col(run.patience)
+        silent = and_(col(run.status) == "running", heard < bindparam("silent_before", type_=Float()))
         return case((silent, "silent"), else_=col(run.status))
     columns: dict[str, Any] = {
         "id": run.id,
@@ -191,6 +215,9 @@ _OPERATORS: dict[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]] 
     "is null": lambda column, _: column.is_(None),
     "is not null": lambda column, _: column.is_not(None),
 }
+
+
+_RANGES = ("=", "in", "<", "<=", ">", ">=")
 
 
 def _apply(column: ColumnElement[Any], operator: str, value: Any) -> ColumnElement[bool]:

@@ -27,12 +27,15 @@ PIECE_POINTS = 64 * CHUNK_POINTS  # that are read at a time
 
 _CHUNK: Table = Chunk.__table__  # type: ignore[attr-defined]
 _SERIES: Table = Series.__table__  # type: ignore[attr-defined]
-_CHUNKS = Statement(
+_NEWEST = Statement(
     sql.select(*(_CHUNK.c[name] for name in ("id", "count", "segment", "first_step", "last_step")))
     .where(_CHUNK.c.series_id == sql.bindparam("series_id"))
-    .order_by(_CHUNK.c.id)
+    .order_by(_CHUNK.c.id.desc())
+    .limit(sql.bindparam("most", type_=sql.Integer()))
 )
-_STATE = Statement(sql.select(_SERIES.c.run_id, _SERIES.c.joins).where(_SERIES.c.id == sql.bindparam("series_id")))
+_STATE = Statement(
+    sql.select(_SERIES.c.run_id, _SERIES.c.joins, _SERIES.c.count).where(_SERIES.c.id == sql.bindparam("series_id"))
+)
 
 
 class PointsPurged(NotFound):
@@ -74,7 +77,7 @@ class Reader:
         if series.count <= self._after:
             return
         if self._index is None:
-            self._index = _Index.read(session(), series)
+            self._index = _Index.read(session(), series, self._after)
             by_step = series.segment == 0
             # Once: points of one step come in an order that depends on where the pieces are cut.
             self._spans = (
@@ -91,7 +94,7 @@ class Reader:
 
     def _points(self, session: Session, start: int, stop: int) -> tuple[Points, Int64s]:
         if self._index is None or not self._index.holds(session):
-            self._index = _Index.read(session, self._series)
+            self._index = _Index.read(session, self._series, self._after)
         return self._index.points(session, start, stop)
 
 
@@ -109,28 +112,32 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Index:
-    """The chunks of a series, of the points that it had when `series` was read; valid until some are joined."""
+    """The chunks of a series that hold what it had when `series` was read, beyond the first `after` points; valid until
+    some are joined."""
 
     series: Series
     joins: int
     places: Sequence[_Place]
 
     @classmethod
-    def read(cls, session: Session, series: Series) -> _Index:
-        joins = _joins(session, series)
+    def read(cls, session: Session, series: Series, after: int) -> _Index:
+        joins, count = _state(session, series)
+        # From the end, for that is where a reader who comes back goes on. No chunk is empty.
+        asked = {"series_id": series.id, "most": count - after}
         places: list[_Place] = []
-        stop = 0
-        for chunk_id, count, *rest in Cursor.of(session).rows(_CHUNKS, {"series_id": series.id}):
-            if stop >= series.count:
-                break  # it came later
-            start, stop = stop, stop + count
-            places.append(_Place(chunk_id, start, stop, *rest))
-        if stop < series.count:
+        start = count
+        for chunk_id, held, *rest in Cursor.of(session).rows(_NEWEST, asked):
+            if start <= after:
+                break
+            start, stop = start - held, start
+            if start < series.count:  # else it came later
+                places.append(_Place(chunk_id, start, stop, *rest))
+        if start > after:
             raise _purged(series)
-        return cls(series, joins, places)
+        return cls(series, joins, places[::-1])
 
     def holds(self, session: Session) -> bool:
-        return _joins(session, self.series) == self.joins
+        return _state(session, self.series)[0] == self.joins
 
     def points(self, session: Session, start: int, stop: int) -> tuple[Points, Int64s]:
         """The points from `start` up to `stop` in order of arrival, with the segment of each."""
@@ -161,8 +168,8 @@ class _Index:
         yield start, self.series.count
 
 
-def _joins(session: Session, series: Series) -> int:
-    """How often chunks of the series have been joined.
+def _state(session: Session, series: Series) -> tuple[int, int]:
+    """How often chunks of the series have been joined, and how many points it has by now.
 
     Raises:
         PointsPurged: it is gone; its id may have been given to a series of another run.
@@ -170,7 +177,7 @@ def _joins(session: Session, series: Series) -> int:
     state = Cursor.of(session).rows(_STATE, {"series_id": series.id})
     if not state or state[0][0] != series.run_id:
         raise _purged(series)
-    return int(state[0][1])
+    return int(state[0][1]), int(state[0][2])
 
 
 def _purged(series: Series) -> PointsPurged:

@@ -15,12 +15,13 @@ import sqlalchemy as sql
 from sqlalchemy import and_, bindparam, not_, or_
 from sqlmodel import Session, col
 
-from service.store.cursor import Cursor, Statement
+from service.store.cursor import Cursor, Statement, among
 from service.store.filters import (
     Condition,
     Order,
     attribute,
     in_scope,
+    indexed,
     name_values,
     order_column,
     order_index,
@@ -29,7 +30,8 @@ from service.store.filters import (
 )
 from service.store.tables import Run
 
-WALK = 2_000  # runs to look at in an index before all that match are sought instead
+FEW = 256  # runs that meet one of the conditions: they are looked at one by one
+WALK = 2_000  # runs to look at in the index of an order before all that match are sought instead
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ def find(
         values |= {"after_value": after.value, "after_id": after.run_id}
     question = _prepared(named, order, project is not None, begin)
     cursor = Cursor.of(session)
+    if question.few is not None:
+        ids = question.few.ids(cursor, values)
+        if ids is not None:
+            return _places(cursor, question.few.among, {**values, "few": cursor.texts(ids)})
     if question.walk is not None and (condition is not None or order is not None):
         found = question.walk.page(cursor, values)
         if found is not None:
@@ -102,19 +108,38 @@ class _Walk:
 
 
 @dataclass(frozen=True)
+class _Few:
+    """By way of the condition that the fewest runs meet. `counts`: for each that an index answers, how many do, up to
+    a limit; `meeting`: which ones; `among`: those of them for which all the rest holds."""
+
+    counts: list[Statement]
+    meeting: list[Statement]
+    among: Statement
+
+    def ids(self, cursor: Cursor, values: dict[str, Any]) -> list[str] | None:
+        """The runs to look at; None if more than `FEW` meet each of the conditions."""
+        limited = {**values, "few": FEW + 1}
+        counted = [(cursor.rows(count, limited)[0][0], place) for place, count in enumerate(self.counts)]
+        least, place = min(counted)
+        return None if least > FEW else [row[0] for row in cursor.rows(self.meeting[place], limited)]
+
+
+@dataclass(frozen=True)
 class _Question:
     """The statements for one shape of question: for all runs that match, and to come by few, if an index helps."""
 
     every: Statement
     walk: _Walk | None
+    few: _Few | None
 
 
 @lru_cache(maxsize=128)
 def _prepared(condition: Condition | None, order: Order | None, in_project: bool, after: After) -> _Question:
     every = Statement(_every(condition, order, in_project, after))
+    few = _by_few(condition, order, in_project, after)
     index = order_index(order, in_project)
     if index is None or after == "none":
-        return _Question(every, None)
+        return _Question(every, None, few)
     table, key, run_id, rows = index
     if after == "value":
         rows.append(_beyond_value(key, run_id, order, "after"))
@@ -127,15 +152,29 @@ def _prepared(condition: Condition | None, order: Order | None, in_project: bool
         whole=Statement(page),
         complete=order is None,
     )
-    return _Question(every, walk)
+    return _Question(every, walk, few)
 
 
-def _every(condition: Condition | None, order: Order | None, in_project: bool, after: After) -> Any:
-    """All runs that match, sorted."""
+def _by_few(condition: Condition | None, order: Order | None, in_project: bool, after: After) -> _Few | None:
+    meeting = [] if condition is None else indexed(condition)
+    if not meeting:
+        return None
+    some = [one.limit(_count("few")) for one in meeting]
+    counts = [sql.select(sql.func.count()).select_from(one.subquery()) for one in some]
+    found = _every(condition, order, in_project, after, among(col(Run.id), "few"))
+    return _Few([Statement(one) for one in counts], [Statement(one) for one in some], Statement(found))
+
+
+def _every(
+    condition: Condition | None, order: Order | None, in_project: bool, after: After, few: Any | None = None
+) -> Any:
+    """All runs that match, sorted; with `few`, those of them that are there."""
     key = col(Run.id) if order is None else _order_key(order)
     query: Any = sql.select(col(Run.id), key).where(in_scope(in_project))
+    if few is not None:
+        query = query.where(few)
     if condition is not None:
-        query = query.where(where(condition))
+        query = query.where(where(condition, None if few is None else col(Run.id)))
     if order is None:
         query = query.order_by(col(Run.id).desc())
         if after != "start":

@@ -23,7 +23,7 @@ from service.store.cursor import Cursor, Statement, among
 from service.store.points import CHUNK_POINTS, Points, decode, encode, encode_one, split_segments
 from service.store.tables import Chunk, Run, Series
 
-MERGE_FROM = 32  # small chunks of a series that are worth joining
+MERGE_FROM = 64  # small chunks of a series that are worth joining
 MERGE_MOST = 256  # chunks that one step of a merge reads
 MERGE_POINTS = 16 * CHUNK_POINTS  # and points, about: writers wait while these are packed
 

@@ -144,7 +144,7 @@ class AlertWorker:
             pulses = store.pulses(session, MOST_RUNNING)
         limit = time.time() - self._silent_after
         running = {pulse.run_id for pulse in pulses}
-        turned = {pulse.run_id for pulse in pulses if (pulse.heartbeat_at < limit) != pulse.silent}
+        turned = {pulse.run_id for pulse in pulses if (pulse.heard_at < limit) != pulse.silent}
         for run_id in turned | (running ^ self._running):
             self._plan(run_id, 0.0)
         self._running = running

@@ -30,7 +30,7 @@ def of_run(session: Session, run: Run, now: float, silent_after: float) -> list[
         share_done=_share_done(session, run, list(counts), curves),
         loss_is_yardstick=loss_is_yardstick(counts),
     )
-    return examine(facts, curves, now=now, silent_after=silent_after)
+    return examine(facts, curves, now=now, silent_after=silent_after + run.patience)
 
 
 def _share_done(session: Session, run: Run, keys: list[str], curves: list[Curve]) -> float | None:

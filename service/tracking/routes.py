@@ -11,7 +11,8 @@ from fastapi.responses import StreamingResponse
 from sqlmodel import Session
 
 from service.auth import require
-from service.dependencies import ReadSession, ServiceDatabase, ServiceSettings, WriteSession
+from service.dependencies import ReadSession, ServiceDatabase, ServiceSettings, WriteSession, get_settings
+from service.direct import DirectRoute
 from service.errors import TooLarge
 from service.store import console
 from service.store import runs as run_store
@@ -33,6 +34,7 @@ from service.tracking.schemas import (
 )
 
 router = APIRouter(prefix="/api/v1")
+direct = APIRouter(prefix="/api/v1", route_class=DirectRoute)
 READ = [Depends(require("read"))]
 WRITE = [Depends(require("write"))]
 AT_ONCE = 100_000  # points; a longer answer is sent as it is read
@@ -115,18 +117,20 @@ def get_run_links(run_id: str, session: ReadSession) -> links.RunLinks:
     return links.of_run(session, runs.get(session, run_id).id)
 
 
-@router.post(
+@direct.post(
     "/runs/{run_id}/batches",
     tags=["metrics"],
     dependencies=WRITE,
+    response_model=BatchReceipt,
     openapi_extra={
+        "parameters": [{"name": "run_id", "in": "path", "required": True, "schema": {"type": "string"}}],
         "requestBody": {
             "required": True,
             "content": {"application/msgpack": {}, "application/json": {"schema": {"type": "object"}}},
-        }
+        },
     },
 )
-async def store_batch(run_id: str, request: Request, settings: ServiceSettings) -> BatchReceipt:
+async def store_batch(request: Request) -> Response:
     """Store a numbered batch: `{writer, batch, rank, metrics: [{key, step, time, value}], console: [[time, stream,
     text]]}`.
 
@@ -134,10 +138,10 @@ async def store_batch(run_id: str, request: Request, settings: ServiceSettings) 
     of the writer were not taken since its last batch. Answered once it is committed. A batch sent again is dropped;
     one that skips a number is refused.
     """
-    body = await _body(request, settings.max_body_bytes)
+    body = await _body(request, get_settings(request).max_body_bytes)
     batch, columns = ingest.decode(body, request.headers.get("content-type", ""))
-    receipt: BatchReceipt = await request.app.state.ingest.store(run_id, batch, columns)
-    return receipt
+    receipt: BatchReceipt = await request.app.state.ingest.store(request.path_params["run_id"], batch, columns)
+    return _json(receipt.model_dump())
 
 
 @router.get("/runs/{run_id}/series", tags=["metrics"], dependencies=READ, response_model=SeriesList)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -68,6 +69,7 @@ def create(session: Session, given: RunCreate, silent_after: float) -> dict[str,
         data_hash=given.data_hash,
         created_at=given.created_at or now,
         heartbeat_at=now,
+        patience=0.0,
     )
     store.set_params(session, run_id, flatten(given.config))
     store.set_tags(session, run_id, dict(given.tags))
@@ -78,7 +80,7 @@ def _resume(session: Session, run: Run, given: RunCreate) -> Run:
     if given.resume == "never":
         raise RunExists(f"The run '{run.id}' exists. Pass resume='allow' to continue it, or choose another id.")
     run.status, run.finished_at, run.exit_code, run.error = "running", None, None, None
-    run.heartbeat_at = time.time()
+    run.heartbeat_at, run.patience = time.time(), 0.0
     run.data_hash = given.data_hash or run.data_hash
     _merge_config(session, run, given.config)
     store.set_tags(session, run.id, dict(given.tags))
@@ -143,12 +145,13 @@ def find(
     condition, order = parse(query)
     if order_by:
         order = parse(f"order by {order_by}")[1]
+    question = zlib.crc32(repr((project, query, order_by)).encode())
     found = search_store.find(
         session,
         project=project,
         condition=condition,
         order=order,
-        after=_place(cursor) if cursor else None,
+        after=_place(cursor, question) if cursor else None,
         limit=limit + 1,
         silent_after=silent_after,
     )
@@ -165,18 +168,22 @@ def find(
         _shown(rows[id], rows[id].project, tags[id], shown[id], orjson.Fragment(rows[id].config), {}, silent_after)
         for id in ids
     ]
-    return {"items": items, "next_cursor": _cursor(page[-1]) if len(found) > limit else None}
+    return {"items": items, "next_cursor": _cursor(page[-1], question) if len(found) > limit else None}
 
 
-def _cursor(place: Place) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode([place.value, place.run_id])).decode()
+def _cursor(place: Place, question: int) -> str:
+    """Where a page ended, and of which search it was one: in another order the place means nothing."""
+    return base64.urlsafe_b64encode(msgspec.json.encode([place.value, place.run_id, question])).decode()
 
 
-def _place(cursor: str) -> Place:
+def _place(cursor: str, question: int) -> Place:
     try:
-        value, run_id = msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[float | str | None, str])
+        kind = tuple[float | str | None, str, int]
+        value, run_id, asked = msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=kind)
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         raise BadCursor("The cursor is not one this service gave. Start again without it.") from None
+    if asked != question:
+        raise BadCursor("The cursor is of another project, query or order. Start again without it.")
     return Place(value, run_id)
 
 
@@ -227,6 +234,6 @@ def _shown(
 
 
 def status(run: Run | SimpleNamespace, silent_after: float) -> Status:
-    if run.status == "running" and run.heartbeat_at < time.time() - silent_after:
+    if run.status == "running" and run.heartbeat_at + run.patience < time.time() - silent_after:
         return "silent"
     return cast(Status, run.status)

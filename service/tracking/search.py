@@ -9,12 +9,14 @@
 
 Keys with other characters than letters, digits and ``_ - . /`` go in back-ticks: metrics.`eval loss`.
 `metrics.loss` is its last value; `metrics.loss.best` its min, for that is what a loss's name promises.
+`created` and `finished` are Unix seconds, or a date in quotes: created > '2026-11-01 08:00' (UTC unless it says so).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from service.errors import Invalid
 from service.measure.direction import guess
@@ -22,6 +24,7 @@ from service.store.filters import And, Condition, Field, Not, Or, Order, Predica
 
 ATTRIBUTES = ("id", "name", "status", "group", "created", "finished", "parent")
 AGGREGATES = ("last", "min", "max", "mean", "best")
+STATUSES = ("scheduled", "running", "silent", "finished", "failed", "crashed", "killed")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
       |(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
@@ -30,6 +33,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _COMPARE = {"=", "==", "!=", "<", "<=", ">", ">="}
+_STATUS = Field("attribute", "status")
 
 
 class BadQuery(Invalid):
@@ -72,7 +76,7 @@ class _Parser:
                 self.take_word("asc")
             order = Order(field, descending)
         if self.here.kind != "end":
-            raise self.expected("'and', 'or', 'order by' or the end")
+            raise self.expected("'and', 'or', 'order by' or the end" if order is None else "the end: one field orders")
         return condition, order
 
     def either(self) -> Condition:
@@ -101,7 +105,7 @@ class _Parser:
         field = self.field()
         if self.here.kind == "operator" and self.here.text in _COMPARE:
             operator = self.next().text.replace("==", "=")
-            return Predicate(field, operator, self.value(field))
+            return Predicate(field, operator, self.exact(field))
         if self.take_word("is"):
             negated = self.take_word("not")
             if not self.take_word("null"):
@@ -151,13 +155,24 @@ class _Parser:
             )
         return direction
 
+    def exact(self, field: Field) -> str | float:
+        """A value that the field's is compared with as a whole: of a status, one that there is."""
+        token = self.here
+        value = self.value(field)
+        if field == _STATUS and value not in STATUSES:
+            raise self.wrong(token, f"a status: {', '.join(STATUSES)}")
+        return value
+
     def value(self, field: Field, *, only_text: bool = False) -> str | float:
         token = self.here
         if token.kind == "text":
             self.next()
+            text = re.sub(r"\\(.)", r"\1", token.text[1:-1])
             if field.is_number:
-                raise self.wrong(token, f"a number, for {field} is one")
-            return re.sub(r"\\(.)", r"\1", token.text[1:-1])
+                if field.kind == "metric":
+                    raise self.wrong(token, f"a number, for {field} is one")
+                return self.seconds(token, text)
+            return text
         if token.kind == "number" and not only_text:
             self.next()
             if field.kind == "attribute" and not field.is_number:
@@ -168,12 +183,20 @@ class _Parser:
             return token.text
         raise self.expected("a number" if field.is_number else "a value in quotes")
 
+    def seconds(self, token: Token, text: str) -> float:
+        """A date as Unix seconds."""
+        try:
+            date = datetime.fromisoformat(text)
+        except ValueError:
+            raise self.wrong(token, "Unix seconds or a date such as '2026-11-01 08:00'") from None
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+
     def values(self, field: Field) -> tuple[str | float, ...]:
         if not self.take_operator("("):
             raise self.expected("'(' after 'in'")
-        found = [self.value(field)]
+        found = [self.exact(field)]
         while self.take_operator(","):
-            found.append(self.value(field))
+            found.append(self.exact(field))
         if not self.take_operator(")"):
             raise self.expected("',' or ')'")
         return tuple(found)

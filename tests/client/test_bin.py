@@ -29,6 +29,26 @@ def offline(folder: Path, project: str) -> str:
     return run.id
 
 
+def test_runs_are_listed(live_service: str, api: Client) -> None:
+    for number, name in enumerate(("plain", "[/red] [bold]")):
+        run = tunescope.init("listed", name, url=live_service, system_interval=None, console=False, quiet=True)
+        run.log({"eval/f1": number / 3, "nan": float("nan")})
+        run.finish()
+    said = runs_command(live_service, "list", "--project", "listed", "-m", "eval/f1", "-m", "nan", "-m", "none")
+    assert said.index("[/red] [bold]") < said.index("plain")
+    assert "0.333333" in said
+    assert "NaN" in said
+    query = "metrics.eval/f1 < 0.2 order by created"
+    assert "plain" in (found := runs_command(live_service, "list", "--project", "listed", "-q", query))
+    assert "bold" not in found
+    assert "There are more" in runs_command(live_service, "list", "--project", "listed", "--limit", "1")
+    assert runs_command(live_service, "list", "--project", "nowhere") == "No run is like that.\n"
+    assert "Position 15: expected a number" in runs_command(live_service, "list", "-q", "metrics.loss <", code=1)
+    # Names are text, whatever they look like.
+    assert "2 runs are in the bin" in runs_command(live_service, "delete", "--project", "listed", "--yes")
+    assert "[/red] [bold]" in runs_command(live_service, "bin", "--project", "listed")
+
+
 def test_delete_restore_and_purge_on_the_command_line(live_service: str, api: Client, tmp_path: Path) -> None:
     first, second = (offline(tmp_path, "bin-cli") for _ in range(2))
     list(sync(tmp_path, api))

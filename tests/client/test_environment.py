@@ -29,9 +29,16 @@ from tunescope._system import SystemMonitor
         (["--tokenizer", "gpt2", "--keyboard", "de"], ["--tokenizer", "gpt2", "--keyboard", "de"]),
         (["hf_abcdefghijklmnopqrstuvwxyz"], ["***"]),
         (["postgresql://me:secret@host/db"], ["postgresql://***@host/db"]),
+        (["-c", "login(token); password = 'hunter22'"], ["-c", "login(token); password = '***'"]),
+        (["-H", "Authorization: Bearer abcdefghijkl.mno="], ["-H", "Authorization: Bearer ***"]),
+        (["eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dBjftJeZ4CVP"], ["***"]),
+        (["AIzaSyA1234567890abcdefghijklmnopqrstuvw"], ["***"]),
+        (["tokenizer.py", "npm_run", "r8_sweep", "eyJ.png"], ["tokenizer.py", "npm_run", "r8_sweep", "eyJ.png"]),
+        (["train.py", "0123456789abcdef-from-the-shell"], ["train.py", "***"]),
     ],
 )
-def test_secrets_are_masked(arguments: list[str], masked: list[str]) -> None:
+def test_secrets_are_masked(arguments: list[str], masked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef-from-the-shell")
     assert mask(arguments) == masked
 
 

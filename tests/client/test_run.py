@@ -224,6 +224,7 @@ def test_with_block(start: Any, api: Client) -> None:
     with start() as good:
         good.log({"a": 1})
     assert api.get_run(good.id)["status"] == "finished"
+    assert repr(good) == f"<tunescope.Run '{good.name}' of '{good.project}', id={good.id}>"
     with pytest.raises(ZeroDivisionError), start() as bad:
         bad.log({"a": 1 / 0})
     stored = api.get_run(bad.id)

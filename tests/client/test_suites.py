@@ -236,6 +236,12 @@ def test_from_a_file_to_a_score(api: tunescope.Client, tmp_path: Path) -> None:
     assert "ticket 1" in shown
     assert "always a on cli-tickets v1" in shown
     assert "cli-tickets" in invoke(api, "list").output
+    # Chat templates look like markup to a terminal's printer.
+    chats = csv([{"input": "[INST] hi [/INST]", "label": "[/a]"}], tmp_path / "chats.csv")
+    template = ("--template", "[INST] {input} [/INST]", "--metrics", "accuracy")
+    assert invoke(api, "create", "[/chats]", str(chats), "--task", "classification", *template).exit_code == 0
+    shown = invoke(api, "show", "[/chats]").output
+    assert all(text in shown for text in ("[/chats] version 1", "[INST] hi [/INST]", "[INST] {input} [/INST]", "[/a]"))
     wrong = invoke(api, "evaluate", "cli-tickets", str(answers))
     assert wrong.exit_code == 0, "a row without an output is a missing answer"
     assert "20 items without an answer" in wrong.output

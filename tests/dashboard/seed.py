@@ -195,7 +195,7 @@ def sweep(client: Client, project: str) -> list[str]:
                         "model": "Qwen/Qwen2.5-0.5B-Instruct",
                         "train": {"seed": seed, "output_dir": f"runs/{number}"},
                     },
-                    tags={"stage": "sweep"},
+                    tags={"stage": "sweep", "sweep": "rates"},
                     created_at=time.time() - 9000 + 60 * number,
                 )
                 points(client, run["id"], sweep_curves(rate, adapter, number), run["created_at"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 
-from dashboard import cli
 from tests.conftest import free_port, wait_until
 from tests.dashboard.seed import Seed
 from tests.dashboard.test_data_page import add_dataset
@@ -32,7 +30,7 @@ DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 # Pages that are looked at as on a phone too, on the way, without opening them anew.
 ON_A_PHONE_TOO = {
-    "home", "runs", "run", "compare", "compare-groups", "compare-what-matters", "evaluations", "evaluation",
+    "home", "runs", "run", "sweep", "compare", "compare-groups", "compare-what-matters", "evaluations", "evaluation",
     "evaluations-compared", "evaluation-confusion", "evaluation-calibration", "data", "forgetting", "audit", "stages",
     "experiments", "experiment", "model", "review-pairwise", "review-result", "review-rating",
 }  # fmt: skip
@@ -50,18 +48,17 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def dashboard_url(live_service: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The dashboard in a process of its own, started as `tunescope dashboard` starts it."""
+def dashboard_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dashboard") / "log"
+
+
+@pytest.fixture(scope="module")
+def dashboard_url(live_service: str, dashboard_log: Path) -> Iterator[str]:
+    """The dashboard in a process of its own, by the command that a person types."""
     port = free_port()
-    log = (tmp_path_factory.mktemp("dashboard") / "log").open("wb")
-    with log:
-        process = subprocess.Popen(
-            cli.command(port, "127.0.0.1", open_browser=False),
-            env={**os.environ, "TUNESCOPE_URL": live_service},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=Path(log.name).parent,
-        )
+    command = [sys.executable, "-m", "tunescope", "dashboard", "--port", str(port), "--url", live_service]
+    with dashboard_log.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=dashboard_log.parent)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: answers(f"{url}/_stcore/health"), seconds=60)
@@ -230,6 +227,20 @@ def test_from_groups_of_runs_to_their_mean_curves_and_what_matters(visitor: Visi
         visitor.settled()
         visitor.keep(f"compare-{view.lower().replace(' ', '-')}")
     visitor.main("may be noise", exact=False).wait_for()
+
+
+def test_from_a_sweep_to_its_best_run(visitor: Visitor, record: Seed) -> None:
+    visitor.open("/sweeps", "Sweeps")
+    visitor.keep("sweeps")
+    visitor.open(f"/sweeps?of=sweep:rates&within={record.project}-sweep&objective=eval/accuracy", "rates")
+    visitor.page.locator(".parcoords").first.wait_for()
+    visitor.page.locator(".st-key-table-trials canvas").first.wait_for()
+    visitor.keep("sweep")
+    best = visitor.page.locator("[class*=st-key-verdict-blue-best]").get_by_role("link")
+    name = best.inner_text().split()[-1]
+    best.click()
+    visitor.arrived(name)
+    visitor.settled()
 
 
 def test_a_name_in_the_table_opens_the_run(visitor: Visitor, record: Seed) -> None:
@@ -424,6 +435,7 @@ def test_every_page_on_a_phone_and_in_the_dark(
         ("runs", "/runs", "Runs"),
         ("run", f"/run?id={record.runs['lora-r64']}", "lora-r64"),
         ("compare", f"/compare?ids={ids}", "Compare"),
+        ("sweep", f"/sweeps?of=sweep:rates&within={record.project}-sweep", "rates"),
         ("compare-groups", f"/compare?ids={','.join(record.sweep)}&view=Curves&by=seed", "Compare"),
         ("compare-what-matters", f"/compare?ids={','.join(record.sweep)}&view=What+matters", "Compare"),
         ("evaluations", f"/evaluations?suite={record.intents}", "Evaluations"),
@@ -446,21 +458,12 @@ def test_every_page_on_a_phone_and_in_the_dark(
     page.close()
 
 
-def test_the_command_says_where_it_is(live_service: str, tmp_path: Path) -> None:
-    """`tunescope dashboard` as a person types it: one line with the address, then the page."""
-    port = free_port()
-    command = [sys.executable, "-m", "tunescope", "dashboard", "--port", str(port), "--url", live_service]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path)
-    try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/_stcore/health"), seconds=60)
-        said = (tmp_path / "log").read_text()
-        assert f"http://localhost:{port}" in said
-        assert live_service in said
-        assert "Network URL" not in said
-    finally:
-        process.terminate()
-        process.wait(30)
+def test_the_command_says_where_it_is(live_service: str, dashboard_url: str, dashboard_log: Path) -> None:
+    """`tunescope dashboard`: one line with the address, and the service it shows."""
+    said = dashboard_log.read_text()
+    assert dashboard_url.replace("127.0.0.1", "localhost") in said
+    assert live_service in said
+    assert "Network URL" not in said
 
 
 def test_from_a_training_set_to_what_leaks_of_it(visitor: Visitor, record: Seed, live_service: str) -> None:

@@ -95,3 +95,21 @@ def test_texts_of_too_many_kinds_get_no_axis() -> None:
     }
     axes = charts.parallel_axes(settings, "loss", [0.0] * 20)
     assert [axis.label for axis in axes] == ["lr", "loss"]
+
+
+def test_quality_stands_against_cost_with_its_interval() -> None:
+    frame = pd.DataFrame(
+        {
+            "run_id": ["a", "b"], "run": ["lora", "full"], "cost": [2e6, 5e8], "cost_text": ["2 M", "500 M"],
+            "score": [0.8, 0.9], "low": [0.7, 0.85], "high": [0.85, 0.95],
+        }
+    )  # fmt: skip
+    figure = charts.cost(frame, metric="accuracy", title="Trainable parameters")
+    first = figure.data[0]
+    assert (first.x, first.y) == ((2e6,), (80.0,))
+    assert [round(end[0], 6) for end in (first.error_y.arrayminus, first.error_y.array)] == [10.0, 5.0]
+    assert first.customdata[0][0] == "a"
+    assert figure.layout.xaxis.type == "log"
+    hours = charts.cost(frame.assign(cost=[7200.0, 10_800.0]), metric="bleu", title="Time")
+    assert [trace.x[0] for trace in hours.data] == [2.0, 3.0]
+    assert hours.layout.xaxis.title.text == "hours"

@@ -39,15 +39,13 @@ def clear() -> None:
 
 
 def open_page(name: str, /, **params: str) -> AppTest:
+    """A page by its address, without going through another: its file is called what its address is."""
     app = AppTest.from_file(str(APP), default_timeout=60)
+    if name != "home":
+        app.switch_page(f"views/{name}.py")
     for key, value in params.items():
         app.query_params[key] = value
     app.run()
-    if name != "home":
-        app.switch_page(f"views/{name}.py")
-        for key, value in params.items():
-            app.query_params[key] = value
-        app.run()
     assert not app.exception, [error.message for error in app.exception]
     return app
 
@@ -83,6 +81,7 @@ def test_a_wrong_query_says_where(record: Seed) -> None:
     assert not app.exception
     assert len(app.error) == 1
     assert len(app.dataframe) == 0
+    assert "metrics.loss <<\n              ↑" in [block.value for block in app.code]
 
 
 def test_a_query_with_an_order_can_still_be_filtered_by_status(record: Seed) -> None:
@@ -533,7 +532,66 @@ def test_what_is_not_there_says_so(page: str, params: dict[str, str], record: Se
     assert "Not here" in text(open_page(page, **params))
 
 
-PAGES = ["home", "runs", "run", "compare", "evaluations", "forgetting", "experiments", "models"]
+def test_columns_of_runs_are_chosen_notes_too(record: Seed) -> None:
+    table = open_page("runs", project=record.project).dataframe[0].value
+    assert "Intent classifier for the support bot." in set(table["Notes"])
+    assert "Project" not in table
+    assert "Curve" in table
+    app = open_page("runs", project=record.project, about="Took", curve="none", order="name asc")
+    table = app.dataframe[0].value
+    assert {"Took"} < set(table.columns)
+    assert not {"Status", "Notes", "Tags", "Curve"} & set(table.columns)
+    assert list(table["Run"]) == sorted(table["Run"])
+
+
+def test_every_pair_of_runs_is_judged(record: Seed, api: Client) -> None:
+    ids = [record.runs[name] for name in ("lora-r16", "lora-r64", "full")]
+    app = open_page("compare", ids=",".join(ids), pairs="true", quality=record.general, cost="Peak memory")
+    said = text(app)
+    assert f"Every pair on {record.general} by exact_match" in said
+    assert "than lora-r64" in said
+    one, other = (record.evaluations[name, record.general] for name in ("full", "lora-r64"))
+    change = api.compare(other, one)["difference"]
+    assert f"−{abs(100 * change):.1f}" in said
+    assert f"exact_match on {record.general} against peak memory" in said
+    assert len(app.get("plotly_chart")) == 1
+    chosen = open_page("compare", ids=",".join(ids))
+    assert "Every pair on" not in text(chosen)
+
+
+def test_versions_of_a_model_show_what_stands_behind_them(record: Seed) -> None:
+    models = open_page("models").dataframe[0].value
+    row = models[models["Model"] == record.model].iloc[0]
+    assert list(row["Aliases"]) == ["base v1", "candidate v3", "champion v2"]
+    versions = open_page("models", name=record.model).dataframe[0].value.set_index("Version")
+    assert versions.loc["v3", "Made by"] == "lora-r64"
+    assert list(versions.loc["v3", "Audit"]) == ["FAIL"]
+    assert any(score.startswith(f"{record.intents} 95.") for score in versions.loc["v3", "Scores"])
+
+
+def test_items_are_found_by_tag(record: Seed) -> None:
+    app = open_page("evaluations", id=record.evaluations["lora-r64", record.intents], tag="long")
+    said = text(app)
+    assert "(case 0)" in said
+    assert "(case 1)" not in said
+
+
+def test_a_run_that_is_on_can_be_held_still(record: Seed, api: Client) -> None:
+    run = api.create_run(project="held-still", name="moving", config={})
+    assert [toggle.label for toggle in open_page("run", id=run["id"]).toggle] == ["Live"]
+    assert open_page("run", id=run["id"], live="false").toggle[0].value is False
+    api.update_run(run["id"], status="finished")
+    clear()
+    assert "Live" not in {toggle.label for toggle in open_page("run", id=run["id"]).toggle}
+
+
+def test_a_filter_leaves_the_charts_that_are_called_so(record: Seed) -> None:
+    app = open_page("run", id=record.runs["lora-r64"], metric="grad")
+    assert len(app.get("plotly_chart")) == 1
+    assert "No metric is called that" in text(open_page("run", id=record.runs["lora-r64"], metric="nothing"))
+
+
+PAGES = ["home", "runs", "run", "compare", "sweeps", "evaluations", "forgetting", "experiments", "models"]
 
 
 @pytest.mark.parametrize("page", PAGES)

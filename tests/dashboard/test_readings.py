@@ -148,3 +148,17 @@ def test_reproducing_says_the_commit_and_quotes_the_command() -> None:
     assert ("git.commit", "abc") in readings.environment(record)
     assert not any(name.startswith(("packages", "gpus")) for name, _ in readings.environment(record))
     assert readings.packages(record) == [("peft", "1"), ("torch", "2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "section"),
+    [
+        ("loss", ["train/loss", "eval/loss"], "Training"),
+        ("reward", ["train/reward"], "Training"),
+        ("grad_norm", ["train/grad_norm"], "Gradients"),
+        ("layers/3/grad_std", ["layers/3/grad_std"], "Gradients"),
+        ("tokens_per_second", ["tokens_per_second"], "More"),
+    ],
+)
+def test_charts_stand_under_what_they_are_about(name: str, keys: list[str], section: str) -> None:
+    assert readings.section_of(name, keys) == section

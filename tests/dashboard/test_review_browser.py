@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import running_service
-from tests.dashboard.test_browser import PHONE, SCREENSHOTS, Visitor, browser, dashboard_url, profile, pytestmark
+from tests.dashboard.test_browser import (
+    PHONE,
+    SCREENSHOTS,
+    Visitor,
+    browser,
+    dashboard_log,
+    dashboard_url,
+    profile,
+    pytestmark,
+)
 from tunescope import Client
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
 
-__all__ = ["browser", "dashboard_url", "profile", "pytestmark"]
+__all__ = ["browser", "dashboard_log", "dashboard_url", "profile", "pytestmark"]
 
 QUESTIONS = [
     ("Where is the card I ordered two weeks ago?", "It takes up to ten working days; I can send another."),

@@ -2,6 +2,9 @@
 
 A SQLite database is copied first and the copy is read, because MLflow upgrades a database of an older version in place
 when it opens it. Runs of one experiment become runs of one project of the same name.
+
+Of a server's database, artifacts are where the server keeps them, which the database does not say: the folder
+`MLFLOW_ARTIFACTS_DESTINATION`, as for `mlflow server`, else `mlartifacts` beside the database.
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tunescope._values import INT64, metric_key
 from tunescope.importers._record import Column, ImportedFile, ImportedRun, ImportProblem, LeftOut, Source, Status, need
 
 __all__ = ["read"]
+
+Files = Callable[[Any], Iterator[ImportedFile]]
 
 PAGE = 200
 STATUS: dict[str, Status] = {
@@ -33,6 +39,11 @@ STATUS: dict[str, Status] = {
 }
 # What these tags say has a place of its own here.
 OWN_PLACE = frozenset({"mlflow.runName", "mlflow.note.content", "mlflow.parentRunId"})
+SERVED = "mlflow-artifacts:"
+NOT_SERVED = (
+    "the server that recorded them keeps them: import from its address (http://…), or name its folder of artifacts in "
+    "MLFLOW_ARTIFACTS_DESTINATION"
+)
 # Databases hold no infinity: MLflow's SQL stores write the largest double instead.
 LARGEST = sys.float_info.max
 
@@ -54,7 +65,9 @@ def read(place: str | None, left_out: LeftOut) -> Source:
         with _explained(place):
             client = mlflow.MlflowClient(tracking_uri=uri)
             experiments = _pages(client.search_experiments)
-        return Source(_runs(client, place, experiments, workspace, stack.pop_all(), left_out))
+        kept = None if uri.startswith("http") else _server_folder(place)
+        files = partial(_files, client, workspace, kept, left_out)
+        return Source(_runs(client, place, experiments, files, stack.pop_all(), left_out))
 
 
 def _uri(place: str, workspace: Path) -> str:
@@ -71,6 +84,12 @@ def _uri(place: str, workspace: Path) -> str:
     # MLflow has retired its folders; reading one still has to be asked for.
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     return folder.absolute().as_uri()
+
+
+def _server_folder(place: str) -> Path:
+    """Where a server on this database has its artifacts."""
+    named = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", "").removeprefix("file://")
+    return Path(named or Path(place.removeprefix("sqlite:///").partition("?")[0]).parent / "mlartifacts")
 
 
 def _copy(database: Path, workspace: Path) -> str:
@@ -123,7 +142,7 @@ def _pages(search: Callable[..., Any]) -> list[Any]:
 
 
 def _runs(
-    client: Any, place: str, experiments: list[Any], workspace: Path, stack: ExitStack, left_out: LeftOut
+    client: Any, place: str, experiments: list[Any], files: Files, stack: ExitStack, left_out: LeftOut
 ) -> Iterator[ImportedRun]:
     """Runs page by page. `stack` holds the workspace and ends with the reading."""
     views = need("mlflow.entities").ViewType
@@ -140,7 +159,7 @@ def _runs(
                         page_token=token,
                     )
                 for run in page:
-                    yield _run(client, experiment, run, workspace, left_out)
+                    yield _run(client, experiment, run, files, left_out)
                 token = page.token
                 if not token:
                     break
@@ -150,7 +169,7 @@ def _runs(
                 left_out.add(f"runs of experiment '{experiment.name}'", "deleted in MLflow", deleted)
 
 
-def _run(client: Any, experiment: Any, run: Any, workspace: Path, left_out: LeftOut) -> ImportedRun:
+def _run(client: Any, experiment: Any, run: Any, files: Files, left_out: LeftOut) -> ImportedRun:
     info, tags = run.info, run.data.tags
     status = STATUS.get(info.status, "finished")
     return ImportedRun(
@@ -166,7 +185,7 @@ def _run(client: Any, experiment: Any, run: Any, workspace: Path, left_out: Left
         tags={key: value for key, value in tags.items() if key not in OWN_PLACE},
         environment=_environment(info, run, tags),
         points=partial(_points, client, info.run_id, sorted(run.data.metrics), left_out),
-        files=partial(_files, client, run, workspace, left_out),
+        files=partial(files, run),
     )
 
 
@@ -223,13 +242,16 @@ def _value(value: float) -> float:
     return value if abs(value) < LARGEST or value != value else float("inf") if value > 0 else float("-inf")
 
 
-def _files(client: Any, run: Any, workspace: Path, left_out: LeftOut) -> Iterator[ImportedFile]:
-    """Artifacts, one at a time on this disk."""
+def _files(client: Any, workspace: Path, kept: Path | None, left_out: LeftOut, run: Any) -> Iterator[ImportedFile]:
+    """Artifacts, one at a time on this disk. `kept`: where a server has them that is not asked."""
     models = getattr(run.outputs, "model_outputs", None) if run.outputs else None
     if models:
         left_out.add(
             "logged models (their files that are artifacts of the run are kept)", "no counterpart", len(models)
         )
+    if kept is not None and run.info.artifact_uri.startswith(SERVED):
+        yield from _served(kept, urlsplit(run.info.artifact_uri).path, left_out)
+        return
     waiting = [""]
     while waiting:
         folder = waiting.pop()
@@ -251,6 +273,18 @@ def _files(client: Any, run: Any, workspace: Path, left_out: LeftOut) -> Iterato
                 if type(error).__module__.partition(".")[0] == "tunescope":
                     raise
                 left_out.add(f"file '{one.path}'", _line(error))
+
+
+def _served(kept: Path, path: str, left_out: LeftOut) -> Iterator[ImportedFile]:
+    """The files of a run in the folder of its server."""
+    if not kept.is_dir():
+        left_out.add("artifacts of a run, if it has any", NOT_SERVED)
+        return
+    folder = (kept / path.lstrip("/")).resolve()
+    if folder.is_relative_to(kept.resolve()):
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                yield ImportedFile(file.relative_to(folder).as_posix(), file)
 
 
 def _line(error: Exception) -> str:

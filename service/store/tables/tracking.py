@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Float, Index, LargeBinary, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from service.store.tables.columns import big_key, json_column, new_id, partial_index, text_index
@@ -29,7 +29,8 @@ class ProjectTag(SQLModel, table=True):
 
 class Run(SQLModel, table=True):
     """One training or evaluation run. `status`: scheduled, running, finished, failed, crashed, killed (a
-    run without a heartbeat is reported as silent when it is read; silence is not stored)."""
+    run without a heartbeat is reported as silent when it is read; silence is not stored). `patience`: seconds that it
+    may be quiet beyond the service's limit before that, for clients that send no heartbeat."""
 
     __tablename__ = "run"
     # Few of all runs are running, and few are in the bin: what keeps an eye on those reads no others.
@@ -53,6 +54,7 @@ class Run(SQLModel, table=True):
     data_hash: str | None = Field(default=None, index=True)
     created_at: float
     heartbeat_at: float
+    patience: float = Field(default=0.0, sa_column=Column(Float, nullable=False, server_default="0"))
     finished_at: float | None = None
     exit_code: int | None = None
     error: str | None = Field(default=None, sa_column=Column(Text))

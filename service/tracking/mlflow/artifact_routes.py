@@ -10,9 +10,11 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from service.auth import require
 from service.dependencies import Blobs, ReadSession, ServiceDatabase, ServiceSettings, WriteSession
+from service.store import media
 from service.store import mlflow_artifacts as store
 from service.store.blobs import BlobStore
 from service.store.database import Database
+from service.store.tables import new_id
 from service.tracking.mlflow import artifacts, messages, runs, show, wire
 from service.tracking.mlflow.errors import InvalidParameterValue, ResourceDoesNotExist
 
@@ -30,7 +32,7 @@ async def upload(
     if not place.path:
         raise InvalidParameterValue("Invalid path")
     sha256, size = await blobs.put_stream(request.stream(), settings.max_artifact_bytes)
-    await run_in_threadpool(_record, database, place, sha256, size)
+    await run_in_threadpool(_record, database, place, sha256, size, settings.max_media_bytes)
     return wire.answer()
 
 
@@ -39,9 +41,13 @@ def _find_place(database: Database, path: str) -> artifacts.Place:
         return artifacts.place(session, path)
 
 
-def _record(database: Database, place: artifacts.Place, sha256: str, size: int) -> None:
+def _record(database: Database, place: artifacts.Place, sha256: str, size: int, largest_medium: int) -> None:
+    medium = artifacts.medium(place.path) if place.owner.kind == "run" and size <= largest_medium else None
     with database.write() as session:
         store.add(session, place.owner, store.File(place.path, sha256, size))
+        if medium is not None:
+            whose = {"id": new_id(), "run_id": place.owner.id, "rank": 0, "position": 0}
+            media.put(session, whose | medium | {"sha256": sha256, "size": size, "caption": None, "details": {}}, of=1)
 
 
 @router.get(PROXY, dependencies=READ)

@@ -6,6 +6,7 @@ ROOT is the experiment's id unless the experiment was made with an artifact loca
 from __future__ import annotations
 
 import mimetypes
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,30 @@ _TEXT = (
 ).split()
 
 
+# As `mlflow.log_image(image, key=…, step=…)` names its files. A slash of the key is a tilde in it; earlier versions
+# wrote a number sign, and percent signs for the pluses.
+_LOGGED_IMAGE = re.compile(
+    r"images/(?P<key>[^/]{1,400})(?P<sign>[+%])step(?P=sign)(?P<step>-?\d{1,18})(?P=sign)timestamp(?P=sign)"
+    r"(?P<time>\d{1,15})(?P=sign)[0-9a-f-]{36}\.png"
+)
+
+
 @dataclass(frozen=True)
 class Place:
     """A file or folder (`path`, "" for the root) of a run or of a logged model."""
 
     owner: mlflow_artifacts.Owner
     path: str
+
+
+def medium(path: str) -> dict[str, Any] | None:
+    """What the name of a run's file says of an image logged at a step, in the columns of a medium; None for other
+    files, also for the small copy that lies beside each image."""
+    said = _LOGGED_IMAGE.fullmatch(path)
+    if said is None:
+        return None
+    key, step, at = said["key"].replace("~", "/").replace("#", "/"), int(said["step"]), int(said["time"]) / 1000
+    return {"key": key, "step": step, "time": at, "kind": "image", "content_type": "image/png"}
 
 
 def safe(path: str) -> str:

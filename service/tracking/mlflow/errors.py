@@ -14,6 +14,7 @@ same again must not carry one of these.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from service.errors import ServiceError
@@ -61,10 +62,26 @@ _BY_STATUS = {
 }
 
 
+# Parts of the protocol that are not spoken: what a path names, and what clients' users call it.
+_NOT_SPOKEN = (
+    (re.compile(r"/(traces|unified-traces)\b"), "traces (mlflow.trace, mlflow.genai.evaluate, search_traces)"),
+    (re.compile(r"/mlflow/datasets\b"), "evaluation data sets (mlflow.genai.datasets)"),
+    (re.compile(r"/mlflow/scorers\b"), "registered scorers"),
+    (re.compile(r"/mlflow/webhooks\b"), "MLflow's webhooks (this service has its own: /api/v1/webhooks)"),
+    (re.compile(r"/mlflow/gateway\b"), "MLflow's gateway (this service has its own: /v1/chat/completions)"),
+)
+_SPOKEN = "runs, experiments, metrics, artifacts, the model registry, prompts and logged models"
+
+
 def body(status: int, code: str, message: str, details: dict[str, Any] | None) -> dict[str, Any]:
     """The answer to a request on one of `PREFIXES` that failed, whoever refused it."""
     if code == "no_such_route":
+        # By this code clients fall back to an older route of the same purpose.
         code = "ENDPOINT_NOT_FOUND"
+        route = (details or {}).get("route", "")
+        family = next((name for path, name in _NOT_SPOKEN if path.search(route)), None)
+        what = f"does not keep {family}" if family else "does not know this call"
+        message = f"Tunescope {what}: {route}. Of MLflow's protocol it speaks {_SPOKEN}."
     elif not code.isupper():
         code = _BY_STATUS.get(status, "INTERNAL_ERROR")
     return {"error_code": code, "message": message}

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
+from service.dependencies import ServiceSettings
 from service.store.database import Database
 from service.store.mlflow_projects import ensure_default
 from service.tracking.mlflow import (
@@ -18,6 +19,7 @@ from service.tracking.mlflow import (
     errors,
     experiment_routes,
     history_routes,
+    landing,
     logged_model_routes,
     registry_model_routes,
     registry_version_routes,
@@ -32,6 +34,7 @@ ERROR_SHAPES = dict.fromkeys(errors.PREFIXES, errors.body)
 router = APIRouter(include_in_schema=False)
 routers = (
     run_routes.router,
+    run_routes.direct,
     history_routes.router,
     experiment_routes.router,
     artifact_routes.router,
@@ -40,12 +43,18 @@ routers = (
     logged_model_routes.router,
     router,
 )
+direct = run_routes.direct
 
 
 def prepare(database: Database) -> None:
     """Clients log to experiment "0" unasked: it has to be there."""
     with database.write() as session:
         ensure_default(session)
+
+
+@router.get("/")
+async def root(settings: ServiceSettings) -> HTMLResponse:
+    return landing.page(settings.dashboard_url)
 
 
 @router.get("/version")

@@ -9,25 +9,25 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service.auth import require
 from service.dependencies import ReadSession, WriteSession
+from service.direct import DirectRoute
 from service.tracking.ingest import Ingest
 from service.tracking.mlflow import messages, runs, show, wire
 
 router = APIRouter(prefix="/api/2.0/mlflow", include_in_schema=False)
+direct = APIRouter(prefix="/api/2.0/mlflow", include_in_schema=False, route_class=DirectRoute)
 READ = [Depends(require("read"))]
 WRITE = [Depends(require("write"))]
 
 
-async def _ingest(request: Request) -> Ingest:
+def _ingest(request: Request) -> Ingest:
     return cast(Ingest, request.app.state.ingest)
 
 
-TheIngest = Annotated[Ingest, Depends(_ingest)]
+_create = wire.reader(messages.CreateRun)
+_log_batch = wire.reader(messages.LogBatch)
+_log_metric = wire.reader(messages.LogMetric)
+_set_key = wire.reader(messages.SetKey)
 GetRun = Annotated[wire.RunRequest, wire.message(wire.RunRequest)]
-
-
-@router.post("/runs/create", dependencies=WRITE)
-async def create(given: Annotated[messages.CreateRun, wire.message(messages.CreateRun)], ingest: TheIngest) -> Response:
-    return wire.answer({"run": await ingest.write(lambda session: runs.create(session, given))})
 
 
 @router.get("/runs/get", dependencies=READ)
@@ -37,10 +37,10 @@ def get(given: GetRun, session: ReadSession) -> Response:
 
 @router.post("/runs/update", dependencies=WRITE)
 def update(
-    given: Annotated[messages.UpdateRun, wire.message(messages.UpdateRun)], session: WriteSession, ingest: TheIngest
+    given: Annotated[messages.UpdateRun, wire.message(messages.UpdateRun)], session: WriteSession, request: Request
 ) -> Response:
     if runs.update(session, given):
-        ingest.settle(given.run_id)
+        _ingest(request).settle(given.run_id)
     session.flush()
     return wire.answer({"run_info": show.run_info(runs.get(session, given.run_id))})
 
@@ -60,10 +60,15 @@ def restore(given: GetRun, session: WriteSession) -> Response:
 # What trainers log goes through the one writer: many calls at once are one transaction.
 
 
-@router.post("/runs/log-batch", dependencies=WRITE)
-async def log_batch(
-    given: Annotated[messages.LogBatch, wire.message(messages.LogBatch)], ingest: TheIngest
-) -> Response:
+@direct.post("/runs/create", dependencies=WRITE)
+async def create(request: Request) -> Response:
+    given = await _create(request)
+    return wire.answer({"run": await _ingest(request).write(lambda session: runs.create(session, given))})
+
+
+@direct.post("/runs/log-batch", dependencies=WRITE)
+async def log_batch(request: Request) -> Response:
+    given, ingest = await _log_batch(request), _ingest(request)
     append = partial(ingest.append, ordered=False)
     await ingest.write(
         lambda session: runs.apply_batch(session, append, given.run_id, given.metrics, given.params, given.tags)
@@ -71,26 +76,27 @@ async def log_batch(
     return wire.answer()
 
 
-@router.post("/runs/log-metric", dependencies=WRITE)
-async def log_metric(
-    given: Annotated[messages.LogMetric, wire.message(messages.LogMetric)], ingest: TheIngest
-) -> Response:
+@direct.post("/runs/log-metric", dependencies=WRITE)
+async def log_metric(request: Request) -> Response:
+    given, ingest = await _log_metric(request), _ingest(request)
     append = partial(ingest.append, ordered=False)
     await ingest.write(lambda session: runs.log_metric(session, append, given.run_id, given.metric))
     return wire.answer()
 
 
-@router.post("/runs/log-parameter", dependencies=WRITE)
-async def log_param(given: Annotated[messages.SetKey, wire.message(messages.SetKey)], ingest: TheIngest) -> Response:
+@direct.post("/runs/log-parameter", dependencies=WRITE)
+async def log_param(request: Request) -> Response:
+    given = await _set_key(request)
     param = messages.KeyValue(given.key, given.value)
-    await ingest.write(lambda session: runs.log_param(session, given.run_id, param))
+    await _ingest(request).write(lambda session: runs.log_param(session, given.run_id, param))
     return wire.answer()
 
 
-@router.post("/runs/set-tag", dependencies=WRITE)
-async def set_tag(given: Annotated[messages.SetKey, wire.message(messages.SetKey)], ingest: TheIngest) -> Response:
+@direct.post("/runs/set-tag", dependencies=WRITE)
+async def set_tag(request: Request) -> Response:
+    given = await _set_key(request)
     tag = messages.KeyValue(given.key, given.value)
-    await ingest.write(lambda session: runs.set_tag(session, given.run_id, tag))
+    await _ingest(request).write(lambda session: runs.set_tag(session, given.run_id, tag))
     return wire.answer()
 
 

@@ -25,6 +25,9 @@ from service.tracking.names import invent_name
 _STATUS = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
 _OVER = {"finished", "failed", "killed"}
 _LOGGED_MODELS = "mlflow.log-model.history"
+# MLflow clients send nothing between two logs, and some log once in many minutes: seconds that they may be quiet
+# before their run is called silent.
+PATIENCE = 3600.0
 # Adds points to a run's series, and says how many.
 Append = Callable[[Session, str, dict[str, Points]], int]
 
@@ -45,7 +48,15 @@ def create(session: Session, given: CreateRun) -> dict[str, Any]:
     columns, rest = _into_columns(tags, {"user": given.user_id} if given.user_id else {})
     columns["name"] = given.run_name or columns.get("name") or invent_name(run_id)
     started = now if given.start_time is None else given.start_time / 1000
-    run = store.add(session, id=run_id, project_id=project.id, created_at=started, heartbeat_at=now, **columns)
+    run = store.add(
+        session,
+        id=run_id,
+        project_id=project.id,
+        created_at=started,
+        heartbeat_at=now,
+        patience=PATIENCE,
+        **columns,
+    )
     store.set_tags(session, run_id, dict(rest))
     known = vars(run) | {"artifact_location": project.artifact_location, "user": run.environment.get("user")}
     info = Info(**{name: known[name] for name in Info._fields})
@@ -75,7 +86,7 @@ def update(session: Session, given: UpdateRun) -> bool:
     if given.end_time is not None:
         run.finished_at = given.end_time / 1000
     if status is not None:
-        run.status = status
+        run.status, run.patience = status, PATIENCE
         # A client that resumes a run sends the old end with the new status: what goes on has no end.
         run.finished_at = run.finished_at if status in _OVER else None
     if given.run_name:

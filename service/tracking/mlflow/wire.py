@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
@@ -49,7 +50,12 @@ class RunRequest(msgspec.Struct):
 
 
 def message(shape: type[Message]) -> Any:
-    """A dependency that reads the request, from its body or (GET) its query, as `shape`."""
+    """A dependency that reads the request as `shape`."""
+    return Depends(reader(shape))
+
+
+def reader(shape: type[Message]) -> Callable[[Request], Awaitable[Message]]:
+    """What reads a request, from its body or (GET) its query, as `shape`."""
     decode = msgspec.json.Decoder(shape, strict=False).decode
     lists = {field.encode_name for field in msgspec.structs.fields(shape) if _is_list(field.type)}
 
@@ -67,7 +73,7 @@ def message(shape: type[Message]) -> Any:
             # What is rare takes the long way: two layers of JSON, nulls, a bare NaN, or a fault to be named.
             return convert(_forgiving(raw), shape)
 
-    return Depends(read)
+    return read
 
 
 async def body(request: Request) -> bytes:

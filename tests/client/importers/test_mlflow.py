@@ -125,6 +125,36 @@ def test_files(api: Client, place: Path) -> None:
     assert api.download_artifact(run["id"], "notes/hello.txt") == b"hello"
 
 
+def test_files_that_a_server_kept(api: Client, tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's database names addresses that only the server knows: its folder is beside it, or named, or missing."""
+    database = tmp_path / "mlflow.db"
+    recording = f"""
+        from mlflow import MlflowClient
+        client = MlflowClient("sqlite:///{database}")
+        for name in ("kept", "outside"):
+            client.create_run(client.create_experiment(name, artifact_location="mlflow-artifacts:/1"), run_name=name)
+    """
+    record(recording, **ENVIRONMENT)
+    with sqlite3.connect(database) as connection:
+        (run_id,) = connection.execute("SELECT run_uuid FROM runs WHERE name = 'kept'").fetchone()
+        connection.execute("UPDATE runs SET artifact_uri = 'mlflow-artifacts:/../..' WHERE name <> 'kept'")
+    connection.close()
+    found = run_import(api, "mlflow", database, "mlflow unserved")
+    ((name, reason),) = found.left_out
+    assert (name, found.left_out[name, reason]) == ("artifacts of a run, if it has any", 2)
+    assert "MLFLOW_ARTIFACTS_DESTINATION" in reason
+    for folder in (tmp_path / "mlartifacts", tmp_path / "elsewhere"):
+        (folder / "1" / run_id / "artifacts" / "plots").mkdir(parents=True)
+        (folder / "1" / run_id / "artifacts" / "plots" / "a b.txt").write_text(folder.name)
+    for project, uri in (("mlartifacts", f"sqlite:///{database}"), ("elsewhere", str(database))):
+        if project == "elsewhere":
+            monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", str(tmp_path / "elsewhere"))
+        found = run_import(api, "mlflow", uri, f"mlflow {project}")
+        assert (found.tally.artifacts, found.left_out) == (1, {})
+        run = runs_of(api, f"mlflow {project}")["kept"]
+        assert api.download_artifact(run["id"], "plots/a b.txt") == project.encode()
+
+
 def test_importing_twice_changes_nothing_here_or_there(api: Client, place: Path) -> None:
     def contents() -> dict[str, str]:
         files = sorted(place.rglob("*")) if place.is_dir() else [place]

@@ -142,6 +142,14 @@ def test_a_run_that_falls_silent_is_found_and_may_speak_again(database: Database
     assert states(database, ended) == {}
 
 
+def test_a_client_without_a_heartbeat_is_given_its_time(database: Database) -> None:
+    patient = new_run(database, heartbeat_at=time.time() - 3600, patience=3600.0)
+    quiet = new_run(database, heartbeat_at=time.time() - 3700, patience=3600.0)
+    with working(database):
+        wait_until(is_state(database, quiet, silent=True))
+    assert states(database, patient) == {}
+
+
 def test_a_silent_run_that_ended_while_the_service_was_down_is_not_silent_for_ever(database: Database) -> None:
     quiet = new_run(database, heartbeat_at=time.time() - 3600)
     with working(database):

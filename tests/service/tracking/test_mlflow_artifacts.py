@@ -197,3 +197,37 @@ def test_a_file_that_is_too_large_leaves_nothing(settings: Settings, database: D
         put(client, f"0/{run}/artifacts/fits", b"x" * 100)
     stored = [path for path in Path(small.resolved_artifacts_url).rglob("*") if path.is_file()]
     assert len(stored) == 1
+
+
+NAME = "images/{}+step+{}+timestamp+1795679572195+1db38616-cca7-4138-b743-2169c9522410.png"
+
+
+@pytest.mark.parametrize(
+    ("path", "key_and_step"),
+    [
+        (NAME.format("val~dogs 2", 3), ("val/dogs 2", 3)),
+        (NAME.format("a+step+1", -2), ("a+step+1", -2)),
+        (NAME.format("a#b", 0).replace("+", "%"), ("a/b", 0)),
+        (NAME.format("a", 1).replace(".png", "+compressed.webp"), None),
+        (NAME.format("a/b", 1), None),
+        (NAME.format("a", 1).replace("images/", "plots/"), None),
+        (NAME.format("a", 10**19), None),
+        ("images/a.png", None),
+    ],
+)
+def test_an_image_logged_at_a_step_is_told_by_its_name(path: str, key_and_step: tuple[str, int] | None) -> None:
+    found = artifacts.medium(path)
+    assert (found and (found["key"], found["step"])) == key_and_step
+
+
+def test_an_image_logged_at_a_step_is_a_medium_too(client: TestClient, run_id: str, root: str) -> None:
+    for later, (step, content) in enumerate(((3, b"first"), (3, b"second"), (4, b"third"))):
+        put(client, f"{root}/{NAME.format('val~dogs', step).replace('195+', f'{195 + later}+')}", content)
+    shown = client.get(f"/api/v1/runs/{run_id}/media").json()["items"]
+    assert [(one["key"], one["step"], one["kind"], one["size"]) for one in shown] == [
+        ("val/dogs", 4, "image", 5),
+        ("val/dogs", 3, "image", 6),
+    ]
+    content = client.get(f"/api/v1/media/{shown[1]['id']}/content")
+    assert (content.content, content.headers["content-type"]) == (b"second", "image/png")
+    assert len(listed(client, f"{root}/images")) == 3

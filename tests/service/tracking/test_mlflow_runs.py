@@ -7,6 +7,11 @@ import json
 import pytest
 from starlette.testclient import TestClient
 
+from service.app import create_app
+from service.settings import Settings
+from service.store.database import Database
+from service.store.tables import Run
+from service.tracking.mlflow import runs
 from tests.service.tracking.mlflow_face import Face, refused
 
 
@@ -52,6 +57,32 @@ def test_a_status_is_the_same_on_both_sides(face: Face, client: TestClient, give
     face.ok("runs/update", run_id=run_id, status=given)
     assert client.get(f"/api/v1/runs/{run_id}").json()["status"] == native
     assert face.run(run_id)["info"]["status"] == given
+
+
+def test_a_client_that_logs_rarely_is_not_called_silent(settings: Settings, database: Database) -> None:
+    """MLflow clients send no heartbeat: of a quiet one nothing is known for an hour."""
+    quick = settings.model_copy(update={"silent_after_seconds": 1e-9})
+    with TestClient(create_app(quick, database)) as client:
+        face = Face(client)
+        run_id = face.create()
+        native = client.post("/api/v1/runs", json={"project": "Default", "id": "native"}).json()
+
+        def seen() -> tuple[str, list[str], str]:
+            status = client.get(f"/api/v1/runs/{run_id}").json()["status"]
+            found = client.get("/api/v1/runs", params={"q": "status = silent"}).json()["items"]
+            rules = client.get(f"/api/v1/runs/{run_id}/diagnoses").json()["items"]
+            return status, [run["id"] for run in found], next(r["state"] for r in rules if r["rule"] == "silent")
+
+        assert native["status"] == "silent"
+        assert seen() == ("running", ["native"], "clear")
+        with database.write() as session:
+            session.get_one(Run, run_id).heartbeat_at -= runs.PATIENCE + 1
+        assert seen() == ("silent", [run_id, "native"][:: 1 if run_id > "native" else -1], "found")
+        # Resumed by a client that sends signs of life, then by one that does not.
+        client.post("/api/v1/runs", json={"project": "Default", "id": run_id, "resume": "must"})
+        assert seen()[0] == "silent"
+        face.ok("runs/update", run_id=run_id, status="RUNNING")
+        assert seen()[0] == "running"
 
 
 def test_a_run_written_through_the_face_is_a_run(face: Face, client: TestClient) -> None:

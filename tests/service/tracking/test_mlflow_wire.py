@@ -67,6 +67,7 @@ def test_unreadable_requests_say_why(face: Face, body: bytes, kind: str, said: s
 def test_errors_have_mlflows_shape(client: TestClient) -> None:
     unknown = client.get(f"{API}/runs/none")
     assert (unknown.status_code, unknown.json()["error_code"]) == (404, "ENDPOINT_NOT_FOUND")
+    assert unknown.json()["message"].startswith(f"Tunescope does not know this call: GET {API}/runs/none. Of MLflow's")
     wrong_verb = client.get(f"{API}/runs/create")
     assert (wrong_verb.status_code, set(wrong_verb.json())) == (405, {"error_code", "message"})
     missing = client.get(f"{API}/runs/get", params={"run_id": "none"})
@@ -79,6 +80,25 @@ def test_errors_have_mlflows_shape(client: TestClient) -> None:
     assert zero.status_code == 200 or zero.json()["error_code"] == "INVALID_PARAMETER_VALUE"
     elsewhere = client.get("/api/v1/runs/none")
     assert set(elsewhere.json()) == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "named"),
+    [
+        ("POST", "/v1/traces", "traces (mlflow.trace"),
+        ("GET", "/api/2.0/mlflow/traces", "traces (mlflow.trace"),
+        ("POST", "/api/3.0/mlflow/traces/search", "traces (mlflow.trace"),
+        ("POST", "/api/3.0/mlflow/datasets/create", "evaluation data sets"),
+        ("GET", "/api/2.0/mlflow/webhooks", "/api/v1/webhooks"),
+    ],
+)
+def test_what_is_not_spoken_is_named(client: TestClient, verb: str, path: str, named: str) -> None:
+    """By a code that clients do not retry, and fall back on."""
+    answer = client.request(verb, path)
+    assert (answer.status_code, answer.json()["error_code"]) == (404, "ENDPOINT_NOT_FOUND")
+    assert answer.json()["message"].startswith(f"Tunescope does not keep {named}" if "traces" in path else "Tunescope")
+    assert named in answer.json()["message"]
+    assert f"{verb} {path}" in answer.json()["message"]
 
 
 def test_the_probes_answer(client: TestClient) -> None:

@@ -58,6 +58,8 @@ def found(client: TestClient, query: str) -> str:
         ("tags.team like 'nlp'", "a"),
         (r"params.note like '100\%\_%'", "c"),
         ("tags.team is null", "c"),
+        ("not group = 'sweep'", "dcba"),
+        ("not (group = 'sweep' and name = 'a') and parent not in ('x')", "dcba"),
         ("tags.team is not null and params.lr is null", "d"),
         ("name in ('a', 'd')", "da"),
         ("not name in (a, d)", "cb"),
@@ -65,6 +67,9 @@ def found(client: TestClient, query: str) -> str:
         ("status = finished", ""),
         ("metrics.loss != 0.3", "b"),
         ("created > 0 order by name", "abcd"),
+        ("created > '2026-01-01' and created < '2126-01-01T00:00:00+02:00' order by name", "abcd"),
+        ("created < '2026-01-01 12:00' or finished > \"2026-01-01\"", ""),
+        ("status in (running, silent) and not status like 'fin%'", "dcba"),
         ("order by metrics.loss", "abcd"),
         ("order by metrics.loss desc", "badc"),
         ("order by params.lr desc", "abdc"),
@@ -93,14 +98,26 @@ def test_pages_give_each_run_once(filled: TestClient, order: str) -> None:
     assert len(whole) == len(RUNS)
 
 
+def test_a_cursor_is_of_one_search(filled: TestClient) -> None:
+    asked = {"q": "metrics.loss is not null", "order_by": "metrics.loss", "project": "p", "limit": 1}
+    cursor = filled.get("/api/v1/runs", params=asked).json()["next_cursor"]
+    more = {**asked, "cursor": cursor}
+    assert filled.get("/api/v1/runs", params=more | {"limit": 2, "metric": "loss"}).status_code == 200
+    for other in ({"order_by": "name"}, {"q": "name = a"}, {"project": "q"}, {"cursor": cursor[4:]}):
+        refused = filled.get("/api/v1/runs", params=more | other)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_cursor")
+
+
 LOSSES = [0.1, 0.2, 0.2, None, 0.3, 0.2, 0.1, None, 0.4, 0.3, 0.2, 0.5, 0.1, None, 0.2, 0.6, 0.3]
 TEAMS = ["nlp", "vision", "nlp"]
 
 
 @pytest.fixture
 def many(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    """More runs than a search looks at before it seeks all that match, with ties, gaps, and a project beside."""
+    """More runs than a search looks at one by one before it seeks all that match, with ties, gaps, and a project
+    beside."""
     monkeypatch.setattr(search, "WALK", 6)
+    monkeypatch.setattr(search, "FEW", 9)
     for number, loss in enumerate(LOSSES * 2):
         project = "p" if number < len(LOSSES) else "q"
         given = {"project": project, "name": str(number), "tags": {"team": TEAMS[number % 3]}}
@@ -117,6 +134,9 @@ QUERIES: dict[str, Callable[[int], bool]] = {
     "metrics.loss is null or params.size = 2": lambda n: LOSSES[n] is None or n % 4 == 2,
     "not tags.team = nlp and not name = '4'": lambda n: TEAMS[n % 3] != "nlp" and n != 4,
     "metrics.loss > 0.55": lambda n: (LOSSES[n] or 0) > 0.55,
+    # Nine of all runs are of this size, and more of the team: only one of the conditions leads to few.
+    "tags.team = nlp and params.size in (2, 9)": lambda n: TEAMS[n % 3] == "nlp" and n % 4 == 2,
+    "params.size > 2 and not metrics.loss < 0.2": lambda n: n % 4 == 3 and not (LOSSES[n] or 9) < 0.2,
 }
 VALUES: dict[str, Callable[[int], Any]] = {
     "": lambda n: n,
@@ -162,6 +182,10 @@ def test_a_page_is_the_same_however_it_is_found(many: TestClient) -> None:
         ("status", 6, "expected a comparison"),
         ("metrics.lr.best > 3", 0, "does not say whether a low or a high value is better. Write .min or .max"),
         ("and", 0, "Unknown field 'and'"),
+        ("status = complete", 9, "expected a status: scheduled, running, silent, finished, failed, crashed, killed"),
+        ("status in (finished, 'Failed')", 21, "expected a status"),
+        ("created > 'yesterday'", 10, "expected Unix seconds or a date such as '2026-11-01 08:00'"),
+        ("order by metrics.loss desc, name", 26, "expected the end: one field orders, found ','"),
     ],
 )
 def test_a_wrong_query_is_told_where_and_what(client: TestClient, query: str, position: int, expected: str) -> None:
@@ -181,6 +205,11 @@ def test_the_tree() -> None:
     )
     assert condition == And((loss, Or((lora, Not(status)))))
     assert order == Order(Field("metric", "f 1", "max"), True)
+
+
+def test_dates_are_seconds() -> None:
+    for text, seconds in (("2026-11-01", 1793491200), ("2026-11-01T01:00:00+01:00", 1793491200), ("1970-01-01", 0)):
+        assert parse(f"created >= '{text}'")[0] == Predicate(Field("attribute", "created"), ">=", seconds)
 
 
 def test_best_is_what_the_name_promises() -> None:
