@@ -25,6 +25,7 @@ MLFLOW = "mlflow==3.17.2"
 FASTTRACKML = "fasttrackml==0.6.0"
 CLIENTS = ("trackio==0.43.0", "swanlab==0.10.3", "wandb==0.31.0")
 GROWTHBOOK = "growthbook==4.0.0"
+LITELLM = "litellm[proxy]==1.108.7"
 PATIENCE = 120.0  # seconds for a server's first answer: MLflow migrates its database first
 
 
@@ -45,6 +46,11 @@ def clients_environment(folder: Path, console: Console) -> Path:
 def sdk_environment(folder: Path, console: Console) -> Path:
     """The `bin` folder of a virtual environment that holds GrowthBook's SDK, made on first use."""
     return _environment(folder, [[GROWTHBOOK]], console)
+
+
+def proxies_environment(folder: Path, console: Console) -> Path:
+    """The `bin` folder of a virtual environment that holds LiteLLM's proxy, made on first use."""
+    return _environment(folder, [[LITELLM]], console)
 
 
 def _environment(folder: Path, steps: list[list[str]], console: Console) -> Path:

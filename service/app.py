@@ -88,7 +88,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
     if judge_socket is not None:
         app.add_middleware(Handover, socket_path=judge_socket)
     # Routes are tried in order, and FastAPI prepares a router's when it first comes to it. Health comes first: it
-    # answers before the others are prepared; then the gateway and OFREP: their paths are the hot ones.
+    # answers before the others are prepared. Hot paths have shortcuts.
     for router in (
         health,
         gateway.router,
@@ -112,7 +112,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         *mlflow.routers,
     ):
         app.include_router(router)
-    Shortcuts.before(app, tracking.direct, mlflow.direct)
+    Shortcuts.before(app, gateway.router, ofrep.router, tracking.direct, mlflow.direct)
     return app
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import resource
 import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -17,11 +18,13 @@ from sqlalchemy.exc import OperationalError
 from service.app import create_app, create_judge
 from service.auth import SCOPES, Scope, create_key
 from service.judge import Judge
+from service.patience import PatientProtocol
 from service.settings import Settings
 from service.store.database import Database, DatabaseBusy
 from service.store.migrate import DatabaseTooNew
 from service.store.mounts import network_file_system, sqlite_file
 
+MOST_SOCKETS = 65_536
 console = Console(highlight=False)
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of everything the service keeps.", envvar="TUNESCOPE_DATA_DIR")
@@ -77,6 +80,7 @@ def serve(
     if not settings.loopback and not settings.auth_required:
         console.print("[yellow]Anyone who reaches this address can read and write: authentication is off.[/]")
     warn_of_network(settings)
+    _allow_many_sockets()
     gc.freeze()  # what stands now stands until the end: no collection need look at it
     judge = Judge(lambda: create_judge(settings), settings.judge_idle_seconds)
     try:
@@ -87,6 +91,7 @@ def serve(
             port=settings.port,
             log_level="warning",
             access_log=access_log,
+            http=PatientProtocol,
             ws="none",
             timeout_keep_alive=60,
             timeout_graceful_shutdown=10,
@@ -100,6 +105,14 @@ def serve(
         raise typer.Exit(1) from None
     finally:
         judge.close()
+
+
+def _allow_many_sockets() -> None:
+    """Each call of a model needs two; a login shell's limit of 1,024 would end new connections long before ours do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_SOCKETS if hard == resource.RLIM_INFINITY else min(MOST_SOCKETS, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def warn_of_network(settings: Settings) -> None:

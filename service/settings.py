@@ -69,6 +69,27 @@ class Settings(BaseSettings):
         description="Share of all units that keep the control in every experiment, counted in none. More holds for "
         "experiments made from then on, less for all. The same on every replica.",
     )
+    content_days: float = Field(
+        90.0,
+        gt=0,
+        description="Days that prompts and answers are kept, where an experiment stores them; inf: for ever.",
+    )
+    request_days: float = Field(
+        365.0,
+        gt=0,
+        description="Days that single requests and outcomes are kept; inf: for ever. Readouts do not change by it.",
+    )
+    max_prompt_bytes: int = Field(
+        32 * 2**20, gt=0, description="Largest body that the gateway reads, such as a prompt with its images."
+    )
+    upstream_hosts: str | None = Field(
+        None,
+        description="Hosts, with commas between, whose models may be at loopback and private addresses; others must be "
+        "public. Absent: any host that an admin names. Link-local and metadata addresses never.",
+    )
+    upstream_calls: int = Field(
+        512, gt=0, description="Calls under way at one upstream; more are refused with 503 until one ends."
+    )
     upstream_connect_timeout: float = Field(5.0, gt=0, description="Seconds to connect to a model upstream.")
     upstream_first_token_timeout: float = Field(60.0, gt=0, description="Seconds to an upstream's first byte.")
     upstream_token_timeout: float = Field(30.0, gt=0, description="Seconds between two bytes of an answer.")
@@ -81,6 +102,12 @@ class Settings(BaseSettings):
     @property
     def resolved_artifacts_url(self) -> str:
         return self.artifacts_url or str(self.data_dir.absolute() / "artifacts")
+
+    def upstream_may_be_private(self, host: str) -> bool:
+        """Whether a model on this host may be at a loopback or private address."""
+        return self.upstream_hosts is None or host.lower() in {
+            one.strip().lower() for one in self.upstream_hosts.split(",")
+        }
 
     @property
     def loopback(self) -> bool:

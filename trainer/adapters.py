@@ -1,4 +1,4 @@
-"""PEFT's two entrances, with the deprecation that PEFT 0.21 sets off in Transformers 5.23 kept quiet."""
+"""PEFT's entrances, with the deprecation that PEFT 0.21 sets off in Transformers 5.23 kept quiet."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ def attach(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """`model` with the adapters saved in `folder`."""
     with _quietly():
         return peft.PeftModel.from_pretrained(model, str(folder))
+
+
+def add(model: peft.PeftModel, folder: Path, name: str) -> None:
+    """Load the adapters saved in `folder` beside those that `model` has; they speak once they are chosen."""
+    with _quietly():
+        model.load_adapter(str(folder), adapter_name=name)
 
 
 @contextmanager

@@ -89,7 +89,13 @@ def serve_model(
     max_batch: Annotated[int, typer.Option(help="The most requests answered together.", min=1)] = 32,
     wait_ms: Annotated[float, typer.Option(help="How long a request waits for others to join it.", min=0)] = 4.0,
 ) -> None:
-    """Serve causal LMs behind an OpenAI-compatible /v1/chat/completions."""
+    """Serve causal LMs behind an OpenAI-compatible /v1/chat/completions; a request's `model` names one of them.
+
+    A base and its LoRA adapters, or several adapters of one base, share the base in memory: a batch is answered by one
+    of them, and they take turns. An adapter without company is merged into its base, which answers faster.
+
+    Example: tunescope serve-model models/base runs/formal/model runs/short/model --name base --name formal --name short
+    """
     try:
         _load("trainer.serve_model").serve(checkpoint, name or [], host, port, max_batch, wait_ms / 1000)
     except TrainerError as error:

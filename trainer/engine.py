@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -55,7 +56,17 @@ class Engine:
     """Decodes in a thread of its own. A batch takes what waits, up to `max_batch`; an idle engine gives others
     `wait` seconds to join the first. A row is answered when it ends; the next batch starts when the last row does."""
 
-    def __init__(self, checkpoint: Checkpoint, *, max_batch: int, wait: float, max_waiting: int = 1024) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        max_batch: int,
+        wait: float,
+        max_waiting: int = 1024,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`turn`: what to hold while the model decodes, where others use it too."""
+        self._turn = turn
         self.model, self.tokenizer, self.card = checkpoint
         self.max_batch = max_batch
         self.wait = wait
@@ -93,7 +104,8 @@ class Engine:
         while (first := self._jobs.get()) is not None:
             jobs, closing = self._gather(first)
             try:
-                self._answer(jobs)
+                with self._turn():
+                    self._answer(jobs)
             except Exception:
                 log.exception("a batch of %d requests failed", len(jobs))
                 for job in jobs:

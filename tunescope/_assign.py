@@ -336,14 +336,17 @@ class Assigner:
         """Take over the last good copy, and events that could not be sent."""
         try:
             self._use(msgspec.json.decode(self._file.read_bytes()))
-        except (OSError, msgspec.DecodeError, KeyError, TypeError):
-            self._etag = None
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # anything may be wrong with a file
+            why = f"{type(error).__name__}: {error}"
+            log.warning("tunescope: the copy of the experiments in %s cannot be read (%s).", self._file, why)
         for file in self._file.parent.glob(f"{self._file.stem}.events-*.json"):
             try:
-                self._events.extend(msgspec.json.decode(file.read_bytes()))
+                self._events.extend(msgspec.json.decode(file.read_bytes(), type=list[Json]))
                 file.unlink()
-            except (OSError, msgspec.DecodeError):
-                continue
+            except (OSError, msgspec.DecodeError) as error:
+                log.warning("tunescope: events in %s cannot be read, and are not sent (%s).", file, error)
 
     def _save_events(self, events: list[Json]) -> None:
         name = f"{self._file.stem}.events-{time.time_ns()}-{os.getpid()}.json"

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Annotated
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
-from starlette.concurrency import run_in_threadpool
 
 from service.auth import principal
 from service.dependencies import get_settings
-from service.errors import ServiceError, TooLarge
+from service.errors import ServiceError, TooLarge, Unavailable
 from service.experiments.recorder import DATABASE_AWAY
 from service.experiments.traffic import get_traffic
 
 KEY_TRUSTED_SECONDS = 30.0
 MOST_KEYS = 10_000
+CHECK_SECONDS, FIRST_CHECK_SECONDS = 2.0, 10.0
+# A database that hangs keeps those threads, and none that others need.
+_checks = CapacityLimiter(8)
 
 
 async def admit(request: Request) -> None:
     """The scope `evaluate`, asked of the database at most twice a minute for a key, and never needed while
-    the database is away and the key was good before."""
+    the database is away, or hangs, and the key was good before."""
     if not get_settings(request).auth_required:
         return
     presented = request.headers.get("authorization") or request.headers.get("x-api-key") or ""
@@ -29,11 +32,14 @@ async def admit(request: Request) -> None:
     if checked_at is not None and time.monotonic() - checked_at < KEY_TRUSTED_SECONDS:
         return
     try:
-        await run_in_threadpool(principal, request, "evaluate")
+        async with asyncio.timeout(FIRST_CHECK_SECONDS if checked_at is None else CHECK_SECONDS):
+            await to_thread.run_sync(principal, request, "evaluate", abandon_on_cancel=True, limiter=_checks)
+    except TimeoutError:
+        if checked_at is None:
+            raise Unavailable("The database does not answer, and this key is not known yet; try again.") from None
     except DATABASE_AWAY:
         if checked_at is None:
             raise
-        return
     except ServiceError:
         trusted.pop(presented, None)
         raise
@@ -42,7 +48,7 @@ async def admit(request: Request) -> None:
     trusted[presented] = time.monotonic()
 
 
-Admitted = Annotated[None, Depends(admit)]
+ADMITTED = [Depends(admit)]
 
 
 async def limited_body(request: Request, limit: int) -> bytes:

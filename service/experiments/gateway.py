@@ -6,46 +6,40 @@ moment ago is good now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 
-from service.dependencies import ServiceSettings
+from service.dependencies import get_settings
+from service.direct import DirectRoute
 from service.errors import ServiceError, Unauthorized
-from service.experiments.admission import Admitted, limited_body
+from service.experiments.admission import ADMITTED, limited_body
 from service.experiments.assignment import MOST_UNIT_CHARACTERS, LiveExperiment, assign
 from service.experiments.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from service.experiments.refusals import BadRequest, GatewayError, ModelNotFound, error_body
 from service.experiments.relay import Call, Relay
 from service.experiments.snapshot import Snapshot
-from service.experiments.traffic import LiveTraffic, Traffic
-from service.settings import Settings
+from service.experiments.traffic import get_traffic
 from service.store.tables import new_id
 
 PATH = "/v1/"
 PREFIX = "exp:"
 
 
-class OpenAIRoute(APIRoute):
+class OpenAIRoute(DirectRoute):
     """Every error of these routes in OpenAI's shape."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def respond(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except GatewayError as error:
-                return JSONResponse(error.body, error.status, headers=error.headers)
-            except ServiceError as error:
-                kind = "authentication_error" if isinstance(error, Unauthorized) else "invalid_request_error"
-                return JSONResponse(error_body(error.message, kind, error.code), error.status)
-
-        return respond
+    async def answer(self, request: Request) -> Response:
+        try:
+            return await super().answer(request)
+        except GatewayError as error:
+            return JSONResponse(error.body, error.status, headers=error.headers)
+        except ServiceError as error:
+            kind = "authentication_error" if isinstance(error, Unauthorized) else "invalid_request_error"
+            return JSONResponse(error_body(error.message, kind, error.code), error.status)
 
 
 def openai_error(status: int, code: str, message: str, details: dict[str, Any] | None) -> dict[str, Any]:
@@ -53,37 +47,38 @@ def openai_error(status: int, code: str, message: str, details: dict[str, Any] |
     return error_body(message, "server_error" if status >= 500 else "invalid_request_error", code)
 
 
-router = APIRouter(tags=["gateway"], route_class=OpenAIRoute)
+router = APIRouter(tags=["gateway"], route_class=OpenAIRoute, dependencies=ADMITTED)
 
 
 @router.post("/v1/chat/completions", response_class=Response)
-async def chat_completions(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
+async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions, streamed or whole, by the arm that the caller's unit is in."""
-    return await _relay(CHAT, request, traffic, settings)
+    return await _relay(CHAT, request)
 
 
 @router.post("/v1/completions", response_class=Response)
-async def completions(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
+async def completions(request: Request) -> Response:
     """OpenAI's completions of a text, streamed or whole, by the arm that the caller's unit is in."""
-    return await _relay(COMPLETIONS, request, traffic, settings)
+    return await _relay(COMPLETIONS, request)
 
 
 @router.post("/v1/embeddings", response_class=Response)
-async def embeddings(request: Request, traffic: LiveTraffic, settings: ServiceSettings, _: Admitted) -> Response:
+async def embeddings(request: Request) -> Response:
     """OpenAI's embeddings, by the arm that the caller's unit is in; never by the fallback, whose vectors are others."""
-    return await _relay(EMBEDDINGS, request, traffic, settings)
+    return await _relay(EMBEDDINGS, request)
 
 
-async def _relay(endpoint: Endpoint, request: Request, traffic: Traffic, settings: Settings) -> Response:
-    body = read_body(endpoint, await limited_body(request, settings.max_body_bytes))
+async def _relay(endpoint: Endpoint, request: Request) -> Response:
+    traffic = get_traffic(request)
+    body = read_body(endpoint, await limited_body(request, get_settings(request).max_prompt_bytes))
     call = route(endpoint, body, request.headers, traffic.snapshots.current)
     return Relay(call, traffic.upstreams, traffic.recorder)
 
 
 @router.get("/v1/models", response_class=Response)
-async def models(traffic: LiveTraffic, _: Admitted) -> Response:
+async def models(request: Request) -> Response:
     """Experiments as `exp:<key>`, and the upstreams by name."""
-    snapshot = traffic.snapshots.current
+    snapshot = get_traffic(request).snapshots.current
     names = [(f"{PREFIX}{key}", 0.0) for key in snapshot.experiments]
     names += [(upstream.name, upstream.created_at) for upstream in snapshot.upstreams.values()]
     data = [{"id": name, "object": "model", "created": int(at), "owned_by": "tunescope"} for name, at in names]
@@ -156,6 +151,7 @@ def _unknown(model: str) -> ModelNotFound:
 
 def _no_upstream(experiment: LiveExperiment, variant: str) -> BadRequest:
     return BadRequest(
-        f"The variant '{variant}' of '{experiment.key}' names no upstream: clients decide it, not the gateway.",
+        f"The variant '{variant}' of '{experiment.key}' names no upstream, so the gateway cannot answer for it. Ask "
+        "OFREP or tunescope.Assigner which variant a unit gets, or make an experiment whose variants name upstreams.",
         param="model",
     )

@@ -15,11 +15,12 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from service.direct import DirectRoute
 from service.errors import Invalid, NotFound
-from service.experiments.admission import Admitted, limited_body
+from service.experiments.admission import ADMITTED, limited_body
 from service.experiments.assignment import MOST_UNIT_CHARACTERS, Assignment, LiveExperiment, Reason, assign
 from service.experiments.events import Exposed
-from service.experiments.traffic import LiveTraffic, Traffic
+from service.experiments.traffic import Traffic, get_traffic
 
 PATH = "/ofrep/"
 MOST_CONTEXT_BYTES = 2**20
@@ -53,7 +54,9 @@ _BODY: dict[str, Any] = {
     }
 }
 
-router = APIRouter(tags=["experiments"])
+_KEY = {"parameters": [{"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}]}
+
+router = APIRouter(tags=["experiments"], route_class=DirectRoute, dependencies=ADMITTED)
 
 
 class FlagNotFound(NotFound):
@@ -78,13 +81,14 @@ def error_body(status: int, code: str, message: str, details: dict[str, Any] | N
     return key | {"errorCode": code if code in _CODES else "GENERAL", "errorDetails": message}
 
 
-@router.post("/ofrep/v1/evaluate/flags/{key}", response_class=Response, openapi_extra=_BODY)
-async def evaluate_flag(key: str, request: Request, traffic: LiveTraffic, _: Admitted) -> Response:
+@router.post("/ofrep/v1/evaluate/flags/{key}", response_class=Response, openapi_extra=_BODY | _KEY)
+async def evaluate_flag(request: Request) -> Response:
     """The arm of one unit in one experiment, for OpenFeature clients; a unit that counts is recorded as exposed."""
+    key, traffic = request.path_params["key"], get_traffic(request)
     named = {"key": key}
     experiment = traffic.snapshots.current.experiments.get(key)
     if experiment is None:
-        raise FlagNotFound(f"There is no experiment '{key}'.", details=named)
+        raise FlagNotFound(f"There is no experiment '{key}'; GET /api/v1/experiments lists them.", details=named)
     unit_id, attributes = read_context(await limited_body(request, MOST_CONTEXT_BYTES), named)
     assignment = assign(experiment, unit_id, attributes)
     if assignment.recorded is not None:
@@ -93,11 +97,11 @@ async def evaluate_flag(key: str, request: Request, traffic: LiveTraffic, _: Adm
 
 
 @router.post("/ofrep/v1/evaluate/flags", response_class=Response, openapi_extra=_BODY)
-async def evaluate_flags(request: Request, traffic: LiveTraffic, _: Admitted) -> Response:
+async def evaluate_flags(request: Request) -> Response:
     """The arms of one unit in all experiments; with If-None-Match, 304 while they are the same. No exposure: report
     the flags that were used to `/api/v1/events`."""
     unit_id, attributes = read_context(await limited_body(request, MOST_CONTEXT_BYTES), {})
-    experiments = traffic.snapshots.current.experiments.values()
+    experiments = get_traffic(request).snapshots.current.experiments.values()
     flags = [flag(experiment, assign(experiment, unit_id, attributes)) for experiment in experiments]
     body = orjson.dumps({"flags": flags})
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'

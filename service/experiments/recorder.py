@@ -1,7 +1,10 @@
 """The way events take from traffic to the record: a bounded queue, one thread, batches.
 
-Nobody who answers a user waits for the database. When it is away, or the queue is full, events go to a local
+Nobody who answers a user waits for the database. When it is away or slow, or the queue is full, events go to a local
 file (`spill`) and from there into the record once it is back.
+
+What a kill of the process can cost: events of `record` of the last `held_seconds` (1 s), and mostly of the last 50 to
+250 ms, since that is how long a database that keeps up leaves them in memory. Nothing that `write_through` took.
 """
 
 from __future__ import annotations
@@ -25,11 +28,15 @@ from service.store.database import Database
 
 logger = logging.getLogger(__name__)
 
+DENSE, DENSE_LINGERS = 8, 5
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
 
 class Recorder:
-    """Takes events from any thread; stores each once. Nothing taken is lost when it is stopped."""
+    """Takes events from any thread; stores each once. Nothing taken is lost when it is stopped.
+
+    No event is in memory alone for longer than `held_seconds`, even where the database hangs without an error.
+    """
 
     def __init__(
         self,
@@ -40,21 +47,29 @@ class Recorder:
         batch: int = 500,
         linger_seconds: float = 0.05,
         retry_seconds: float = 1.0,
+        held_seconds: float = 1.0,
     ) -> None:
         self._database = database
         self._spill = Spill(folder, batch)
         self._refused = folder / "refused.jsonl"
         self._capacity, self._batch = capacity, batch
-        self._linger, self._retry = linger_seconds, retry_seconds
+        self._linger, self._retry, self._held = linger_seconds, retry_seconds, held_seconds
         self._retry_at = 0.0
         self._queue: deque[Event] = deque()
+        # What the thread is storing, as long as it is nowhere else.
+        self._in_hand: Sequence[Event] = ()
+        self._queued_since = self._in_hand_since = 0.0
+        self._last = 0
         self._changed = threading.Condition()
-        self._busy = False
+        self._busy = self._moving = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="experiment-recorder", daemon=True)
+        self._stopped = threading.Event()
+        self._guard = threading.Thread(target=self._hold_nothing_long, name="experiment-spiller", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+        self._guard.start()
 
     def stop(self) -> None:
         """Store or spill what is queued, then end."""
@@ -62,12 +77,16 @@ class Recorder:
             self._stopping = True
             self._changed.notify_all()
         self._thread.join()
+        self._stopped.set()
+        self._guard.join()
         self._spill.close()
 
     def record(self, event: Event) -> None:
         """Queue one event; never waits for the database, never raises."""
         with self._changed:
             if len(self._queue) < self._capacity and not self._stopping:
+                if not self._queue:
+                    self._queued_since = time.monotonic()
                 self._queue.append(event)
                 if len(self._queue) in (1, self._batch):
                     self._changed.notify_all()
@@ -91,7 +110,7 @@ class Recorder:
         """Wait until everything recorded so far is in the database; False if that takes longer."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: not (self._queue or self._busy or self._spill.waiting), timeout=timeout
+                lambda: not (self._queue or self._busy or self._moving or self._spill.waiting), timeout=timeout
             )
 
     def _keep(self, events: Sequence[Event]) -> None:
@@ -106,9 +125,12 @@ class Recorder:
                 self._store(batch)
             with self._changed:
                 self._busy = False
+                self._in_hand = ()
                 self._changed.notify_all()
                 if self._stopping and not self._queue:
-                    return
+                    break
+        if self._spill.waiting:
+            self._store([])
 
     def _next_batch(self) -> list[Event]:
         """Wait for events (or for the next try with spilled ones), a little longer for more of them."""
@@ -117,9 +139,41 @@ class Recorder:
             if not self._queue:
                 left = max(self._retry_at - time.monotonic(), 0.0)
                 self._changed.wait_for(lambda: self._queue or self._stopping, timeout=left)
-            self._changed.wait_for(lambda: len(self._queue) >= self._batch or self._stopping, timeout=self._linger)
+            # Where many come, fewer transactions: they cost the callers' processor time.
+            linger = self._linger * (DENSE_LINGERS if self._last > DENSE else 1)
+            self._changed.wait_for(lambda: len(self._queue) >= self._batch or self._stopping, timeout=linger)
             self._busy = True
-            return [self._queue.popleft() for _ in range(min(len(self._queue), self._batch))]
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch))]
+            self._in_hand, self._in_hand_since = batch, self._queued_since
+            self._last = len(batch)
+            return batch
+
+    def _hold_nothing_long(self) -> None:
+        while not self._stopped.wait(self._held / 4):
+            with self._changed:
+                if not self._is_late():
+                    continue
+                in_hand, queued = self._in_hand, list(self._queue)
+                self._queue.clear()
+                self._moving = True
+            try:
+                # What is in hand may reach the database too: applying it twice counts once.
+                self._spill.append([*in_hand, *queued])
+            except OSError as error:
+                logger.warning("%d events are in memory alone, the disk refuses them: %s", len(queued), error)
+                with self._changed:
+                    self._queue.extendleft(reversed(queued))
+            else:
+                with self._changed:
+                    self._in_hand = () if self._in_hand is in_hand else self._in_hand
+            with self._changed:
+                self._moving = False
+                self._changed.notify_all()
+
+    def _is_late(self) -> bool:
+        before = time.monotonic() - self._held
+        late = self._queued_since < before or len(self._queue) > self._capacity // 2
+        return bool(self._queue and late) or bool(self._in_hand and self._in_hand_since < before)
 
     def _store(self, batch: list[Event]) -> None:
         try:
@@ -137,7 +191,9 @@ class Recorder:
 
     def _spill_or_hold(self, batch: list[Event]) -> None:
         """Keep a batch on disk; while the disk is full too, in memory."""
-        if not batch:
+        with self._changed:
+            kept = not self._in_hand
+        if not batch or kept:
             return
         try:
             self._spill.append(batch)

@@ -8,6 +8,7 @@ GatewayError
 └── UpstreamError       the model did not answer
     ├── Unreachable        502  no connection, or it broke before the first byte
     ├── TooSlow            504  a time-out
+    ├── Saturated          503  as many calls as allowed are under way there
     ├── Overloaded         429 or 5xx of the upstream, passed on
     ├── Misconfigured      502  the upstream refuses the gateway itself, redirects, or its key is missing
     ├── Garbled            502  the answer is not what the protocol says
@@ -73,6 +74,15 @@ class Unreachable(UpstreamError):
 class TooSlow(UpstreamError):
     status = 504
     code = "upstream_timeout"
+
+
+class Saturated(UpstreamError):
+    status = 503
+    code = "upstream_saturated"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "1"}
 
 
 class Overloaded(UpstreamError):

@@ -96,7 +96,7 @@ class Relay(Response):
             watcher.cancel()
             self._record()
             if self._answer is not None:
-                await self._answer.close()
+                self._answer.close()
 
     async def _respond(self, send: Send) -> None:
         try:
@@ -113,6 +113,8 @@ class Relay(Response):
         """The first sound answer: from the arm, else from the fallback."""
         last: UpstreamError | None = None
         for upstream, pause in self._tries():
+            if last is not None and time.monotonic() >= self._deadline:
+                break
             if last is not None and upstream is self._answered_by:
                 if not last.retry:
                     continue
@@ -154,8 +156,8 @@ class Relay(Response):
         await self._start(send, 200, headers | {"x-accel-buffering": "no"} | self._call.headers)
         reader = StreamReader(self._call.strip_usage, self._call.stores_content, self._usage)
         try:
-            async for event in answer.events():
-                passed = reader.read(event)
+            async for events in answer.events():
+                passed = reader.read_all(events)
                 if self._first_token is None and reader.started:
                     self._first_token = self._elapsed()
                 if passed:

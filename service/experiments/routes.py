@@ -171,5 +171,7 @@ def read_experiment(key: str, session: ReadSession, phase: Annotated[int | None,
 @router.post("/events", dependencies=INGEST)
 def send_events(given: Events, traffic: LiveTraffic) -> EventsAccepted:
     """Outcomes, exposures and calls made elsewhere. What is acknowledged is stored; sending again is harmless."""
-    applied = traffic.recorder.write_through(intake.read(given.events, traffic.snapshots))
+    now = traffic.clock.now()
+    events = intake.read(given.events, traffic.snapshots, now, traffic.retention.oldest(now))
+    applied = traffic.recorder.write_through(events)
     return EventsAccepted(accepted=applied.accepted, duplicates=applied.duplicates)

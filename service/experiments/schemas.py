@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from service.addresses import literal, permitted
 from service.experiments.assignment import HOLDOUT, MOST_UNIT_CHARACTERS
 from service.experiments.rollup import BINARY_OUTCOMES, BUILT_IN, CROSSED, QUANTILES, UNITS, By, Kind
 from service.shapes import Reply
@@ -39,6 +40,9 @@ def _base_url(url: str) -> str:
         raise ValueError("must be an http(s) URL such as http://localhost:8001/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("must not carry a user, a password, a query or a fragment; give the key as api_key_ref")
+    address = literal(parts.hostname)
+    if address is not None and not permitted(address, private=True):
+        raise ValueError(f"{address} is no address of a model: link-local, multicast, reserved, or a cloud's metadata")
     return url.rstrip("/")
 
 
@@ -76,7 +80,9 @@ class UpstreamList(Reply):
 
 class VariantSpec(Strict):
     key: Key
-    weight: Number = Field(ge=0, description="Share of the traffic, relative to the other variants.")
+    weight: Number = Field(
+        ge=0, description="Share of the traffic, relative to the other variants: weights need not add up to 1."
+    )
     upstream: str | None = None
     model_version_id: str | None = None
     value: Any = Field(None, description="What a client that asks for this variant is given.")

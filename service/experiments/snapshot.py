@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
@@ -43,6 +44,7 @@ class LiveUpstream:
     price_version: str | None
     created_at: float
     problem: str | None = None
+    host: str = ""
 
     def cost(self, input_tokens: int | None, output_tokens: int | None) -> float | None:
         """USD; None when a price or a count is unknown."""
@@ -59,6 +61,8 @@ class Snapshot:
     body: bytes
     experiments: Mapping[str, LiveExperiment]
     upstreams: Mapping[str, LiveUpstream]
+    outcomes: frozenset[str] = frozenset()
+    """Names that some experiment's plan gives to what becomes of a request."""
 
 
 EMPTY = Snapshot("", b'{"etag":"","experiments":[]}', {}, {})
@@ -142,7 +146,15 @@ def build(
         orjson.dumps({"etag": etag, "experiments": public}),
         {experiment.key: experiment for experiment in live},
         {row.name: compile_upstream(row) for row in upstreams},
+        frozenset(name for row in experiments for metric in row.plan["metrics"] for name in _outcomes_of(metric)),
     )
+
+
+def _outcomes_of(metric: Mapping[str, Any]) -> set[str]:
+    """What is reported for a metric: itself, or the two parts of a ratio."""
+    if metric.get("kind") == "ratio":
+        return {part for part in (metric.get("numerator"), metric.get("denominator")) if part}
+    return {metric["name"]}
 
 
 def compile_experiment(row: Experiment, holdout: float = 0.0) -> LiveExperiment:
@@ -191,6 +203,7 @@ def compile_upstream(row: Upstream) -> LiveUpstream:
         price_version=row.price_version,
         created_at=row.created_at,
         problem=problem,
+        host=urlsplit(row.base_url).hostname or "",
     )
 
 

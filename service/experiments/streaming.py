@@ -9,10 +9,19 @@ from typing import Any
 import orjson
 
 DONE = b"[DONE]"
+MOST_EVENT_BYTES = 16 * 2**20
+
+
+class GarbledStream(ValueError):
+    """The upstream sent an event that is no JSON object, or has no end."""
 
 
 class EventSplitter:
-    """Cuts a byte stream into whole events, each with the blank line that ends it."""
+    """Cuts a byte stream into whole events, each with the blank line that ends it.
+
+    Raises:
+        GarbledStream: an event does not end.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
@@ -22,6 +31,8 @@ class EventSplitter:
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
         *events, self._rest = data.split(b"\n\n")
+        if len(self._rest) > MOST_EVENT_BYTES:
+            raise GarbledStream(f"an event is larger than {MOST_EVENT_BYTES:,} bytes")
         return [event + b"\n\n" for event in events if event.strip()]
 
 
@@ -58,10 +69,6 @@ def _count(value: Any, otherwise: int | None) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
 
 
-class GarbledStream(ValueError):
-    """The upstream sent an event that is no JSON object."""
-
-
 @dataclass(slots=True)
 class StreamReader:
     """Follows an answer as it passes: usage, first token, how it ended; strips usage nobody asked for."""
@@ -77,6 +84,10 @@ class StreamReader:
     @property
     def answer(self) -> str:
         return "".join(self._answer)
+
+    def read_all(self, events: Iterable[bytes]) -> bytes:
+        """What of these events goes on to the caller. A garbled one ends the stream: what came before it has passed."""
+        return b"".join([self.read(event) for event in events])
 
     def read(self, event: bytes) -> bytes:
         """What of this event goes on to the caller: mostly the event itself, byte for byte."""

@@ -6,7 +6,9 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from service.experiments.intake import Clock
 from service.experiments.recorder import Recorder
+from service.experiments.retention import Retention
 from service.experiments.snapshot import Snapshots
 from service.experiments.upstream import Upstreams
 from service.experiments.watch import Watch
@@ -41,6 +43,8 @@ class Traffic:
         self.recorder = Recorder(database, settings.data_dir / "spill")
         self.upstreams = Upstreams(settings)
         self.watch = Watch(database, settings.rollout_check_seconds, self.snapshots.refresh)
+        self.clock = Clock()
+        self.retention = Retention(database, settings.content_days, settings.request_days)
         # Credentials that passed, and when: see `admission.admit`.
         self.trusted_keys: dict[str, float] = {}
         self.met = Met()
@@ -49,9 +53,11 @@ class Traffic:
         self.snapshots.start()
         self.recorder.start()
         self.watch.start()
+        self.retention.start()
 
     async def stop(self) -> None:
         await self.upstreams.close()
+        self.retention.stop()
         self.watch.stop()
         self.snapshots.stop()
         self.recorder.stop()

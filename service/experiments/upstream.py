@@ -3,56 +3,80 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import io
 import time
-from collections.abc import AsyncIterator
-from functools import cached_property
-from typing import Any
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import orjson
 
+from service.addresses import AddressRefused, socket_to
 from service.experiments.endpoints import Endpoint
 from service.experiments.refusals import (
     Garbled,
     Misconfigured,
     Overloaded,
     Refused,
+    Saturated,
     TooSlow,
     Unreachable,
     UpstreamError,
 )
 from service.experiments.snapshot import LiveUpstream
-from service.experiments.streaming import EventSplitter, first_data
+from service.experiments.streaming import EventSplitter, GarbledStream, first_data
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+
+# What an upstream may send as one whole answer: embeddings of a large batch are tens of megabytes.
+MOST_ANSWER_BYTES = 256 * 2**20
+LARGE_BYTES = 2**20  # from which on a body is sent in pieces, so that other calls get their turns
+NAMES_SECONDS = 10  # that the address of a name is remembered
 # Statuses about the request itself: the caller must hear them, another try would end alike.
 _ABOUT_THE_REQUEST = {400, 402, 409, 413, 415, 422, 451}
 _OVERLOADED = {408, 425, 429}
 
 
 class Upstreams:
-    """The pooled connections to every model, and the time-outs of a call."""
+    """The pooled connections to every model, how many calls are under way at each, and the time-outs of a call."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._first = settings.upstream_first_token_timeout
         self._between = settings.upstream_token_timeout
-        self._connect = settings.upstream_connect_timeout
         self.total = settings.upstream_total_timeout
+        self._under_way: Counter[str] = Counter()
+        self._sessions: dict[bool, ClientSession] = {}
 
-    @cached_property
-    def _client(self) -> httpx2.AsyncClient:
-        """Made for the first request: it takes 50 ms, which a service without a gateway need not wait for."""
-        return httpx2.AsyncClient(
-            # Reading is timed here, by what is waited for; a pool without a limit never queues a caller.
-            timeout=httpx2.Timeout(None, connect=self._connect),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=30),
-            follow_redirects=False,
-            trust_env=False,
-        )
+    def _session(self, private: bool) -> ClientSession:
+        """Made for the first request: it takes 100 ms, which a service without a gateway need not wait for."""
+        if private not in self._sessions:
+            http = importlib.import_module("aiohttp")
+            connector = http.TCPConnector(
+                limit=0,  # calls are counted here, by upstream; a pool would queue callers
+                keepalive_timeout=30,
+                ttl_dns_cache=NAMES_SECONDS,
+                ssl=httpx2.create_ssl_context(),
+                socket_factory=socket_to(private),
+            )
+            self._sessions[private] = http.ClientSession(
+                connector=connector,
+                # Reading is timed here, by what is waited for.
+                timeout=http.ClientTimeout(total=None, connect=self._settings.upstream_connect_timeout),
+                cookie_jar=http.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._sessions[private]
 
     async def close(self) -> None:
-        if "_client" in vars(self):
-            await self._client.aclose()
+        for session in self._sessions.values():
+            await session.close()
 
     async def call(
         self, upstream: LiveUpstream, endpoint: Endpoint, body: dict[str, Any], deadline: float, stream: bool
@@ -64,92 +88,136 @@ class Upstreams:
         """
         if upstream.problem is not None:
             raise Misconfigured(f"The upstream '{upstream.name}' has no usable key: {upstream.problem}.")
-        answer = Answer(upstream, endpoint, self._between, deadline)
+        most = self._settings.upstream_calls
+        if self._under_way[upstream.name] >= most:
+            raise Saturated(f"{most} calls are under way at the upstream '{upstream.name}'; try again in a moment.")
+        self._under_way[upstream.name] += 1
+        answer = Answer(upstream, endpoint, self._between, deadline, partial(self._ended, upstream.name))
         try:
             # A whole answer has no first token to wait for: only the total bounds it.
             limit = min(self._first, deadline - time.monotonic()) if stream else deadline - time.monotonic()
             async with asyncio.timeout(max(limit, 0.0)):
-                await answer.open(self._client, self._request(upstream, endpoint, body), stream)
+                await answer.open(self._request(upstream, endpoint, body), stream)
         except TimeoutError:
-            await answer.close()
+            answer.close()
             raise TooSlow(f"The upstream '{upstream.name}' did not begin to answer in {limit:.1f} s.") from None
         except BaseException:
-            await answer.close()
+            answer.close()
             raise
         return answer
 
-    def _request(self, upstream: LiveUpstream, endpoint: Endpoint, body: dict[str, Any]) -> httpx2.Request:
+    def _ended(self, name: str) -> None:
+        self._under_way[name] -= 1
+        if not self._under_way[name]:
+            del self._under_way[name]
+
+    def _request(self, upstream: LiveUpstream, endpoint: Endpoint, body: dict[str, Any]) -> Awaitable[ClientResponse]:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if upstream.api_key is not None:
             headers["authorization"] = f"Bearer {upstream.api_key}"
         content = orjson.dumps(body | {"model": upstream.model})
-        return self._client.build_request(
-            "POST", f"{upstream.base_url}/{endpoint.path}", content=content, headers=headers
+        return self._session(self._settings.upstream_may_be_private(upstream.host)).post(
+            f"{upstream.base_url}/{endpoint.path}",
+            data=content if len(content) < LARGE_BYTES else io.BytesIO(content),
+            headers=headers,
+            allow_redirects=False,
         )
 
 
 class Answer:
-    """What an upstream sends back: `body` of a whole answer, or `events` of a stream."""
+    """What an upstream sends back: `body` of a whole answer, or `events` of a stream. `close` calls `ended`, once."""
 
-    def __init__(self, upstream: LiveUpstream, endpoint: Endpoint, between: float, deadline: float) -> None:
+    def __init__(
+        self, upstream: LiveUpstream, endpoint: Endpoint, between: float, deadline: float, ended: Callable[[], None]
+    ) -> None:
         self.upstream = upstream
         self._endpoint = endpoint
         self.body = b""
         self.parsed: dict[str, Any] = {}
         self._between, self._deadline = between, deadline
-        self._response: httpx2.Response | None = None
+        self._ended: Callable[[], None] | None = ended
+        self._response: ClientResponse | None = None
         self._splitter = EventSplitter()
         self._first: list[bytes] = []
 
-    async def open(self, client: httpx2.AsyncClient, request: httpx2.Request, stream: bool) -> None:
-        try:
-            self._response = await client.send(request, stream=True)
-            if self._response.status_code != 200:
+    async def open(self, request: Awaitable[ClientResponse], stream: bool) -> None:
+        with self._failures("cannot be reached"):
+            self._response = await request
+            if self._response.status != 200:
                 raise await self._refusal(self._response)
-            self._chunks = self._response.aiter_bytes()
             if stream:
                 await self._read_first_event(self._response)
             else:
-                self._read_whole(await self._response.aread())
-        except httpx2.ConnectTimeout as error:
-            raise Unreachable(f"The upstream '{self.upstream.name}' did not accept a connection in time.") from error
-        except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise Unreachable(f"The upstream '{self.upstream.name}' cannot be reached: {_cause(error)}.") from error
+                self._read_whole(await self._limited(self._response))
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """Whole events in order.
+    async def events(self) -> AsyncIterator[list[bytes]]:
+        """Whole events in order, those together that arrived together.
 
         Raises:
             UpstreamError: the stream broke off, or paused for longer than allowed.
         """
-        for event in self._first:
-            yield event
+        yield self._first
         while True:
             limit = max(min(self._between, self._deadline - time.monotonic()), 0.0)
             try:
                 async with asyncio.timeout(limit):
-                    chunk = await anext(self._chunks, None)
+                    with self._failures("broke off"):
+                        chunk = await self._chunk()
             except TimeoutError:
                 raise TooSlow(f"The upstream '{self.upstream.name}' paused for more than {limit:.1f} s.") from None
-            except (httpx2.TransportError, httpx2.DecodingError) as error:
-                raise Unreachable(f"The upstream '{self.upstream.name}' broke off: {_cause(error)}.") from error
-            if chunk is None:
+            if not chunk:
                 return
-            for event in self._splitter.feed(chunk):
-                yield event
+            yield self._splitter.feed(chunk)
 
-    async def close(self) -> None:
+    def close(self) -> None:
+        """Let the connection go: back to the pool after the last byte, else away, which ends the upstream's work."""
         if self._response is not None:
-            await self._response.aclose()
+            self._response.close()
+        if self._ended is not None:
+            self._ended()
+            self._ended = None
 
-    async def _read_first_event(self, response: httpx2.Response) -> None:
+    @contextmanager
+    def _failures(self, what: str) -> Iterator[None]:
+        """The client's errors as ours."""
+        http, name = importlib.import_module("aiohttp"), self.upstream.name
+        try:
+            yield
+        except http.ConnectionTimeoutError as error:
+            raise Unreachable(f"The upstream '{name}' did not accept a connection in time.") from error
+        except http.ClientConnectorError as error:
+            if isinstance(error.os_error, AddressRefused):
+                raise Misconfigured(f"The upstream '{name}' is at an address that is not allowed.") from error
+            raise Unreachable(f"The upstream '{name}' {what}: {error.os_error.strerror or error.os_error}.") from error
+        except http.ClientError as error:
+            raise Unreachable(f"The upstream '{name}' {what}: {_cause(error)}.") from error
+
+    async def _chunk(self) -> bytes:
+        """Some bytes of a stream; none at its end."""
+        assert self._response is not None
+        return await self._response.content.readany()
+
+    async def _limited(self, response: ClientResponse) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while chunk := await response.content.readany():
+            size += len(chunk)
+            if size > MOST_ANSWER_BYTES:
+                raise self._garbled(f"with more than {MOST_ANSWER_BYTES:,} bytes")
+            parts.append(chunk)
+        return b"".join(parts)
+
+    async def _read_first_event(self, response: ClientResponse) -> None:
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             raise self._garbled("a stream was asked for, and none came")
         while (data := first_data(self._first)) is None:
-            chunk = await anext(self._chunks, None)
-            if chunk is None:
+            chunk = await self._chunk()
+            if not chunk:
                 raise self._garbled("the stream ended before its first event")
-            self._first += self._splitter.feed(chunk)
+            try:
+                self._first += self._splitter.feed(chunk)
+            except GarbledStream as error:
+                raise self._garbled(str(error)) from error
         try:
             opening = orjson.loads(data)
         except orjson.JSONDecodeError as error:
@@ -169,11 +237,11 @@ class Answer:
     def _garbled(self, what: str) -> Garbled:
         return Garbled(f"The upstream '{self.upstream.name}' answered 200, but {what}.")
 
-    async def _refusal(self, response: httpx2.Response) -> UpstreamError:
-        status, name = response.status_code, self.upstream.name
+    async def _refusal(self, response: ClientResponse) -> UpstreamError:
+        status, name = response.status, self.upstream.name
         if status in _ABOUT_THE_REQUEST:
             try:
-                said = orjson.loads(await response.aread())
+                said = orjson.loads(await self._limited(response))
             except orjson.JSONDecodeError:
                 said = None
             return Refused(f"The upstream '{name}' refused the request with status {status}.", status, said)

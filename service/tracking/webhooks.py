@@ -23,6 +23,7 @@ from typing import TypeVar
 import httpx2
 from sqlmodel import Session
 
+from service.addresses import AddressRefused, permitted, resolve
 from service.errors import Invalid, NotFound
 from service.settings import SecretNotFound, Settings, read_secret
 from service.store import runs as run_store
@@ -30,7 +31,6 @@ from service.store import webhooks as store
 from service.store.database import Database
 from service.store.tables import Alert, Webhook
 from service.store.webhooks import Owed
-from service.tracking.addresses import AddressRefused, permitted, resolve
 from service.tracking.alert_schemas import (
     Event,
     RunReference,

@@ -280,3 +280,50 @@ def test_no_service_and_no_copy(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "tunescope"), Assigner(f"http://127.0.0.1:{free_port()}") as assigner:
         assert assigner.assign("any", "u1").counted is False
         assert assigner.experiments == []
+
+
+GOOD = json.dumps({"etag": "x", "experiments": [experiment()]})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 100,
+        GOOD.encode()[:-20],  # cut off, as a full disk leaves it
+        b"[]",
+        b"null",
+        b'{"etag": "x"}',
+        b'{"etag": "x", "experiments": {"e": 1}}',
+        b'{"etag": "x", "experiments": [17]}',
+        b'{"etag": "x", "experiments": [{"key": "e"}]}',
+        GOOD.replace('"variants": [', '"variants": [], "was": [').encode(),
+        GOOD.replace('"weight": 0.5', '"weight": "half"').encode(),
+        GOOD.replace('"salt": "salt"', '"salt": null').encode(),
+        GOOD.replace('"forced": {}', '"forced": ["u1"]').encode(),
+    ],
+)
+def test_a_copy_that_is_corrupt_is_done_without(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    file = Assigner(url, dir=tmp_path)._file
+    file.write_bytes(content)
+    file.with_name(f"{file.stem}.events-1-1.json").write_bytes(content)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "tunescope"), Assigner(url, dir=tmp_path) as assigner:
+        arm = assigner.assign("e", "u1")
+    assert (arm.variant, arm.counted, arm.reason) == (None, False, "no_such_experiment")
+    assert caplog.text.count(f"{file} cannot be read") == 1
+
+
+def test_a_corrupt_copy_is_replaced_by_the_next_good_one(live_service: str, tmp_path: Path) -> None:
+    with Client(live_service) as client:
+        start_experiment(client, "replaced")
+    Assigner(live_service, dir=tmp_path).close()
+    [file] = tmp_path.glob("experiments-*.json")
+    good = file.read_bytes()
+    file.write_bytes(good[: len(good) // 2])
+    with Assigner(live_service, dir=tmp_path) as assigner:
+        assert assigner.assign("replaced", "u1").variant in ("old", "new")
+    assert json.loads(file.read_bytes())["experiments"]

@@ -21,7 +21,7 @@ from service.experiments.events import Exposed
 from service.experiments.ledger import Applied
 from service.experiments.snapshot import compile_experiment, keeps_arms
 from service.forgetting import showing
-from service.store import audits, console, events, migrate, series, views
+from service.store import aging, audits, console, events, migrate, series, views
 from service.store import bin as bin_store
 from service.store.database import Database
 from service.store.points import Points
@@ -200,3 +200,33 @@ def test_an_audit_of_an_older_database_can_be_waived_and_keeps_its_hash(old: str
             assert [one.state for one in found.waivers] == ["revoked"]
             assert found.policy.body.require_aa is False
             assert found.drift is None
+
+
+def test_requests_of_an_older_database_are_found_by_their_age(old: str) -> None:
+    engine = create_engine(old)
+    with engine.begin() as connection:
+        command.upgrade(at(connection), "0013")
+        for number in range(3):
+            connection.execute(
+                text(
+                    "INSERT INTO gateway_request (request_id, counted, at, status, fell_back, streamed)"
+                    " VALUES (:id, true, :at, 200, false, false)"
+                ),
+                {"id": f"r{number}", "at": 1000.0 * number},
+            )
+            outcome = "INSERT INTO outcome (request_id, metric, value, at) VALUES (:id, 'satisfaction', 1, :at)"
+            connection.execute(text(outcome), {"id": f"r{number}", "at": 1000.0 * number + 1})
+    engine.dispose()
+    with closing(Database(old)) as database:
+        with database.write() as session:
+            assert compare_metadata(MigrationContext.configure(session.connection()), SQLModel.metadata) == []
+            assert aging.old_requests(session, 1500.0, 10) == ["r0", "r1"]
+            aging.delete_requests(session, ["r0", "r1"])
+        with database.read() as session:
+            assert aging.old_requests(session, 5000.0, 10) == ["r2"]
+            assert aging.old_orphans(session, 5000.0, 10) == []
+    engine = create_engine(old)
+    with engine.begin() as connection:
+        views.drop(connection)
+        command.downgrade(at(connection), "0013")
+    engine.dispose()

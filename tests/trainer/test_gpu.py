@@ -23,7 +23,7 @@ from trainer.memory import MemoryPeak
 from trainer.methods import choose
 from trainer.models import device_for, load
 from trainer.program import OutOfMemory, memory_advice
-from trainer.serve_model import load_to_serve
+from trainer.served import load_to_serve
 from tunescope._journal import Create, JournalReader, Points, journals
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")

@@ -7,21 +7,29 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from starlette.testclient import TestClient
 from transformers import PreTrainedTokenizerFast
 
+from tests.conftest import wait_until
 from tests.trainer.conftest import built, llama
 from trainer import engine as engine_module
 from trainer.config import ModelConfig
 from trainer.errors import ConfigError, ModelError
 from trainer.generate import Prompt, decode, generate
 from trainer.loop import train
-from trainer.models import Card, Checkpoint
-from trainer.serve_model import create_app, load_to_serve, model_names
+from trainer.methods import choose
+from trainer.models import Card, Checkpoint, load, read_card, save
+from trainer.serve_model import create_app, model_names
+from trainer.served import Served, SharedBase, families, load_served, load_to_serve
 
 QUESTIONS = ["2+3=", "Hello", "what?", "one two three"]
+
+
+def served(tokenizer: PreTrainedTokenizerFast, seed: int, template: str = "{input}\n") -> Served:
+    return Served(checkpoint(tokenizer, seed, template))
 
 
 def checkpoint(tokenizer: PreTrainedTokenizerFast, seed: int, template: str = "{input}\n") -> Checkpoint:
@@ -31,8 +39,8 @@ def checkpoint(tokenizer: PreTrainedTokenizerFast, seed: int, template: str = "{
 
 @pytest.fixture(scope="module")
 def client(tokenizer: PreTrainedTokenizerFast) -> Iterator[TestClient]:
-    checkpoints = {"one": checkpoint(tokenizer, 1), "two": checkpoint(tokenizer, 2, "Q: {input}\nA:")}
-    with TestClient(create_app(checkpoints, wait=0.02)) as test_client:
+    models = {"one": served(tokenizer, 1), "two": served(tokenizer, 2, "Q: {input}\nA:")}
+    with TestClient(create_app(models, wait=0.02)) as test_client:
         yield test_client
 
 
@@ -131,7 +139,7 @@ def test_a_chat_template_is_used_where_there_is_one(tokenizer_folder: Path) -> N
     tokenizer.chat_template = (
         "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
     )
-    with TestClient(create_app({"chat": checkpoint(tokenizer, 1)})) as client:
+    with TestClient(create_app({"chat": served(tokenizer, 1)})) as client:
         body = ask(client, "Hi", "chat").json()
     assert body["usage"]["prompt_tokens"] == len("[user]Hi>")
     expected = generate(llama(1), tokenizer, ["[user]Hi>"], max_new_tokens=12, newline=False)[0]
@@ -207,7 +215,7 @@ def test_requests_that_come_together_are_decoded_together(
         return decode(model, prompts, **options)
 
     monkeypatch.setattr(engine_module, "decode", counted)
-    app = create_app({"one": checkpoint(tokenizer, 1)}, max_batch=6, wait=5.0)
+    app = create_app({"one": served(tokenizer, 1)}, max_batch=6, wait=5.0)
     with TestClient(app) as client, ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda question: ask(client, question).json(), QUESTIONS * 3))
     assert sizes == [6, 6]
@@ -218,7 +226,7 @@ def test_requests_that_come_together_are_decoded_together(
 def test_a_failing_batch_is_answered_and_the_next_one_works(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with TestClient(create_app({"one": checkpoint(tokenizer, 1)})) as client:
+    with TestClient(create_app({"one": served(tokenizer, 1)})) as client:
         with monkeypatch.context() as patch:
 
             def fails(*_: Any, **__: Any) -> Any:
@@ -276,6 +284,91 @@ def test_names() -> None:
         model_names(folders, ["a"])
     with pytest.raises(ConfigError, match="two checkpoints are both called 'base'"):
         model_names([*folders, Path("/other/base")], [])
+
+
+@pytest.fixture(scope="module")
+def adapters(causal_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two adapters of one base, which differ in what they say and in width."""
+    folders = [tmp_path_factory.mktemp("adapters") / name for name in ("narrow", "wide")]
+    for folder, rank in zip(folders, (4, 8), strict=True):
+        base, tokenizer, _ = load(causal_folder)
+        method = {"name": "lora", "r": rank}
+        model = choose(method).prepare(base, task="causal_lm", seed=rank)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.05)
+        origin = ModelConfig(path=str(causal_folder))
+        save(folder, model, tokenizer, Card(task="causal_lm", method=method, base=origin, prompt_template="{input}\n"))
+    return folders
+
+
+def test_adapters_and_their_base_share_it_and_answer_as_each_would_alone(
+    causal_folder: Path, adapters: list[Path]
+) -> None:
+    folders = [adapters[0], causal_folder, adapters[1]]
+    names = ["narrow", "base", "wide"]
+    expected = {}
+    for name, folder in zip(names, folders, strict=True):
+        alone = load_to_serve(folder)
+        template = alone.card.prompt_template or "{input}"
+        prompts = [template.replace("{input}", question) for question in QUESTIONS]
+        expected[name] = generate(alone.model, alone.tokenizer, prompts, max_new_tokens=12)
+    assert len({str(answers) for answers in expected.values()}) == 3
+
+    together = load_served(folders)
+    assert len({id(one.checkpoint.model) for one in together}) == 1
+    asked = [(name, place) for place in range(len(QUESTIONS)) for name in names] * 3
+    with (
+        TestClient(create_app(dict(zip(names, together, strict=True)), max_batch=2)) as client,
+        ThreadPoolExecutor(6) as pool,
+    ):
+        assert [model["id"] for model in client.get("/v1/models").json()["data"]] == names
+        answers = list(pool.map(lambda one: ask(client, QUESTIONS[one[1]], one[0]).json(), asked))
+        for (name, place), answer in zip(asked, answers, strict=True):
+            assert (answer["model"], answer["choices"][0]["message"]["content"]) == (name, expected[name][place])
+        for name in names:
+            chunks = events(ask(client, QUESTIONS[0], name, stream=True).text)
+            text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+            assert text.strip() == expected[name][0]
+        refused = ask(client, model="none")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_the_model_goes_round_in_the_order_of_asking(adapters: list[Path]) -> None:
+    [first, second] = load_served(adapters)
+    spoken: list[str] = []
+    asking = threading.Event()
+
+    def other() -> None:
+        asking.set()
+        with second.turn():
+            spoken.append("second")
+
+    waiting = threading.Thread(target=other)
+    with first.turn():
+        waiting.start()
+        asking.wait(10)
+        wait_until(lambda: shared_base(first)._tickets == 2)
+    with first.turn():  # asked for after the other one
+        spoken.append("first")
+    waiting.join(10)
+    assert spoken == ["second", "first"]
+
+
+def shared_base(one: Served) -> SharedBase:
+    return one.turn.func.__self__  # type: ignore[attr-defined, no-any-return]
+
+
+def test_an_adapter_alone_is_merged_and_others_are_not_mixed_up(causal_folder: Path, adapters: list[Path]) -> None:
+    [alone] = load_served(adapters[:1])
+    assert not any("lora" in name for name, _ in alone.checkpoint.model.named_parameters())
+    cards = {folder: read_card(folder) for folder in (*adapters, causal_folder)}
+    assert families(cards) == [[*adapters, causal_folder]]
+    other = cards[adapters[1]]
+    quantised = msgspec.structs.replace(other, method={"name": "qlora", "compute": "fp32"})
+    moved = msgspec.structs.replace(other, base=msgspec.structs.replace(other.base, dtype="bfloat16"))
+    for changed in (quantised, moved):
+        assert families(cards | {adapters[1]: changed}) == [[adapters[0], causal_folder], [adapters[1]]]
 
 
 def test_a_merged_adapter_answers_as_it_did(sums_config: dict[str, Any]) -> None:

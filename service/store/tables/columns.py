@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, text
 
 
+class _Randomness:
+    """The system's random bytes, asked for some hundred ids at a time: asking lets go of the interpreter, and whoever
+    answers a request then waits for the threads that write."""
+
+    def __init__(self) -> None:
+        self.forget()
+        # A child must not hand out what its parent does.
+        os.register_at_fork(after_in_child=self.forget)
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes, self._used = b"", 0
+
+    def take(self, n: int) -> bytes:
+        with self._lock:
+            if self._used + n > len(self._bytes):
+                self._bytes, self._used = os.urandom(256 * n), 0
+            self._used += n
+            return self._bytes[self._used - n : self._used]
+
+
+_randomness = _Randomness()
+
+
 def new_id() -> str:
     """A UUIDv7 as 32 hex digits: unique, and sorted by the millisecond it was made in."""
     milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10), "big")
+    random = int.from_bytes(_randomness.take(10), "big")
     value = (milliseconds & ((1 << 48) - 1)) << 80
     value |= 0x7 << 76 | (random >> 68) << 64
     value |= 0b10 << 62 | random & ((1 << 62) - 1)

@@ -94,6 +94,7 @@ class GatewayRequest(SQLModel, table=True):
     __table_args__ = (
         Index("ix_gateway_request_unit", "experiment_id", "phase", "unit_id"),
         Index("ix_gateway_request_past", "unit_id", "at"),
+        Index("ix_gateway_request_at", "at"),
     )
     request_id: str = Field(primary_key=True)
     experiment_id: str | None = None
@@ -128,6 +129,7 @@ class Outcome(SQLModel, table=True):
     """What became of a request; may arrive before the request's own row."""
 
     __tablename__ = "outcome"
+    __table_args__ = (Index("ix_outcome_at", "at"),)
     request_id: str = Field(primary_key=True)
     metric: str = Field(primary_key=True)
     value: float

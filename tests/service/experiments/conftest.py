@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -65,7 +66,13 @@ def gateway_settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def gateway(gateway_settings: Settings, database: Database) -> Iterator[Gateway]:
-    app = create_app(gateway_settings, database)
+    with running_gateway(gateway_settings, database) as running:
+        yield running
+
+
+@contextmanager
+def running_gateway(settings: Settings, database: Database) -> Iterator[Gateway]:
+    app = create_app(settings, database)
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -82,10 +89,14 @@ def gateway(gateway_settings: Settings, database: Database) -> Iterator[Gateway]
 @pytest.fixture
 def chat(gateway: Gateway, models: tuple[ModelServer, ModelServer, ModelServer]) -> Gateway:
     """The gateway with a running experiment 'chat': base (control) against tuned, safe as the fallback."""
+    begin_chat(gateway, models)
+    return gateway
+
+
+def begin_chat(gateway: Gateway, models: tuple[ModelServer, ModelServer, ModelServer]) -> None:
     for server in models:
         prices = {"input_price": 1.0, "output_price": 10.0, "price_version": "2026-01"}
         gateway.post("/upstreams", name=server.name, base_url=server.url, model=f"{server.name}-1b", **prices)
     variants = [{"key": name, "weight": 0.5, "upstream": name} for name in ("base", "tuned")]
     gateway.post("/experiments", key="chat", variants=variants, fallback_upstream="safe", salt="s")
     gateway.post("/experiments/chat/start")
-    return gateway

@@ -150,6 +150,59 @@ class ModelServer:
             return StreamingResponse(iter([b"data: {not json\n\n"]), media_type="text/event-stream")
         return PlainTextResponse("<html>welcome</html>")
 
+    async def _do_weather(self, body: dict[str, Any], details: list[str]) -> Response | None:
+        """weather CITY: asks for the tools that were offered, the arguments in pieces."""
+        if not body.get("tools"):
+            return None
+        names = [tool["function"]["name"] for tool in body["tools"]]
+        calls = [
+            {
+                "id": f"call_{n}",
+                "type": "function",
+                "function": {"name": name, "arguments": json.dumps({"city": details[0]})},
+            }
+            for n, name in enumerate(names)
+        ]
+        if not body.get("stream"):
+            message = {"role": "assistant", "content": None, "tool_calls": calls}
+            choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+            return JSONResponse(envelope("chat.completion", [choice], self.name) | {"usage": usage("x")})
+        parts = [event(chunk(self.name, {"role": "assistant", "content": None}))]
+        for n, call in enumerate(calls):
+            opening = call | {"index": n, "function": {"name": call["function"]["name"], "arguments": ""}}
+            parts.append(event(chunk(self.name, {"tool_calls": [opening]})))
+            parts += [
+                event(chunk(self.name, {"tool_calls": [{"index": n, "function": {"arguments": piece}}]}))
+                for piece in call["function"]["arguments"]
+            ]
+        parts += [event(chunk(self.name, {}, "tool_calls")), b"data: [DONE]\n\n"]
+        return StreamingResponse(iter(parts), media_type="text/event-stream")
+
+    async def _do_endless(self, body: dict[str, Any], details: list[str]) -> Response | None:
+        """endless: bytes without an end and without sense."""
+
+        async def noise() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 65536
+                await asyncio.sleep(0.001)
+
+        kind = "text/event-stream" if body.get("stream") else "application/json"
+        return StreamingResponse(noise(), media_type=kind)
+
+    async def _do_silence(self, body: dict[str, Any], details: list[str]) -> Response | None:
+        """silence: comments, as a keep-alive sends them, and never a word."""
+
+        async def comments() -> AsyncIterator[bytes]:
+            while True:
+                yield b": keep-alive\n\n"
+                await asyncio.sleep(0.05)
+
+        return StreamingResponse(comments(), media_type="text/event-stream")
+
+    async def _do_drip(self, body: dict[str, Any], details: list[str]) -> Response | None:
+        """drip: a word now and then, for longer than a whole answer may take."""
+        return self._echo(body, self._chunks(body, "one two three four five " * 100, pause=0.1))
+
     async def _do_redirect(self, body: dict[str, Any], details: list[str]) -> Response | None:
         return RedirectResponse("http://127.0.0.1:1/elsewhere", 307)
 

@@ -342,7 +342,7 @@ def test_bodies_end_and_every_error_below_v1_has_openais_shape(gateway_settings:
     from service.store.database import Database
 
     database = Database(f"sqlite:///{tmp_path / 'shapes.db'}")
-    with TestClient(create_app(gateway_settings.model_copy(update={"max_body_bytes": 100}), database)) as client:
+    with TestClient(create_app(gateway_settings.model_copy(update={"max_prompt_bytes": 100}), database)) as client:
         # Sent in chunks: there is no announced length to refuse.
         large = client.post("/v1/chat/completions", content=(b"x" * 60 for _ in range(2)))
         absent, wrong = client.get("/v1/nothing"), client.get("/v1/chat/completions")

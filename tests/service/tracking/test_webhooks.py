@@ -18,6 +18,7 @@ import pytest
 from sqlmodel import select
 from starlette.testclient import TestClient
 
+from service.addresses import permitted
 from service.app import create_app
 from service.settings import Settings
 from service.store import alerts as alert_store
@@ -26,7 +27,6 @@ from service.store import webhooks as store
 from service.store.database import Database
 from service.store.tables import Delivery, Run, Webhook
 from service.tracking import webhooks
-from service.tracking.addresses import permitted
 from service.tracking.webhooks import Deliveries, retry_delay, signature
 from tests.conftest import free_port, running_service, wait_until
 from tests.service.tracking.receiver import Receiver, listening
