@@ -32,6 +32,7 @@ WORDS = {
     "near_leakage": "near leakage",
     "leakage_incomplete": "not all compared",
     "labels_only_in_test": "unseen labels",
+    "labels_not_in_every_part": "labels missing in a part",
     "labels_differ": "labels differ",
     "lengths_differ": "lengths differ",
 }
@@ -43,6 +44,7 @@ REASONS = {
     "cannot_judge_labels": "Its labels are too few, too rare or too many to learn from.",
     "too_many_characters": "The texts are too long together to be compared with one another.",
     "one_label": "There is one label only.",
+    "several_labels": "Items have several labels each: there is no test of their shares.",
     "no_items": "There are no items.",
 }
 
@@ -223,7 +225,7 @@ def noise_part(noise: Json) -> None:
         components.empty("No label is doubtful", "The models agree with the labels, or do not agree with one another.",
                          icon="verified")  # fmt: skip
         return
-    by_models = noise["method"] == "evaluations"
+    by_models = noise["method"] == "evaluations" and noise["basis"] == "answers"
     rows: list[list[str | Cell]] = [
         [
             text_cell(one["id"], "ts-mono"),
@@ -238,7 +240,7 @@ def noise_part(noise: Json) -> None:
         for one in noise["candidates"][:PAIRS_SHOWN]
     ]
     head: list[str | Cell] = [
-        "Item", "Input", "Its label", "The models say" if by_models else "The model says",
+        "Item", "Input", "Its label", "The models say" if noise["models"] else "The model says",
         number_head("Models" if by_models else "Its label has"), number_head("Probability"),
     ]  # fmt: skip
     frame = pd.DataFrame(
@@ -266,6 +268,13 @@ def _suggested(one: Json) -> str:
 
 
 def noise_method(noise: Json) -> str:
+    if noise["method"] == "evaluations" and noise["basis"] == "label_scores":
+        asked = formats.plural(len(noise["models"]), "model")
+        return (
+            f"By confident learning (Northcutt et al. 2021), over the mean probabilities of {asked} "
+            f"({', '.join(noise['models'][:6])}): listed is where another label is at least as likely as it is on "
+            "average where it is right, and likelier than the item's own."
+        )
     if noise["method"] == "evaluations":
         asked = formats.plural(len(noise["models"]), "model")
         return (

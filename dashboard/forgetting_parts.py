@@ -251,10 +251,12 @@ def category_part(task: Json) -> None:
                 numeric(f"{group['n']:,}"),
                 numeric(formats.measured(metric, group["before"])),
                 numeric(formats.measured(metric, group["after"])),
+                numeric(formats.interval(metric, group.get("interval"), difference=True)),
             ]
-            for group in frame.to_dict("records")
+            for group in groups
         ]
-        components.table(["Category", number_head("n"), number_head("Before"), number_head("After")], rows)
+        head = [number_head(name) for name in ("n", "Before", "After", "Change, 95 %")]
+        components.table(["Category", *head], rows)
 
 
 def items_part(audit: Json, task: Json) -> None:

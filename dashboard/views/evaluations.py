@@ -277,7 +277,7 @@ def scores_part(evaluation: Json) -> None:
                 numeric(formats.interval(score["name"], bounds)),
                 verdicts.mini_interval(value, bounds, score_domain(scores, value), zero=None)
                 if value is not None
-                else text_cell(score["reason"] or formats.NONE, "ts-dim"),
+                else text_cell((score["reason"] or formats.NONE).replace("_", " "), "ts-dim"),
                 text_cell(score["method"].replace("_", " "), "ts-dim nowrap"),
                 text_cell(score["signature"], "ts-mono ts-dim key"),
             ]
