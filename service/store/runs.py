@@ -93,7 +93,8 @@ def projects(session: Session) -> list[ProjectSummary]:
     there = sql.select(func.count()).where(owner == col(Project.id)).scalar_subquery()
     over = sql.select(func.max(Run.heartbeat_at)).where(owner == col(Project.id), col(Run.status) != _RUNNING)
     # Grouped by a sum, that no index has: SQLite would read all runs by project rather than the few in the bin.
-    binned = sql.select(owner + 0, func.count()).where(col(Run.deleted_at).is_not(None)).group_by(owner + 0)
+    apart: Any = sql.literal_column("run.project_id + 0")
+    binned = sql.select(apart, func.count()).where(col(Run.deleted_at).is_not(None)).group_by(apart)
     running = sql.select(owner, func.max(Run.heartbeat_at)).where(col(Run.status) == _RUNNING).group_by(owner)
     gone, alive = (_by_project(session, query) for query in (binned, running))
     query = sql.select(col(Project.id), col(Project.name), col(Project.created_at), there, over.scalar_subquery())
