@@ -11,13 +11,14 @@ from typer.testing import CliRunner
 import tunescope
 from tests.client.conftest import values
 from tests.conftest import wait_until
-from tunescope import Client
+from tunescope import Client, bin_commands
 from tunescope._sync import sync
 from tunescope.bin_commands import app
 
 
 def runs_command(url: str, *arguments: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [*arguments, "--url", url], env={"COLUMNS": "200"})
+    bin_commands.console.width = 200  # what it was when the module was imported, else
+    result = CliRunner().invoke(app, [*arguments, "--url", url])
     assert result.exit_code == code, result.output
     return result.output
 

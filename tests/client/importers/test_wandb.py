@@ -186,7 +186,12 @@ def test_a_resumed_run_is_one_run(api: Client, folder: Path, record: Record) -> 
 
 @pytest.mark.parametrize(
     ("ending", "age", "status"),
-    [("run.finish(exit_code=3)", 0, "failed"), ("os._exit(0)", 3600, "crashed"), ("os._exit(0)", 0, "running")],
+    [
+        ("run.finish(exit_code=3)", 0, "failed"),
+        # W&B's own process writes the log, when it comes to it.
+        ("time.sleep(3); os._exit(0)", 3600, "crashed"),
+        ("time.sleep(3); os._exit(0)", 0, "running"),
+    ],
 )
 def test_how_a_run_ended(api: Client, tmp_path: Path, record: Record, ending: str, age: float, status: str) -> None:
     record(training(f"import os; {ending}"), **ENVIRONMENT)
