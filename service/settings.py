@@ -77,8 +77,8 @@ class Settings(BaseSettings):
     request_days: float = Field(
         365.0,
         gt=0,
-        description="Days that single requests and outcomes are kept; inf: for ever. Of readouts only the errors of p50 "
-        "and p95 are learned from them.",
+        description="Days that single requests and outcomes are kept; inf: for ever. Of readouts, only the errors of "
+        "p50 and p95 are learned from them.",
     )
     max_prompt_bytes: int = Field(
         32 * 2**20, gt=0, description="Largest body that the gateway reads, such as a prompt with its images."
