@@ -81,7 +81,7 @@ def _add(rows: dict[str, Rows], number: int) -> None:
     ended = at + LASTED
     about = (held.name, "finished", None, None, None, dump_json(held.params), "{}", None)
     points = len(held.metrics)
-    rows["run"].append((own, 1, *about, at, ended, ended, None, None, points, points, None))
+    rows["run"].append((own, 1, *about, at, ended, 0.0, ended, None, None, points, points, None))
     rows["param"] += [(own, key, text, figure) for key, (text, figure) in flatten(dict(held.params)).items()]
     rows["tag"] += [(own, key, value) for key, value in held.tags.items()]
     rows["writer"].append((own, "benchmark", 1))

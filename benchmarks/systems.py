@@ -52,6 +52,9 @@ class Wire:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         self._used_at = 0.0
 
+    def close(self) -> None:
+        self._connection.close()
+
     def send(self, call: Call) -> bytes:
         return self.timed(call)[1]
 

@@ -32,7 +32,10 @@ def planner() -> None:
         effect = _number("Worth finding, points", 5.0, "effect", 0.1, 99.0)
         rated = _number("Answers rated, %", 20.0, "rated", 0.1, 100.0)
         requests = _number("Questions a user", 3.0, "questions", 1.0, 1e6)
-        alike = _number("Alike within a user", 0.2, "alike", 0.0, 1.0, step=0.05)
+        alike = _number(
+            "Alike within a user", 0.2, "alike", 0.0, 1.0, step=0.05,
+            help="How alike one user's answers are: 0 as strangers', 1 always the same (intra-class correlation).",
+        )  # fmt: skip
         analysis = st.selectbox(
             "Analysis", list(ANALYSES), key="plan_analysis", bind="query-params", width=190,
             format_func=lambda name: ANALYSES[name],
@@ -69,7 +72,9 @@ def planner() -> None:
                           sentence=note)  # fmt: skip
 
 
-def _number(label: str, value: float, key: str, low: float, high: float, step: float = 1.0) -> float:
+def _number(
+    label: str, value: float, key: str, low: float, high: float, step: float = 1.0, help: str | None = None
+) -> float:
     return float(
         st.number_input(
             label,
@@ -81,6 +86,7 @@ def _number(label: str, value: float, key: str, low: float, high: float, step: f
             width=165,
             key=f"plan_{key}",
             bind="query-params",
+            help=help,
         )
     )
 

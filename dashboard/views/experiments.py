@@ -8,20 +8,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, components, data, experiment_parts, formats, navigate, verdicts
+from dashboard import charts, components, data, effect_parts, experiment_parts, formats, navigate, verdicts
 from dashboard.components import Cell, number_head, numeric, text_cell
 from tunescope import ApiError
 
 Json = dict[str, Any]
-ARM_METRICS = (
-    ("satisfaction", "Satisfaction"), ("rating_rate", "Rated"), ("task_success", "Task success"),
-    ("latency", "Latency, mean"), ("latency_p50", "Latency, p50"), ("latency_p95", "Latency, p95"),
-    ("first_token", "First token, mean"), ("first_token_p50", "First token, p50"),
-    ("first_token_p95", "First token, p95"), ("cost", "Cost of 1,000 requests"),
-    ("cost_per_success", "Cost of 1,000 successes"),
-    ("error_rate", "Errors"), ("fallback_rate", "Fallbacks"),
-)  # fmt: skip
-ROLES = ("primary", "secondary", "guardrail")
+STATES = ("running", "paused", "stopped", "draft", "decided")
 
 
 def render() -> None:
@@ -37,7 +29,8 @@ def render() -> None:
 
 def overview() -> None:
     components.header("Experiments", "A/B tests in production: which model each user meets, and what came of it.")
-    experiments = data.experiments()
+    # What is on comes first: it may wait for a decision.
+    experiments = sorted(data.experiments(), key=lambda experiment: STATES.index(experiment["status"]))
     if not experiments:
         components.empty(
             "No experiment yet",
@@ -91,7 +84,7 @@ def one(key: str) -> None:
             experiment_parts.rollout_part(experiment)
         split_part(readout)
         if readout["effects"]:
-            effects_part(readout)
+            effect_parts.effects_part(readout)
         arms_part(experiment, readout)
         if readout["timeline"]:
             timeline_part(readout)
@@ -193,56 +186,6 @@ def split_part(readout: Json) -> None:
     st.html(chip + components.facts(pairs))
 
 
-def effects_part(readout: Json) -> None:
-    effects = sorted(readout["effects"], key=lambda effect: ROLES.index(effect["role"]))
-    several = len({effect["variant"] for effect in effects}) > 1
-    rows: list[list[str | Cell]] = [effect_row(effect, several) for effect in effects]
-    head: list[str | Cell] = [
-        "Verdict", "Metric", "Role", number_head("Control"), number_head("Arm"), number_head("Difference, interval"),
-         Cell("Relative to zero"), number_head("Relative"), number_head("p"),
-    ]  # fmt: skip
-    if any(effect["variance_reduction"] is not None for effect in effects):
-        head.append(number_head("Noise explained"))
-        for row, effect in zip(rows, effects, strict=True):
-            row.append(numeric(formats.percent(effect["variance_reduction"], 0)))
-    frame = pd.DataFrame(effects)
-    components.data_table("Effects", head, rows, frame, key="effects", sentence=method_of(effects))
-    telling = [effect for effect in effects if effect["role"] == "primary" or effect["verdict"] == "worse"]
-    said = "".join(f"<li>{html.escape(effect['sentence'])}</li>" for effect in telling)
-    st.html(f'<ul class="ts-plain ts-dim">{said}</ul>')
-
-
-def method_of(effects: list[Json]) -> str:
-    methods = list(dict.fromkeys(effect["method"].split(", adjusted")[0] for effect in effects if effect["method"]))
-    said = "By unit of assignment. " + (f"Intervals: {', '.join(methods).replace('_', ' ')}." if methods else "")
-    if any(effect["variance_reduction"] is not None for effect in effects):
-        said += " Where noise is explained, what the units did before their exposure is taken out (CUPED)."
-    return said
-
-
-def effect_row(effect: Json, several: bool) -> list[str | Cell]:
-    metric, bounds = effect["metric"], effect["absolute_interval"]
-    ends = [abs(end) for end in (*(bounds or ()), effect["absolute"] or 0.0) if end is not None]
-    reach = (max(ends) or 1.0) * 1.1
-    tone = components.mark(effect["verdict"]).color
-    name = dict(ARM_METRICS).get(metric, metric.replace("_", " "))
-    return [
-        Cell(components.chip(effect["verdict"])),
-        text_cell(name + (f" · {effect['variant']}" if several else "")),
-        text_cell(f"{effect['role']} {'↑' if effect['direction'] == 'higher' else '↓'}", "ts-dim nowrap"),
-        numeric(formats.measured(metric, effect["control_value"])),
-        numeric(formats.measured(metric, effect["variant_value"])),
-        Cell(
-            f"<b>{formats.change(metric, effect['absolute'])}</b> "
-            f"{formats.interval(metric, bounds, difference=True) if bounds else ''}",
-            "num",
-        ),
-        verdicts.mini_interval(effect["absolute"], bounds, (-reach, reach), tone=tone),
-        numeric(formats.relative(effect["relative"])),
-        numeric(formats.p_value(effect["p_adjusted"])),
-    ]
-
-
 def arms_part(experiment: Json, readout: Json) -> None:
     arms = readout["arms"] + ([readout["holdout"]] if readout["holdout"] else [])
     if not readout["arms"]:
@@ -255,8 +198,12 @@ def arms_part(experiment: Json, readout: Json) -> None:
                     verdicts.version_link(data.model_version(variant["model_version_id"]))
         return
     known = [name for arm in arms for name in arm["metrics"]]
-    listed = [(name, label) for name, label in ARM_METRICS if name in known]
-    listed += [(name, name.replace("_", " ")) for name in dict.fromkeys(known) if name not in dict(ARM_METRICS)]
+    listed = [(name, label) for name, label in effect_parts.ARM_METRICS if name in known]
+    listed += [
+        (name, effect_parts.named(name))
+        for name in dict.fromkeys(known)
+        if (name, effect_parts.named(name)) not in listed
+    ]
     rows: list[list[str | Cell]] = [
         ["Units", *(numeric(f"{arm['units']:,}") for arm in arms)],
         ["Requests", *(numeric(f"{arm['requests']:,}") for arm in arms)],
