@@ -163,6 +163,7 @@ class Visitor:
         """Click into a table's row (from 0), `x` pixels from its left edge."""
         frame = self.page.locator(f".st-key-table-{table} [data-testid=stDataFrame]")
         frame.wait_for()
+        self.settled()  # what the click before has done may move the table
         box = frame.bounding_box()
         assert box is not None
         self.page.mouse.click(box["x"] + x, box["y"] + 34 + 34 * row + 17)
@@ -308,11 +309,14 @@ def test_two_ticked_evaluations_show_what_flipped(visitor: Visitor, record: Seed
     visitor.keep("evaluation-calibration")
 
 
-def test_from_the_readout_back_to_the_data(visitor: Visitor, record: Seed) -> None:
+def test_from_the_readout_back_to_the_data(visitor: Visitor, record: Seed, live_service: str) -> None:
     """Readout → arm's model version → its evaluation → audit → run → config and data hash, by clicks alone."""
+    with Client(live_service) as api:
+        listed = api.list_experiments()["items"]
+    listed.sort(key=lambda one: ("running", "paused", "stopped", "draft", "decided").index(one["status"]))
     visitor.open("/experiments", "Experiments")
     visitor.keep("experiments")
-    visitor.cell("experiments", 1, 60)
+    visitor.cell("experiments", [one["key"] for one in listed].index(record.experiment), 60)
     visitor.arrived("Support bot: LoRA r=64 against r=16")
     visitor.page.locator(".js-plotly-plot").first.wait_for()
     visitor.keep("experiment")
