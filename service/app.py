@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 
 from service import errors
 from service.dependencies import get_database
-from service.direct import Shortcuts
 from service.evaluation import dataset_routes as evaluation_datasets
 from service.evaluation import quality_routes as evaluation_quality
 from service.evaluation import review_routes as evaluation_reviews
@@ -21,6 +20,7 @@ from service.experiments import routes as experiments
 from service.experiments.traffic import Traffic
 from service.forgetting import routes as forgetting
 from service.forgetting import stage_routes as forgetting_stages
+from service.front import Application
 from service.judge import Handover
 from service.settings import Settings
 from service.store.blobs import BlobStore
@@ -82,7 +82,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
             if database is None:
                 app.state.database.close()
 
-    app = FastAPI(title="Tunescope", version=version("tunescope"), description=DESCRIPTION, lifespan=lifespan)
+    app = Application(title="Tunescope", version=version("tunescope"), description=DESCRIPTION, lifespan=lifespan)
     app.state.settings = settings
     errors.install(app, ERROR_SHAPES)
     if judge_socket is not None:
@@ -112,7 +112,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         *mlflow.routers,
     ):
         app.include_router(router)
-    Shortcuts.before(app, gateway.router, ofrep.router, tracking.direct, mlflow.direct)
+    app.put_first(gateway.router, ofrep.router, tracking.direct, mlflow.direct)
     return app
 
 

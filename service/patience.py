@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Literal
+from typing import Literal, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.gathering import Gathering
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ class PatientProtocol(HttpToolsProtocol):
     _unread = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, Gathering(transport, self.loop)))
         self._left = self.HEAD_SECONDS
         self._timer = self.loop.call_later(self.LOOK_SECONDS, self._look)
 

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 RETRIES = 1
 RETRY_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
+UNWATCHED_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What the caller asked for, and who is to answer."""
 
     endpoint: Endpoint
@@ -82,7 +82,11 @@ class Relay(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         task, hung_up = asyncio.current_task(), asyncio.Event()
         assert task is not None
-        watcher = asyncio.create_task(_watch(receive, task, hung_up))
+        watchers: list[asyncio.Task[None]] = []
+        # A task costs as much as the routing: an answer that comes at once needs nobody who watches for its caller.
+        timer = asyncio.get_running_loop().call_later(
+            UNWATCHED_SECONDS, lambda: watchers.append(asyncio.create_task(_watch(receive, task, hung_up)))
+        )
         try:
             await self._respond(send)
         except asyncio.CancelledError:
@@ -93,7 +97,9 @@ class Relay(Response):
             self._status, self._error = 500, "internal_error"
             raise
         finally:
-            watcher.cancel()
+            timer.cancel()
+            for watcher in watchers:
+                watcher.cancel()
             self._record()
             if self._answer is not None:
                 self._answer.close()

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
 from service.experiments.events import HUNG_UP, Requested
 from service.measure.bucketing import fnv1a32
 
@@ -56,8 +58,7 @@ class Definition:
     denominator: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(msgspec.Struct, frozen=True):  # made for every call: a dataclass takes four times as long
     count: float = 0.0
     sum: float = 0.0
 

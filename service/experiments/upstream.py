@@ -7,8 +7,7 @@ import importlib
 import io
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +140,7 @@ class Answer:
         self._first: list[bytes] = []
 
     async def open(self, request: Awaitable[ClientResponse], stream: bool) -> None:
-        with self._failures("cannot be reached"):
+        try:
             self._response = await request
             if self._response.status != 200:
                 raise await self._refusal(self._response)
@@ -149,6 +148,8 @@ class Answer:
                 await self._read_first_event(self._response)
             else:
                 self._read_whole(await self._limited(self._response))
+        except _client_error() as error:
+            raise self._ours(error, "cannot be reached") from error
 
     async def events(self) -> AsyncIterator[list[bytes]]:
         """Whole events in order, those together that arrived together.
@@ -161,8 +162,10 @@ class Answer:
             limit = max(min(self._between, self._deadline - time.monotonic()), 0.0)
             try:
                 async with asyncio.timeout(limit):
-                    with self._failures("broke off"):
+                    try:
                         chunk = await self._chunk()
+                    except _client_error() as error:
+                        raise self._ours(error, "broke off") from error
             except TimeoutError:
                 raise TooSlow(f"The upstream '{self.upstream.name}' paused for more than {limit:.1f} s.") from None
             if not chunk:
@@ -177,20 +180,16 @@ class Answer:
             self._ended()
             self._ended = None
 
-    @contextmanager
-    def _failures(self, what: str) -> Iterator[None]:
-        """The client's errors as ours."""
+    def _ours(self, error: Exception, what: str) -> UpstreamError:
+        """An error of the client as ours."""
         http, name = importlib.import_module("aiohttp"), self.upstream.name
-        try:
-            yield
-        except http.ConnectionTimeoutError as error:
-            raise Unreachable(f"The upstream '{name}' did not accept a connection in time.") from error
-        except http.ClientConnectorError as error:
-            if isinstance(error.os_error, AddressRefused):
-                raise Misconfigured(f"The upstream '{name}' is at an address that is not allowed.") from error
-            raise Unreachable(f"The upstream '{name}' {what}: {error.os_error.strerror or error.os_error}.") from error
-        except http.ClientError as error:
-            raise Unreachable(f"The upstream '{name}' {what}: {_cause(error)}.") from error
+        if isinstance(error, http.ConnectionTimeoutError):
+            return Unreachable(f"The upstream '{name}' did not accept a connection in time.")
+        if not isinstance(error, http.ClientConnectorError):
+            return Unreachable(f"The upstream '{name}' {what}: {_cause(error)}.")
+        if isinstance(error.os_error, AddressRefused):
+            return Misconfigured(f"The upstream '{name}' is at an address that is not allowed.")
+        return Unreachable(f"The upstream '{name}' {what}: {error.os_error.strerror or error.os_error}.")
 
     async def _chunk(self) -> bytes:
         """Some bytes of a stream; none at its end."""
@@ -249,6 +248,12 @@ class Answer:
             return Overloaded(f"The upstream '{name}' answered {status}.", status, response.headers.get("retry-after"))
         # 401, 403, 404 and redirects are between the gateway and its upstream; their words may hold a key.
         return Misconfigured(f"The upstream '{name}' answered {status}: check its URL, model name and key.")
+
+
+def _client_error() -> type[Exception]:
+    """What all errors of the client are: asked for when there is one."""
+    error: type[Exception] = importlib.import_module("aiohttp").ClientError
+    return error
 
 
 def _cause(error: Exception) -> str:

@@ -40,12 +40,16 @@ class Statement:
         self._compiled: dict[str, tuple[str, dict[str, Any]]] = {}
 
     @classmethod
-    def upsert(cls, table: Table, columns: Sequence[str]) -> Statement:
-        """Insert a row of `columns`; where the primary key is there already, the other columns are replaced."""
+    def upsert(cls, table: Table, columns: Sequence[str], add: Sequence[str] = ()) -> Statement:
+        """Insert a row of `columns`; where the primary key is there already, the others are replaced, or added to."""
         keys = [column.name for column in table.primary_key]
-        replaced = [name for name in columns if name not in keys]
+        replaced = [name for name in columns if name not in keys and name not in add]
         values: dict[str, Any] = {name: sql.bindparam(name) for name in columns}
-        return cls(lambda dialect: upserting(table, dialect, replace=replaced).inline().values(values))
+        return cls(lambda dialect: upserting(table, dialect, replace=replaced, add=add).inline().values(values))
+
+    @classmethod
+    def insert(cls, table: Table, columns: Sequence[str]) -> Statement:
+        return cls(sql.insert(table).inline().values({name: sql.bindparam(name) for name in columns}))
 
     def compiled(self, dialect: str) -> tuple[str, dict[str, Any]]:
         """The text, and the values of what it holds besides its parameters."""

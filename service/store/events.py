@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
+import msgspec
 import sqlalchemy
 from sqlalchemy import func, insert, text, update
 from sqlmodel import Session, col, select
 
+from service.store import event_statements as statements
+from service.store.cursor import Cursor
 from service.store.tables import (
     ArmSum,
     BeforeSum,
@@ -21,10 +25,8 @@ from service.store.tables import (
     GatewayContent,
     GatewayRequest,
     LatencyBin,
-    Outcome,
     StickyUnit,
     UnitBefore,
-    UnitRollup,
 )
 from service.store.upserts import upsert
 
@@ -57,8 +59,7 @@ class Seen:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
+class Sums(msgspec.Struct, frozen=True):
     """What the units of one arm add up to for one metric."""
 
     n: int = 0
@@ -101,15 +102,14 @@ class Before:
 
 
 def exposures_of(session: Session, experiment_id: str, phase: int, units: Collection[str]) -> dict[str, Seen]:
-    query = select(Exposure.unit_id, Exposure.variant, Exposure.crossed, Exposure.at).where(
-        col(Exposure.experiment_id) == experiment_id, col(Exposure.phase) == phase, col(Exposure.unit_id).in_(units)
-    )
-    return {unit: Seen(variant, crossed, at) for unit, variant, crossed, at in session.exec(query)}
+    cursor = Cursor.of(session)
+    given = {"experiment_id": experiment_id, "phase": phase, "units": cursor.texts(units)}
+    rows = cursor.rows(statements.EXPOSURES, given) if units else []
+    return {unit: Seen(variant, bool(crossed), at) for unit, variant, crossed, at in rows}
 
 
 def add_exposures(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        session.connection().execute(insert(Exposure), list(rows))
+    Cursor.of(session).many(statements.ADD_EXPOSURE, rows)
 
 
 def mark_crossed(session: Session, experiment_id: str, phase: int, units: Collection[str]) -> None:
@@ -144,7 +144,10 @@ def add_sticky(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def stored_requests(session: Session, request_ids: Collection[str]) -> set[str]:
-    return set(session.exec(select(GatewayRequest.request_id).where(col(GatewayRequest.request_id).in_(request_ids))))
+    if not request_ids:
+        return set()
+    cursor = Cursor.of(session)
+    return {request_id for (request_id,) in cursor.rows(statements.STORED, {"ids": cursor.texts(request_ids)})}
 
 
 def counted_calls(session: Session, request_ids: Collection[str]) -> dict[str, Call]:
@@ -160,20 +163,22 @@ def counted_calls(session: Session, request_ids: Collection[str]) -> dict[str, C
 
 
 def add_requests(session: Session, rows: Sequence[dict[str, Any]], contents: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        session.connection().execute(insert(GatewayRequest), list(rows))
+    Cursor.of(session).many(statements.ADD_REQUEST, rows)
     if contents:
         session.connection().execute(insert(GatewayContent), list(contents))
 
 
 def outcomes_of(session: Session, request_ids: Collection[str]) -> dict[tuple[str, str], tuple[float, float]]:
     """(request, metric) -> (value, at)."""
-    query = select(Outcome).where(col(Outcome.request_id).in_(request_ids))
-    return {(row.request_id, row.metric): (row.value, row.at) for row in session.exec(query)}
+    if not request_ids:
+        return {}
+    cursor = Cursor.of(session)
+    rows = cursor.rows(statements.OUTCOMES, {"ids": cursor.texts(request_ids)})
+    return {(request_id, metric): (value, at) for request_id, metric, value, at in rows}
 
 
 def save_outcomes(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    upsert(session, Outcome, rows, replace=("value", "at"))
+    Cursor.of(session).many(statements.PUT_OUTCOME, rows)
 
 
 def past_calls(
@@ -196,31 +201,24 @@ def rollups_of(
     session: Session, experiment_id: str, phase: int, metrics: Collection[str], units: Collection[str]
 ) -> dict[tuple[str, str], tuple[float, float]]:
     """(unit, metric) -> (count, sum)."""
-    query = select(UnitRollup.unit_id, UnitRollup.metric, UnitRollup.count, UnitRollup.sum).where(
-        col(UnitRollup.experiment_id) == experiment_id,
-        col(UnitRollup.phase) == phase,
-        col(UnitRollup.metric).in_(metrics),
-        col(UnitRollup.unit_id).in_(units),
-    )
-    return {(unit, metric): (count, total) for unit, metric, count, total in session.exec(query)}
+    cursor = Cursor.of(session)
+    given = {"experiment_id": experiment_id, "phase": phase}
+    rows = cursor.rows(statements.ROLLUPS, given | {"metrics": cursor.texts(metrics), "units": cursor.texts(units)})
+    return {(unit, metric): (count, total) for unit, metric, count, total in rows}
 
 
 def save_rollups(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    upsert(session, UnitRollup, rows, replace=("count", "sum"))
+    Cursor.of(session).many(statements.PUT_ROLLUP, rows)
 
 
 def add_arm_sums(session: Session, rows: Mapping[tuple[str, int, str, str, int], Sums]) -> None:
     """Keys: experiment, phase, metric, variant, stretch."""
-    upsert(
-        session,
-        ArmSum,
-        [
-            dict(zip(("experiment_id", "phase", "metric", "variant", "bucket"), key, strict=True))
-            | {"n": s.n, "sum_x": s.x, "sum_y": s.y, "sum_xx": s.xx, "sum_yy": s.yy, "sum_xy": s.xy}
-            for key, s in sorted(rows.items())
-        ],
-        add=("n", "sum_x", "sum_y", "sum_xx", "sum_yy", "sum_xy"),
-    )
+    given = [
+        dict(zip(("experiment_id", "phase", "metric", "variant", "bucket"), key, strict=True))
+        | {"n": s.n, "sum_x": s.x, "sum_y": s.y, "sum_xx": s.xx, "sum_yy": s.yy, "sum_xy": s.xy}
+        for key, s in sorted(rows.items(), key=itemgetter(0))
+    ]
+    Cursor.of(session).many(statements.ADD_ARM_SUM, given)
 
 
 def befores_of(
@@ -257,15 +255,11 @@ def add_before_sums(session: Session, rows: Mapping[tuple[str, int, str, str], B
 
 def add_latency_bins(session: Session, rows: Mapping[tuple[str, int, str, str, int], int]) -> None:
     """Keys: experiment, phase, metric, variant, bin."""
-    upsert(
-        session,
-        LatencyBin,
-        [
-            dict(zip(("experiment_id", "phase", "metric", "variant", "bin"), key, strict=True)) | {"count": count}
-            for key, count in sorted(rows.items())
-        ],
-        add=("count",),
-    )
+    given = [
+        dict(zip(("experiment_id", "phase", "metric", "variant", "bin"), key, strict=True)) | {"count": count}
+        for key, count in sorted(rows.items())
+    ]
+    Cursor.of(session).many(statements.ADD_BIN, given)
 
 
 # --- what a readout reads -----------------------------------------------------------------------------

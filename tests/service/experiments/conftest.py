@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.experiments.traffic import Traffic
+from service.patience import PatientProtocol
 from service.settings import Settings
 from service.store.database import Database
 from tests.conftest import free_port, wait_until
@@ -74,7 +75,8 @@ def gateway(gateway_settings: Settings, database: Database) -> Iterator[Gateway]
 def running_gateway(settings: Settings, database: Database) -> Iterator[Gateway]:
     app = create_app(settings, database)
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=2))
+    config = uvicorn.Config(app, port=port, log_level="warning", http=PatientProtocol, timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started)
