@@ -76,14 +76,18 @@ def create(session: Session, plan: NewExperiment, actor: str, holdout: float = 0
 
 
 def _check_references(session: Session, plan: NewExperiment) -> None:
-    wanted = {v.upstream for v in plan.variants if v.upstream} | ({plan.fallback_upstream} - {None})
-    missing = sorted(name for name in wanted if name and store.find_upstream(session, name) is None)
-    if missing:
-        raise PlanImpossible(f"No such upstream: {', '.join(missing)}. An admin adds one with POST /api/v1/upstreams.")
+    wanted = {name for name in (*(v.upstream for v in plan.variants), plan.fallback_upstream) if name}
+    _check_upstreams_exist(session, wanted)
     versions = {v.model_version_id for v in plan.variants if v.model_version_id}
     unknown = sorted(versions - store.model_versions(session, versions).keys())
     if unknown:
         raise PlanImpossible(f"No such model version: {', '.join(unknown)}.")
+
+
+def _check_upstreams_exist(session: Session, names: set[str]) -> None:
+    missing = sorted(name for name in names if store.find_upstream(session, name) is None)
+    if missing:
+        raise PlanImpossible(f"No such upstream: {', '.join(missing)}. An admin adds one with POST /api/v1/upstreams.")
 
 
 def move(session: Session, key: str, action: str, actor: str, details: dict[str, Any] | None = None) -> Experiment:
@@ -91,6 +95,7 @@ def move(session: Session, key: str, action: str, actor: str, details: dict[str,
 
     Raises:
         ExperimentNotFound, WrongStatus
+        PlanImpossible: at the start, some variants name an upstream and others do not.
     """
     experiment = find_for_change(session, key)
     possible, target = TRANSITIONS[action]
@@ -100,6 +105,7 @@ def move(session: Session, key: str, action: str, actor: str, details: dict[str,
         )
     now = time.time()
     if target == "running" and experiment.started_at is None:
+        _check_upstreams(experiment)
         experiment.started_at = now
         phases.begin(experiment, phases.planned(experiment), now)
     if target == "stopped":
@@ -108,6 +114,24 @@ def move(session: Session, key: str, action: str, actor: str, details: dict[str,
     experiment.status = target
     store.log(session, experiment, actor, action, log)
     return experiment
+
+
+def _check_upstreams(experiment: Experiment) -> None:
+    """All variants name an upstream, or none does: else the gateway answers some users and refuses others."""
+    with_one = [variant["key"] for variant in experiment.plan["variants"] if variant["upstream"]]
+    without = [variant["key"] for variant in experiment.plan["variants"] if not variant["upstream"]]
+    if with_one and without:
+        raise PlanImpossible(
+            f"'{experiment.key}' cannot start: {_listed(with_one)} an upstream, {_listed(without)} none, so the "
+            "gateway would refuse those users. Give each one: PATCH "
+            f'/api/v1/experiments/{experiment.key} {{"upstreams": {{"{without[0]}": NAME}}}}. '
+            "Where clients call the models themselves, no variant needs one."
+        )
+
+
+def _listed(keys: list[str]) -> str:
+    named = ", ".join(f"'{key}'" for key in keys)
+    return f"the variant {named} names" if len(keys) == 1 else f"the variants {named} name"
 
 
 def decide(session: Session, key: str, choice: Decide, actor: str, verdict: str, sentence: str) -> Experiment:
@@ -135,6 +159,8 @@ def edit(session: Session, key: str, change: ExperimentEdit, actor: str) -> Expe
     plan = dict(experiment.plan)
     if "weights" in fields:
         plan["variants"] = _weighted(key, plan["variants"], fields.pop("weights"))
+    if "upstreams" in fields:
+        plan["variants"] = _with_upstreams(session, experiment, plan["variants"], fields.pop("upstreams"))
     _check_forced(key, plan, fields.get("forced", {}))
     experiment.name = fields.pop("name", experiment.name)
     plan |= fields
@@ -155,6 +181,18 @@ def _weighted(key: str, variants: list[dict[str, Any]], weights: dict[str, float
     if sum(weights.values()) <= 0:
         raise PlanImpossible("The weights add up to 0: nobody would be assigned.")
     return [variant | {"weight": weights[variant["key"]]} for variant in variants]
+
+
+def _with_upstreams(
+    session: Session, experiment: Experiment, variants: list[dict[str, Any]], upstreams: dict[str, str]
+) -> list[dict[str, Any]]:
+    if experiment.status != "draft":
+        raise WrongStatus(f"'{experiment.key}' is {experiment.status}: its variants keep the models they have.")
+    unknown = sorted(upstreams.keys() - {variant["key"] for variant in variants})
+    if unknown:
+        raise PlanImpossible(f"'{experiment.key}' has no variant {', '.join(unknown)} to give an upstream to.")
+    _check_upstreams_exist(session, set(upstreams.values()))
+    return [variant | {"upstream": upstreams.get(variant["key"], variant["upstream"])} for variant in variants]
 
 
 def _check_forced(key: str, plan: dict[str, Any], forced: dict[str, str]) -> None:

@@ -221,6 +221,7 @@ class ExperimentEdit(Strict):
     name: Name | None = None
     hypothesis: str | None = None
     weights: dict[Key, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
+    upstreams: dict[Key, Key] | None = Field(None, description="Of a draft: variant -> the upstream it is to name.")
     coverage: Number | None = Field(None, ge=0, le=1)
     targeting: Targeting | None = None
     forced: dict[Identifier, Key] | None = None

@@ -108,6 +108,43 @@ def test_a_variant_without_an_upstream(face: TestClient) -> None:
     own_error(face.get(f"{EXPERIMENTS}/mixed"), 404, "experiment_not_found")
 
 
+def test_an_experiment_with_an_upstream_for_some_variants_only_does_not_start(face: TestClient) -> None:
+    upstream = {"name": "some", "base_url": "http://127.0.0.1:1/v1", "model": "x"}
+    assert face.post("/api/v1/upstreams", json=upstream).status_code == 201
+    variants = [{"key": "a", "weight": 1, "upstream": "some"}, {"key": "b", "weight": 1}]
+    assert face.post(EXPERIMENTS, json={"key": "half", "variants": variants}).status_code == 201
+    said = own_error(face.post(f"{EXPERIMENTS}/half/start"), 400, "experiment_plan")
+    assert "the variant 'a' names an upstream, the variant 'b' names none" in said
+    assert "PATCH /api/v1/experiments/half" in said
+    assert face.get(f"{EXPERIMENTS}/half").json()["status"] == "draft"
+    assert face.get(f"{EXPERIMENTS}/half").json()["started_at"] is None
+
+    for upstreams, wrong in (({"b": "gone"}, "No such upstream: gone"), ({"c": "some"}, "no variant c")):
+        answer = face.patch(f"{EXPERIMENTS}/half", json={"upstreams": upstreams})
+        assert wrong in own_error(answer, 400, "experiment_plan")
+    assert face.patch(f"{EXPERIMENTS}/half", json={"upstreams": {"b": "some"}}).status_code == 200
+    started = face.post(f"{EXPERIMENTS}/half/start").json()
+    assert (started["status"], started["phase"]) == ("running", 1)
+    assert [variant["upstream"] for variant in started["variants"]] == ["some", "some"]
+    said = own_error(face.patch(f"{EXPERIMENTS}/half", json={"upstreams": {"b": "some"}}), 409, "experiment_status")
+    assert "keep the models they have" in said
+
+
+def test_the_gateway_refuses_for_an_experiment_that_has_not_started_in_its_own_shape(face: TestClient) -> None:
+    """Before its start everybody gets the control: without an upstream of its own that is an error of OpenAI's shape,
+    and OFREP answers."""
+    upstream = {"name": "later", "base_url": "http://127.0.0.1:1/v1", "model": "x"}
+    assert face.post("/api/v1/upstreams", json=upstream).status_code == 201
+    variants = [{"key": "a", "weight": 1}, {"key": "b", "weight": 1, "upstream": "later"}]
+    assert face.post(EXPERIMENTS, json={"key": "unready", "variants": variants}).status_code == 201
+    for path, asked in ASKED.items():
+        said = openai_error(face.post(path, json={"model": "exp:unready", **asked}), 400, "invalid_request")
+        assert "names no upstream" in said
+    flag = face.post("/ofrep/v1/evaluate/flags/unready", json={"context": {"targetingKey": "u"}})
+    assert flag.status_code == 200
+    assert flag.json()["variant"] == "a"
+
+
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
