@@ -22,7 +22,17 @@ from typing import Any, Literal, Self
 import msgspec
 
 from tunescope import _settings
-from tunescope._bucketing import NOBODY, bucket, bucket_from_state, bucket_ranges, choose, fnv1a32, in_namespace, owners
+from tunescope._bucketing import (
+    NOBODY,
+    bucket,
+    bucket_from_state,
+    bucket_ranges,
+    choose,
+    fnv1a32,
+    in_namespace,
+    owners,
+    place_from_state,
+)
 from tunescope._client import Client, Json
 from tunescope._exceptions import ApiError, ConnectionFailed
 from tunescope._sticky import StickyFile
@@ -115,7 +125,7 @@ class LiveExperiment:
         if space is not None and not in_namespace(unit_id, (space["name"], space["start"], space["end"])):
             return self._control("not_covered")
         if self._version == 2:
-            index = self._owners[fnv1a32(str(fnv1a32(unit_id, self._seed_state))) % 10_000]
+            index = self._owners[place_from_state(self._seed_state, unit_id)]
         else:
             point = bucket(self._salt, unit_id, self._version)
             index = NOBODY if point is None else choose(point, self._ranges) % 256

@@ -16,6 +16,7 @@ Range = tuple[float, float]
 _OFFSET = 0x811C9DC5
 _PRIME = 0x01000193
 _MASK = 0xFFFFFFFF
+_FEW = 16
 
 
 def fnv1a32(text: str, state: int = _OFFSET) -> int:
@@ -26,6 +27,11 @@ def fnv1a32(text: str, state: int = _OFFSET) -> int:
     units: bytes | array[int] = (
         text.encode() if text.isascii() else array("H", text.encode("utf-16-le", "surrogatepass"))
     )
+    if len(units) <= _FEW:
+        # The bits above the lowest 32 never come back into them: cut off once, as long as the number stays small.
+        for unit in units:
+            state = (state ^ unit) * _PRIME
+        return state & _MASK
     for unit in units:
         state = ((state ^ unit) * _PRIME) & _MASK
     return state
