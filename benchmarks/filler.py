@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -64,15 +64,15 @@ def began(number: int) -> float:
 def fill(url: str, n_runs: int) -> None:
     """Make the database and put the runs 0 … n − 1 of the project into it, finished, with an alert on every tenth."""
     Database(url).close()
-    with _sqlite(url) if url.startswith("sqlite") else _postgres(url) as put:
-        put(_table(tables.Project), [(1, PROJECT, None, BEGAN, BEGAN, None)])
+    with writing(url, MODELS, numbered=("project", "series", "chunk")) as put:
+        put(table_of(tables.Project), [(1, PROJECT, None, BEGAN, BEGAN, None)])
         numbers = iter(range(n_runs))
         while some := list(islice(numbers, AT_ONCE)):
-            rows: dict[str, Rows] = {_table(model).name: [] for model in MODELS}
+            rows: dict[str, Rows] = {table_of(model).name: [] for model in MODELS}
             for number in some:
                 _add(rows, number)
             for model in MODELS:
-                put(_table(model), rows[_table(model).name])
+                put(table_of(model), rows[table_of(model).name])
 
 
 def _add(rows: dict[str, Rows], number: int) -> None:
@@ -96,9 +96,14 @@ def _add(rows: dict[str, Rows], number: int) -> None:
         rows["alert"].append((own, 1, own, *told, at, ended))
 
 
-def _table(model: type[SQLModel]) -> sql.Table:
+def table_of(model: type[SQLModel]) -> sql.Table:
     found: sql.Table = model.__table__  # type: ignore[attr-defined]
     return found
+
+
+def writing(url: str, models: Sequence[type[SQLModel]], numbered: Sequence[str] = ()) -> AbstractContextManager[Put]:
+    """How rows are put into these tables. `numbered`: those that number their rows themselves."""
+    return _sqlite(url) if url.startswith("sqlite") else _postgres(url, models, numbered)
 
 
 @contextmanager
@@ -115,7 +120,7 @@ def _sqlite(url: str) -> Iterator[Put]:
 
 
 @contextmanager
-def _postgres(url: str) -> Iterator[Put]:
+def _postgres(url: str, models: Sequence[type[SQLModel]], numbered: Sequence[str]) -> Iterator[Put]:
     def put(table: sql.Table, rows: Rows) -> None:
         columns = ", ".join(f'"{column.name}"' for column in table.columns)
         with connection.cursor() as cursor, cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN") as copy:
@@ -125,7 +130,7 @@ def _postgres(url: str) -> Iterator[Put]:
 
     engine = sql.create_engine(url)
     # Built at the end: a third of the time, and like those that grew they have room in their pages.
-    indexes = [index for model in MODELS for index in _table(model).indexes]
+    indexes = [index for model in models for index in table_of(model).indexes]
     for_postgresql(SQLModel.metadata)
     for index in indexes:
         index.drop(engine)
@@ -135,7 +140,7 @@ def _postgres(url: str) -> Iterator[Put]:
         for index in indexes:
             index.create(engine)
         engine.dispose()
-        for table in ("project", "series", "chunk"):
+        for table in numbered:
             connection.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}")
         connection.commit()
         connection.autocommit = True
