@@ -166,6 +166,9 @@ class Relay(Response):
                 passed = reader.read_all(events)
                 if self._first_token is None and reader.started:
                     self._first_token = self._elapsed()
+                if reader.done and not reader.failed:
+                    # Clients close the connection at the last event, not at the end of the body: they have it all.
+                    self._status, self._error = 200, None
                 if passed:
                     await send({"type": "http.response.body", "body": passed, "more_body": True})
         except GarbledStream as error:

@@ -78,6 +78,8 @@ class StreamReader:
     usage: Usage = field(default_factory=Usage)
     started: bool = False
     finished: bool = False
+    done: bool = False
+    """The caller has been told that nothing follows."""
     failed: bool = False
     _answer: list[str] = field(default_factory=list)
 
@@ -95,7 +97,7 @@ class StreamReader:
         if data is None:
             return event
         if data == DONE:
-            self.finished = True
+            self.finished = self.done = True
             return event
         return self._read_chunk(event, data)
 

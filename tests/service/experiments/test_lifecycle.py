@@ -202,7 +202,7 @@ def test_upstreams(client: TestClient) -> None:
 
 def test_the_model_behind_a_running_experiment_stays(client: TestClient) -> None:
     client.post("/api/v1/upstreams", json=UPSTREAM)
-    create(client, variants=[{"key": "base", "weight": 1, "upstream": "base"}, {"key": "tuned", "weight": 1}])
+    create(client, variants=[{"key": key, "weight": 1, "upstream": "base"} for key in ("base", "tuned")])
     changed = {**UPSTREAM, "model": "another"}
     assert client.put("/api/v1/upstreams/base", json=changed).status_code == 200
     do(client, "start")
