@@ -18,7 +18,8 @@ import zstandard
 from tsdownsample import MinMaxDownsampler
 
 RAW, PACKED = 0, 1
-CHUNK_POINTS = 4096
+CHUNK_POINTS = 8192
+FORMER_CHUNK_POINTS = 4096  # of the full chunks in older databases
 BLOCK_POINTS = 1024  # from here on a block of Zstandard for each byte of a column pays for its code
 _ONE = struct.Struct("<Bqdd")
 
