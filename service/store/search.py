@@ -33,6 +33,8 @@ from service.store.tables import Run
 
 FEW = 256  # runs that meet one of the conditions: they are looked at one by one
 WALK = 2_000  # runs to look at in the index of an order before all that match are sought instead
+EACH = 1_000  # runs of a project that are looked at one by one at once
+EACH_LATER = 5_000  # and if a walk has not found enough
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,15 @@ def find(
         ids = question.few.ids(cursor, values)
         if ids is not None:
             return _places(cursor, question.few.among, {**values, "few": cursor.texts(ids)})
+    by_project = question.project
+    if by_project is not None and by_project.is_small(cursor, values, EACH):
+        return _places(cursor, by_project.each, values)
     if question.walk is not None and (condition is not None or order is not None):
         found = question.walk.page(cursor, values)
         if found is not None:
             return found
-    if question.project is not None and question.project.is_small(cursor, values):
-        return _places(cursor, question.project.each, values)
+    if by_project is not None and by_project.is_small(cursor, values, EACH_LATER):
+        return _places(cursor, by_project.each, values)
     return _places(cursor, question.every, values)
 
 
@@ -135,9 +140,9 @@ class _Project:
     count: Statement
     each: Statement
 
-    def is_small(self, cursor: Cursor, values: dict[str, Any]) -> bool:
-        held: int = cursor.rows(self.count, {**values, "few": WALK + 1})[0][0]
-        return held <= WALK
+    def is_small(self, cursor: Cursor, values: dict[str, Any], most: int) -> bool:
+        held: int = cursor.rows(self.count, {**values, "few": most + 1})[0][0]
+        return held <= most
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,7 @@ class _Question:
 def _prepared(condition: Condition | None, order: Order | None, in_project: bool, after: After) -> _Question:
     every = Statement(_every(condition, order, in_project, after))
     few = _by_few(condition, order, in_project, after)
-    project = _by_project(condition, order, after) if in_project and condition is not None else None
+    project = _by_project(condition, order, after) if in_project and (condition or order) else None
     index = order_index(order, in_project)
     if index is None or after == "none":
         return _Question(every, None, few, project)
@@ -185,7 +190,7 @@ def _by_few(condition: Condition | None, order: Order | None, in_project: bool, 
     return _Few([_counting(one) for one in some], [Statement(one) for one in some], Statement(found))
 
 
-def _by_project(condition: Condition, order: Order | None, after: After) -> _Project:
+def _by_project(condition: Condition | None, order: Order | None, after: After) -> _Project:
     each = _every(condition, order, True, after, among=sql.true())
     return _Project(_counting(_of_project().limit(_count("few"))), Statement(each))
 
