@@ -233,7 +233,7 @@ def noise_part(noise: Json) -> None:
             one["answer"] or formats.NONE,
             Cell(_suggested(one)),
             numeric(
-                f"{one['models']} of {len(one['answers'])}" if by_models else formats.percent(one["label_probability"])
+                f"{_agreeing(one)} of {len(one['answers'])}" if by_models else formats.percent(one["label_probability"])
             ),
             numeric(formats.percent(one["probability"])),
         ]
@@ -245,29 +245,57 @@ def noise_part(noise: Json) -> None:
     ]  # fmt: skip
     frame = pd.DataFrame(
         [
-            {key: value for key, value in one.items() if key != "answers"}
+            {key: value for key, value in one.items() if key not in ("answers", "doubts")}
             | {answer["model"]: answer["answer"] for answer in one["answers"]}
             for one in noise["candidates"]
         ]
     )
-    title = f"{formats.plural(noise['n_candidates'], 'doubtful label')}, most certain first"
+    n = noise["n_candidates"]
+    what = (
+        f"{formats.plural(n, 'item')} with doubtful labels"
+        if noise["multi_label"]
+        else formats.plural(n, "doubtful label")
+    )
+    title = f"{what}, most certain first"
     components.data_table(title, head, rows, frame, key="noise")
     if noise["n_candidates"] > PAIRS_SHOWN:
         st.caption(f"The first {PAIRS_SHOWN} of {noise['n_candidates']:,}.")
 
 
+def _agreeing(one: Json) -> int:
+    """Models that doubt the label, of several labels the first one in doubt."""
+    return int(one["doubts"][0]["models"] if one["doubts"] else one["models"])
+
+
 def _suggested(one: Json) -> str:
     """What the models answer, and which of them."""
     said = "<br>".join(
-        f'<span class="ts-dim">{html.escape(answer["model"])}: {html.escape(answer["answer"] or "no answer")}'
+        f'<span class="ts-dim">{html.escape(answer["model"])}: {html.escape(_answer(answer["answer"]))}'
         + ("" if answer["probability"] is None else f" ({formats.percent(answer['probability'])})")
         + "</span>"
         for answer in one["answers"][:MODELS_SHOWN]
     )
-    return f"<b>{html.escape(one['suggested'])}</b>" + (f"<br>{said}" if said else "")
+    suggested = "<br>".join(map(html.escape, map(_change, one["doubts"]))) or html.escape(one["suggested"])
+    return f"<b>{suggested}</b>" + (f"<br>{said}" if said else "")
+
+
+def _change(doubt: Json) -> str:
+    """What becomes of a label, and how certain that is."""
+    has, given = doubt["probability"], doubt["given"]
+    sure = "" if has is None else f" ({formats.percent(1 - has if given else has)})"
+    return f"{'without' if given else 'with'} {doubt['label']}{sure}"
+
+
+def _answer(answer: str | None) -> str:
+    return "no answer" if answer is None else answer or "no label"
 
 
 def noise_method(noise: Json) -> str:
+    each = " Each label is judged by itself, as one that an item has or has not." if noise["multi_label"] else ""
+    return _judged_by(noise) + each
+
+
+def _judged_by(noise: Json) -> str:
     if noise["method"] == "evaluations" and noise["basis"] == "label_scores":
         asked = formats.plural(len(noise["models"]), "model")
         return (
@@ -279,11 +307,13 @@ def noise_method(noise: Json) -> str:
         asked = formats.plural(len(noise["models"]), "model")
         return (
             f"Asked: {asked} ({', '.join(noise['models'][:6])}). Listed is what more than half of them answer alike, "
-            "and otherwise than the label; an answer with a probability under 90 % does not count."
+            "and otherwise than the label"
+            + ("." if noise["multi_label"] else "; an answer with a probability under 90 % does not count.")
         )
+    whats = "items, in all their labels" if noise["multi_label"] else "labels"
     return (
         f"By confident learning (Northcutt et al. 2021): a simple model, taught on four fifths of the data at a time, "
-        f"judges the rest. It agrees with {formats.percent(noise['accuracy'])} of {noise['judged']:,} labels; what it "
+        f"judges the rest. It agrees with {formats.percent(noise['accuracy'])} of {noise['judged']:,} {whats}; what it "
         "is surest about otherwise is worth a look."
     )
 
