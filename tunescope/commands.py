@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from tunescope import _settings
 from tunescope._client import Client, Json
@@ -41,7 +42,7 @@ def sync(
 
     Example: tunescope sync ~/.local/state/tunescope
     """
-    console = Console(stderr=False, highlight=False)
+    console = Console(stderr=False, highlight=False, emoji=False)
     place = directory if directory is not None else _settings.directory()
     points = left = failed = 0
     with explained(console), Client(url, api_key) as client:
@@ -95,7 +96,7 @@ def compare(
     Example: tunescope compare 0198f0c2a7 0198f0c3b1 --metric bleu --test randomisation
     Example: tunescope compare 0198f0c2a7,0198f0c2a8 0198f0c3b1,0198f0c3b2,0198f0c3b3
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     given = [one.split(",") for one in (baseline, *candidates)]
     options: dict[str, Any] = {"metric": metric, "margin": margin}
     with explained(console), Client(url, api_key) as client:
@@ -228,7 +229,9 @@ def _panel(card: Json, table: Table, suite: Json) -> Panel:
     title = (
         f"[bold {colour}]{card['verdict'].upper()}[/] · {card['metric']} on {escape(suite['name'])} v{suite['version']}"
     )
-    return Panel(outer, title=title, title_align="left", border_style=colour, expand=False)
+    return Panel(
+        outer, title=Text.from_markup(title, emoji=False), title_align="left", border_style=colour, expand=False
+    )
 
 
 def _number(value: float | None, *, sign: bool = False) -> str:

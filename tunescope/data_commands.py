@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     epilog="Example: tunescope data check train.csv --test test.csv",
 )
-console = Console(highlight=False)
+console = Console(highlight=False, emoji=False)
 SHOWN = 5
 
 File = Annotated[Path, typer.Argument(help="CSV, JSONL, JSON (a list of records) or Parquet.", show_default=False)]
@@ -86,7 +86,7 @@ def check(
             report.write_text(content if report.suffix.lower() == ".json" else _data_report.page(found), "utf-8")
     warned = _say(found)
     if report is not None:
-        console.print(f"Written to {report}", soft_wrap=True)
+        console.print(f"Written to {report}", soft_wrap=True, markup=False)
     if strict and warned:
         raise typer.Exit(1)
 
@@ -220,7 +220,8 @@ def split(
     for warned in found["warnings"]:
         console.print(f"[yellow]![/] {escape(warned['message'])}", soft_wrap=True)
     for part in written:
-        console.print(f"{part['file']}  {part['rows']:,} rows ({100 * part['rows'] / len(records):.1f} %)")
+        share = 100 * part["rows"] / len(records)
+        console.print(f"{part['file']}  {part['rows']:,} rows ({share:.1f} %)", markup=False)
 
 
 def _write(out: Path, file: Path, records: list[_records.Record], found: Json) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ with tunescope.init(mode="offline", dir={str(tmp_path)!r}, system_interval=None)
 
 
 def evaluated(api: Client, suite_id: str, right: int, n: int = 200) -> str:
-    run = api.create_run(project="compare", name=f"[/red] {right}")  # a name is text, whatever it looks like
+    run = api.create_run(project="compare", name=f"[/red] :cat: {right}")  # a name is text, whatever it looks like
     predictions = [{"id": str(i), "output": "yes" if i < right else "no"} for i in range(n)]
     api.create_evaluation(suite_id=suite_id, run_id=run["id"], predictions=predictions)
     return str(run["id"])
@@ -129,7 +129,7 @@ def test_compare(live_service: str, api: Client) -> None:
     assert "BETTER · accuracy on compared v1" in done.output
     assert "+0.4" in done.output
     assert "gained 80, lost 0" in done.output
-    assert "[/red] 180" in done.output
+    assert "[/red] :cat: 180" in done.output
     assert "WORSE" in invoke("compare", strong, weak, "--url", live_service).output
 
 

@@ -102,6 +102,19 @@ def test_lists_of_labels_are_read(live_service: str, api: Client, tmp_path: Path
     assert [one["labels"] for one in api.dataset_items(stored["id"])["items"]] == [["a"], ["a", "b"], []] * 2
 
 
+def test_names_are_printed_as_they_are(live_service: str, tmp_path: Path) -> None:
+    """What looks like a printer's markup, or like an emoji, is a text."""
+    rows = [{"text": f"{row['text']} [bold] [/x] :cat:", "label": "[/x] :cat:"} for row in records(120)]
+    rows[1] = {"text": rows[0]["text"] + "!", "label": "[b]"}
+    path = write(tmp_path / "named.jsonl", rows)
+    page = tmp_path / "[b].json"
+    said = data_command(live_service, "check", path, "--name", "[/x] :cat:", "--report", page)
+    assert "[/x] :cat: v1: 120 items, 2 labels" in said
+    for part in ("[bold] [/x] :cat:", "('[b]')", f"Written to {page}"):
+        assert part in said
+    assert "[b].jsonl" not in data_command(live_service, "split", path, "--out", tmp_path / "[out]")
+
+
 def test_doubtful_labels_of_lists(live_service: str, tmp_path: Path) -> None:
     """A label that is written like markup is a label."""
     own = [["[/x]"], ["[/x]", "rest"], ["rest"], []]
