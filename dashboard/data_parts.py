@@ -225,23 +225,19 @@ def noise_part(noise: Json) -> None:
         components.empty("No label is doubtful", "The models agree with the labels, or do not agree with one another.",
                          icon="verified")  # fmt: skip
         return
-    by_models = noise["method"] == "evaluations" and noise["basis"] == "answers"
     rows: list[list[str | Cell]] = [
         [
             text_cell(one["id"], "ts-mono"),
             text_cell(one["input"].strip(), "text"),
             one["answer"] or formats.NONE,
             Cell(_suggested(one)),
-            numeric(
-                f"{_agreeing(one)} of {len(one['answers'])}" if by_models else formats.percent(one["label_probability"])
-            ),
-            numeric(formats.percent(one["probability"])),
+            *(numeric(_measured(one, column)) for column in _columns(noise)),
         ]
         for one in noise["candidates"][:PAIRS_SHOWN]
     ]
     head: list[str | Cell] = [
-        "Item", "Input", "Its label", "The models say" if noise["models"] else "The model says",
-        number_head("Models" if by_models else "Its label has"), number_head("Probability"),
+        "Item", "Input", "Its labels" if noise["multi_label"] else "Its label",
+        "The models say" if noise["models"] else "The model says", *map(number_head, _columns(noise)),
     ]  # fmt: skip
     frame = pd.DataFrame(
         [
@@ -262,9 +258,19 @@ def noise_part(noise: Json) -> None:
         st.caption(f"The first {PAIRS_SHOWN} of {noise['n_candidates']:,}.")
 
 
-def _agreeing(one: Json) -> int:
-    """Models that doubt the label, of several labels the first one in doubt."""
-    return int(one["doubts"][0]["models"] if one["doubts"] else one["models"])
+def _columns(noise: Json) -> list[str]:
+    """Of several labels each has its probability beside it."""
+    by_models = noise["method"] == "evaluations" and noise["basis"] == "answers"
+    first = ["Models"] if by_models else [] if noise["multi_label"] else ["Its label has"]
+    return first if noise["multi_label"] else [*first, "Probability"]
+
+
+def _measured(one: Json, column: str) -> str:
+    if column == "Models":
+        # Of several labels: how many doubt the first one in doubt.
+        models = one["doubts"][0]["models"] if one["doubts"] else one["models"]
+        return f"{models} of {len(one['answers'])}"
+    return formats.percent(one["label_probability" if column == "Its label has" else "probability"])
 
 
 def _suggested(one: Json) -> str:
