@@ -307,7 +307,7 @@ def _result(**changes: Any) -> Comparison:
         (
             "accuracy",
             {},
-            "new cannot be told apart from old on mail: difference 0.4 points [-1.0, 1.8]; about 1,234 items would "
+            "new cannot be told apart from old on mail: difference 0.4 points [−1.0, 1.8]; about 1,234 items would "
             "settle it.",
         ),
         (
