@@ -112,8 +112,11 @@ def test_a_run_before_and_after_its_training(api: Client, project: Json) -> None
     assert (nothing.exit_code, "no evaluation at step 7" in nothing.output) == (4, True)
 
 
-def test_names_are_printed_as_they_are(api: Client, project: Json, tmp_path: Path) -> None:
+def test_names_are_printed_as_they_are(
+    api: Client, project: Json, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What looks like a printer's markup, or like an emoji, is a name."""
+    monkeypatch.setenv("COLUMNS", "200")
     name = "[/red] [bold] :cat:"
     items = [{"id": str(i), "input": "q", "references": ["yes"], "group": f"{name} {i % 2}"} for i in range(200)]
     suite = api.create_suite(
