@@ -124,6 +124,17 @@ class ModelServer:
         """slow: words come slowly, until the reader goes."""
         return self._echo(body, self._chunks(body, "one two three four five " * 100, pause=0.02))
 
+    async def _do_linger(self, body: dict[str, Any], details: list[str]) -> Response | None:
+        """linger: the whole answer comes, but not the end of its body."""
+
+        async def words() -> AsyncIterator[bytes]:
+            yield event(chunk(self.name, {"content": "word"}))
+            yield event(chunk(self.name, {}, "stop"))
+            yield b"data: [DONE]\n\n"
+            await asyncio.sleep(60)
+
+        return StreamingResponse(words(), media_type="text/event-stream")
+
     async def _do_stall(self, body: dict[str, Any], details: list[str]) -> Response | None:
         """stall [WORDS]: nothing more comes after that many words; without, nothing comes at all."""
 

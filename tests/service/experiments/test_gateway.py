@@ -216,6 +216,18 @@ def test_a_caller_who_hangs_up_ends_the_models_work_and_is_recorded(chat: Gatewa
     assert (row.input_tokens, row.cost) == (None, None)
 
 
+def test_a_caller_who_closes_after_the_last_event_has_not_hung_up(chat: Gateway) -> None:
+    body = {"model": "exp:chat", "messages": [{"role": "user", "content": "linger"}], "stream": True, "user": "u"}
+    with chat.http.stream("POST", "/v1/chat/completions", json=body) as response:
+        heard = b""
+        for piece in response.iter_bytes():
+            heard += piece
+            if b"[DONE]" in heard:
+                break
+    row = record_of(chat, response)
+    assert (row.status, row.error) == (200, None)
+
+
 def test_without_a_unit_the_control_answers_and_nothing_counts(chat: Gateway) -> None:
     response = ask(chat, "hello", unit="")
     assert response.headers["x-variant"] == "base"
