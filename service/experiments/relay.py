@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 RETRIES = 1
 RETRY_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-UNWATCHED_SECONDS = 0.05
+UNWATCHED_SECONDS = 0.1
 
 
 class Call(msgspec.Struct, frozen=True):
