@@ -85,7 +85,7 @@ def test_steps_count_up_by_themselves(start: Any, api: Client) -> None:
     assert series["steps"] == [0, 1, 10, 11, 20, 30]
 
 
-@pytest.mark.parametrize("far", [2**63, -(2**63) - 1, 10**30])
+@pytest.mark.parametrize("far", [2**63, -(2**70), 10**30])
 @pytest.mark.parametrize("written", [False, True])
 def test_steps_count_on_after_one_that_cannot_be_stored(far: int, written: bool, tmp_path: Path) -> None:
     recorder = Recorder(JournalWriter(tmp_path / "journal"), next_step=4)
@@ -98,7 +98,7 @@ def test_steps_count_on_after_one_that_cannot_be_stored(far: int, written: bool,
     recorder.start()
     assert recorder.close(None, 10)
     with closing(JournalReader(tmp_path / "journal")) as reader:
-        records = [record for record, _ in reader.read(0)]
+        records = [record for record, _ in reader.read(reader.start)]
     columns = [column for record in records if isinstance(record, Points) for column in record.columns]
     assert struct.unpack("<5q", b"".join(column.step for column in columns)) == (4, 10, 11, 12, 13)
     assert struct.unpack("<5d", b"".join(column.value for column in columns)) == (0, 1, 3, 4, 6)
