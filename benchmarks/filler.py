@@ -26,6 +26,8 @@ from service.store.tables.columns import for_postgresql
 from service.tracking.flatten import flatten
 
 PROJECT = "growth"
+SMALL, SMALL_RUNS = "small", range(1_000_000, 1_001_000)
+"""A project besides, of runs with the same params, metrics and tags."""
 BEGAN = 1_700_000_000.0
 EVERY = 60.0  # seconds between two runs
 LASTED = 30.0
@@ -61,27 +63,30 @@ def began(number: int) -> float:
     return BEGAN + EVERY * number
 
 
-def fill(url: str, n_runs: int) -> None:
-    """Make the database and put the runs 0 … n − 1 of the project into it, finished, with an alert on every tenth."""
+def fill(url: str, n_runs: int, small: bool = False) -> None:
+    """Make the database and put the runs 0 … n − 1 of the project into it, finished, with an alert on every tenth; with
+    `small`, those of the small project too."""
     Database(url).close()
+    projects = [(PROJECT, range(n_runs)), *([(SMALL, SMALL_RUNS)] if small else [])]
     with _sqlite(url) if url.startswith("sqlite") else _postgres(url) as put:
-        put(_table(tables.Project), [(1, PROJECT, None, BEGAN, BEGAN, None)])
-        numbers = iter(range(n_runs))
-        while some := list(islice(numbers, AT_ONCE)):
-            rows: dict[str, Rows] = {_table(model).name: [] for model in MODELS}
-            for number in some:
-                _add(rows, number)
-            for model in MODELS:
-                put(_table(model), rows[_table(model).name])
+        for own, (name, runs) in enumerate(projects, 1):
+            put(_table(tables.Project), [(own, name, None, BEGAN, BEGAN, None)])
+            numbers = iter(runs)
+            while some := list(islice(numbers, AT_ONCE)):
+                rows: dict[str, Rows] = {_table(model).name: [] for model in MODELS}
+                for number in some:
+                    _add(rows, own, number)
+                for model in MODELS:
+                    put(_table(model), rows[_table(model).name])
 
 
-def _add(rows: dict[str, Rows], number: int) -> None:
+def _add(rows: dict[str, Rows], project: int, number: int) -> None:
     """The rows of one run, columns in the order of the tables."""
     own, at, held = run_id(number), began(number), content(number)
     ended = at + LASTED
     about = (held.name, "finished", None, None, None, dump_json(held.params), "{}", None)
     points = len(held.metrics)
-    rows["run"].append((own, 1, *about, at, ended, 0.0, ended, None, None, points, points, None))
+    rows["run"].append((own, project, *about, at, ended, 0.0, ended, None, None, points, points, None))
     rows["param"] += [(own, key, text, figure) for key, (text, figure) in flatten(dict(held.params)).items()]
     rows["tag"] += [(own, key, value) for key, value in held.tags.items()]
     rows["writer"].append((own, "benchmark", 1))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,9 @@ def run_questions(largest: int) -> list[Asked]:
     def narrow(held: Held) -> tuple[float, bytes]:
         return held.timed(held.native.find(project=PROJECT, q=held.narrow, order_by=ORDER, limit=PAGE))
 
+    def beside(held: Held) -> tuple[float, bytes]:
+        return held.timed(held.native.find(project=filler.SMALL, q=CONDITIONS, order_by=ORDER, limit=PAGE))
+
     def deep(held: Held) -> tuple[float, bytes]:
         return held.timed(held.native.find(project=PROJECT, limit=PAGE, **held.cursors))
 
@@ -144,6 +148,16 @@ def run_questions(largest: int) -> list[Asked]:
         Asked(
             Question("search", f"search, 3 conditions, order by a metric, page of {PAGE}", at_most=10, at=10_000),
             listed(q=CONDITIONS, order_by=ORDER, limit=PAGE),
+            items,
+        ),
+        Asked(
+            Question(
+                "beside",
+                f"the same in a project of {len(filler.SMALL_RUNS):,} runs, beside these",
+                at_most=10,
+                at=largest,
+            ),
+            beside,
             items,
         ),
         Asked(Question("narrow", f"the same with a fourth, which leaves {RARE} runs"), narrow, items),
@@ -194,10 +208,13 @@ WRITES = [
 ]
 
 
-def hits(n_runs: int) -> list[tuple[float, float, int, str]]:
+Hit = tuple[float, float, int, str]
+
+
+def hits(runs: range) -> list[Hit]:
     """(metric_05, metric_01, number, name) of the runs that meet the three conditions."""
     found = []
-    for number in range(n_runs):
+    for number in runs:
         run = content(number)
         metrics = run.metrics
         if metrics["metric_00"] < 0.5 and run.params["method"] == "lora" and run.tags["team"] == "nlp":
@@ -205,13 +222,17 @@ def hits(n_runs: int) -> list[tuple[float, float, int, str]]:
     return found
 
 
-def prepare(held: Held, all_hits: Sequence[tuple[float, float, int, str]]) -> None:
+def prepare(held: Held, all_hits: Sequence[Hit], small: Sequence[Hit]) -> None:
     """Turn to the deep page, set the fourth condition, and see that the searches find what is there."""
     own = sorted(hit for hit in all_hits if hit[2] < held.size)
     held.narrow = f"{CONDITIONS} and metrics.metric_05 > {(own[-RARE - 1][0] + own[-RARE][0]) / 2:.9f}"
-    for query, among in ((CONDITIONS, own), (held.narrow, own[-RARE:])):
+    for project, query, among in (
+        (PROJECT, CONDITIONS, own),
+        (PROJECT, held.narrow, own[-RARE:]),
+        (filler.SMALL, CONDITIONS, small),
+    ):
         expected = [hit[3] for hit in sorted(among, key=lambda hit: hit[1], reverse=True)][:PAGE]
-        answer = held.native.wire.send(held.native.find(project=PROJECT, q=query, order_by=ORDER, limit=PAGE))
+        answer = held.native.wire.send(held.native.find(project=project, q=query, order_by=ORDER, limit=PAGE))
         names = [run.name for run in held.native.read_runs(answer)]
         if names != expected:
             raise WrongAnswer(f"{held.database}, {held.size:,} runs: {query} found {names}, not {expected}")
@@ -228,7 +249,9 @@ def fill_all(urls: dict[tuple[str, int], str], say: Say) -> None:
     say("filling the databases with runs")
     largest_first = sorted(urls, key=lambda place: -place[1])
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(filler.fill, [urls[place] for place in largest_first], [n for _, n in largest_first]))
+        list(
+            pool.map(filler.fill, [urls[place] for place in largest_first], [n for _, n in largest_first], repeat(True))
+        )
 
 
 def check_filler(command: str, folder: Path, create: Callable[[str], str]) -> None:
@@ -251,7 +274,7 @@ def grow_runs(command: str, folder: Path, create: Callable[[str], str], size: Si
     urls = {(SQLITE, n): sqlite(folder / f"sqlite-{n}/data/tunescope.db") for n in size.runs}
     urls |= {(POSTGRESQL, n): create(f"runs_{n}") for n in size.runs}
     fill_all(urls, say)
-    all_hits = hits(max(size.runs))
+    all_hits, small = hits(range(max(size.runs))), hits(filler.SMALL_RUNS)
     with ExitStack() as stack:
         held = []
         for (database, n), url in urls.items():
@@ -260,7 +283,7 @@ def grow_runs(command: str, folder: Path, create: Callable[[str], str], size: Si
             face = Mlflow(database, wire)
             face.find_project(PROJECT)
             held.append(Held(database, n, Tunescope(database, wire), face))
-            prepare(held[-1], all_hits)
+            prepare(held[-1], all_hits, small)
         grown = []
         for asked in [*run_questions(max(size.runs)), *WRITES]:
             say(asked.question.title)
@@ -367,9 +390,9 @@ def notes() -> list[str]:
         "p50 of a call over one kept-alive connection, from the first byte sent to the last received.",
         "10×: the most that ten times as much made of it, between any two neighbouring sizes whose answers have "
         "equally many items; the median of the rounds' ratios.",
-        "A run has 20 params, 20 metrics of a point, 3 tags; all are in one project, and a tenth have an alert. They "
-        "were written straight into the tables, after a run written so had been compared, row by row, with one that "
-        "went through the API.",
+        "A run has 20 params, 20 metrics of a point, 3 tags; all but the small project's are in one, and a tenth "
+        "have an alert. They were written straight into the tables, after a run written so had been compared, row by "
+        "row, with one that went through the API.",
         "PostgreSQL as it comes from PyPI, with its default settings, on a socket of this machine.",
     ]
 

@@ -81,11 +81,11 @@ def balance_part(balance: Json) -> None:
     hidden = len(frame) - LABELS_SHOWN
     half = LABELS_SHOWN // 2
     shown = frame if hidden <= 0 else pd.concat([frame.head(half), frame.tail(half)])
-    ratio = (
-        f"The most frequent label has {balance['ratio']:.3g} times the items of the rarest. "
-        if balance["ratio"]
-        else ""
-    )
+    ratio = ""
+    if balance["ratio"]:
+        ratio = f"The most frequent label has {balance['ratio']:.3g} times the items of the rarest. "
+    if balance["ratio"] == 1:
+        ratio = "All labels have as many items. "
     note = ratio + (f"The {half} most frequent and the {half} rarest; {hidden} more between." if hidden > 0 else "")
     figure = data_charts.balance(shown, gap=max(0, hidden))
     components.chart(figure, frame, title="Items a label", key="balance", note=note or None)

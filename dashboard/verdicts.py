@@ -179,14 +179,20 @@ def record(
     audits: Sequence[Json],
     experiments: Sequence[Json],
 ) -> None:
-    """data → run → model version → evaluation → audit → experiment: every step a link, what is missing left out."""
+    """data → run → model version → evaluation → audit → experiment: every step a link, what is missing left out.
+
+    Of `evaluations`, newest first, the first on each suite is shown.
+    """
     steps: list[tuple[str, Callable[[], None]]] = []
     if run is not None:
         if run.get("data_hash"):
             steps.append(("data", partial(_data_step, run)))
         steps.append(("run", partial(navigate.link, "run", run["name"], "timeline", id=run["id"])))
     steps.extend(("version", partial(version_link, version)) for version in versions[:2])
-    steps.extend(("evaluation", partial(evaluation_link, evaluation)) for evaluation in evaluations[:3])
+    newest: dict[str, Json] = {}
+    for evaluation in evaluations:
+        newest.setdefault(evaluation["suite"], evaluation)
+    steps.extend(("evaluation", partial(evaluation_link, one)) for one in list(newest.values())[:3])
     steps.extend(("audit", partial(audit_link, audit)) for audit in audits[:2])
     steps.extend(("experiment", partial(experiment_link, experiment)) for experiment in experiments[:2])
     if len(steps) < 2:

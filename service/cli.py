@@ -6,7 +6,6 @@ import gc
 import resource
 import sys
 from importlib.abc import MetaPathFinder
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from service.app import create_app, create_judge
 from service.auth import SCOPES, Scope, create_key
 from service.judge import Judge
+from service.options import ArtifactsUrl, DatabaseUrl, DataDir, settings_of, shown_place
 from service.patience import PatientProtocol
 from service.settings import Settings
 from service.store.database import Database, DatabaseBusy
@@ -26,15 +26,6 @@ from service.store.mounts import network_file_system, sqlite_file
 
 MOST_SOCKETS = 65_536
 console = Console(highlight=False)
-DataDir = Annotated[
-    Path | None, typer.Option(help="Folder of everything the service keeps.", envvar="TUNESCOPE_DATA_DIR")
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--database", help="SQLAlchemy URL; absent: SQLite in the data folder.", envvar="TUNESCOPE_DATABASE_URL"
-    ),
-]
 
 
 class WithoutPandas(MetaPathFinder):
@@ -54,12 +45,7 @@ def serve(
     ] = None,
     data_dir: DataDir = None,
     database: DatabaseUrl = None,
-    artifacts: Annotated[
-        str | None,
-        typer.Option(
-            help="fsspec URL of the artifact store; absent: the data folder.", envvar="TUNESCOPE_ARTIFACTS_URL"
-        ),
-    ] = None,
+    artifacts: ArtifactsUrl = None,
     auth: Annotated[
         bool | None,
         typer.Option(
@@ -73,10 +59,10 @@ def serve(
     Example: tunescope serve --port 8000 --data-dir ./tunescope-data
     """
     sys.meta_path.insert(0, WithoutPandas())
-    settings = _settings(
+    settings = settings_of(
         host=host, port=port, data_dir=data_dir, database_url=database, artifacts_url=artifacts, auth=auth
     )
-    console.print(f"Tunescope on http://{settings.host}:{settings.port}  (API: /docs, data: {_shown_place(settings)})")
+    console.print(f"Tunescope on http://{settings.host}:{settings.port}  (API: /docs, data: {shown_place(settings)})")
     if not settings.loopback and not settings.auth_required:
         console.print("[yellow]Anyone who reaches this address can read and write: authentication is off.[/]")
     warn_of_network(settings)
@@ -101,7 +87,7 @@ def serve(
         raise typer.Exit(1) from None
     except (OSError, OperationalError) as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        console.print(f"[red]Cannot open {_shown_place(settings)}: {cause}[/]", soft_wrap=True)
+        console.print(f"[red]Cannot open {shown_place(settings)}: {cause}[/]", soft_wrap=True)
         raise typer.Exit(1) from None
     finally:
         judge.close()
@@ -143,7 +129,7 @@ def keys(
     if unknown:
         console.print(f"[red]Unknown scope {', '.join(sorted(unknown))}: choose from {', '.join(SCOPES)}.[/]")
         raise typer.Exit(2)
-    settings = _settings(data_dir=data_dir, database_url=database)
+    settings = settings_of(data_dir=data_dir, database_url=database)
     try:
         opened = Database(settings.resolved_database_url)
     except (DatabaseBusy, DatabaseTooNew) as error:
@@ -153,11 +139,3 @@ def keys(
         key = create_key(session, name, wanted, days)
     opened.close()
     print(key)
-
-
-def _settings(**given: object) -> Settings:
-    return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-
-
-def _shown_place(settings: Settings) -> str:
-    return "PostgreSQL" if settings.resolved_database_url.startswith("postgresql") else str(settings.data_dir)

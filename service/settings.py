@@ -104,6 +104,11 @@ class Settings(BaseSettings):
     def resolved_artifacts_url(self) -> str:
         return self.artifacts_url or str(self.data_dir.absolute() / "artifacts")
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What programs that are started inherit."""
+        return dict(os.environ)
+
     def upstream_may_be_private(self, host: str) -> bool:
         """Whether a model on this host may be at a loopback or private address."""
         return self.upstream_hosts is None or host.lower() in {

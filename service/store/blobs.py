@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -112,6 +112,15 @@ class BlobStore:
             return int(self._files.size(self._path(sha256)))
         except FileNotFoundError:
             return None
+
+    def stored(self) -> Iterator[tuple[str, int]]:
+        """SHA-256 and bytes of all blobs, a 256th of the listing at a time."""
+        for start in range(256):
+            try:
+                found = self._files.ls(f"{self._root}/{start:02x}", detail=True)
+            except FileNotFoundError:
+                continue
+            yield from ((one["name"].rsplit("/", 1)[-1], int(one["size"])) for one in found)
 
     def discard(self, sha256: str, unused_seconds: float) -> bool:
         """Remove a blob that nothing names. False: it was stored within `unused_seconds`, and stays.

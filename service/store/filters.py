@@ -12,6 +12,7 @@ from sqlmodel import col
 
 from service.store.tables import Param, Project, Run, Series, Tag
 from service.store.tables.columns import INDEXED_TEXT, SHORT_VALUE
+from service.store.tables.tracking import LIVE_RUNS
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,9 @@ def where(condition: Condition, of: Any = None) -> ColumnElement[bool]:
     """
     match condition:
         case And(parts):
-            return and_(*(where(part, of) for part in parts))
+            return and_(*(where(part, of) for part in _in_turn(parts, of)))
         case Or(parts):
-            return or_(*(where(part, of) for part in parts))
+            return or_(*(where(part, of) for part in _in_turn(parts, of)))
         case Not(inner):
             return not_(where(inner, of))
         case Predicate(Field("attribute", name), operator, value):
@@ -130,6 +131,22 @@ def where(condition: Condition, of: Any = None) -> ColumnElement[bool]:
             else:  # its own table, also where the query is ordered by another row of that
                 found = having.where(table.run_id == of).exists().correlate_except(table)
             return not_(found) if operator == "is null" else found
+
+
+def _in_turn(parts: Sequence[Condition], of: Any) -> Sequence[Condition]:
+    """Where runs are looked at one by one, what costs least comes first: the first that decides ends it."""
+    return parts if of is None else sorted(parts, key=_reads)
+
+
+def _reads(condition: Condition) -> int:
+    """What a test of one run costs, roughly in pages that are read."""
+    match condition:
+        case And(parts) | Or(parts):
+            return sum(_reads(part) for part in parts)
+        case Not(inner):
+            return _reads(inner)
+        case Predicate(field):
+            return {"tag": 1, "param": 2, "attribute": 3, "metric": 4}[field.kind]
 
 
 def indexed(condition: Condition) -> list[Any]:
@@ -266,7 +283,11 @@ def in_scope(in_project: bool, of: Any = None) -> ColumnElement[bool]:
     tests: list[ColumnElement[bool]] = [col(run.deleted_at).is_(None)]
     if in_project:
         tests.append(_of_project(run))
-    return and_(*tests) if of is None else select(col(run.id)).where(run.id == of, *tests).exists()
+    if of is None:
+        return and_(*tests)
+    found = select(col(run.id)).where(run.id == of, *tests)
+    # Else SQLite goes by the primary key to the row, and through its config to the end of it.
+    return (found.with_hint(run, f"INDEXED BY {LIVE_RUNS}", "sqlite") if in_project else found).exists()
 
 
 def _of_project(run: Any) -> ColumnElement[bool]:

@@ -23,7 +23,7 @@ from service.store.points import CHUNK_POINTS, Int64s, Points, current, decode
 from service.store.series import PAYLOADS
 from service.store.tables import Chunk, Series
 
-PIECE_POINTS = 64 * CHUNK_POINTS  # that are read at a time
+PIECE_POINTS = 32 * CHUNK_POINTS  # that are read at a time
 
 _CHUNK: Table = Chunk.__table__  # type: ignore[attr-defined]
 _SERIES: Table = Series.__table__  # type: ignore[attr-defined]

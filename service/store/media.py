@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sql
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
+from service.store import upserts
 from service.store.tables import Media
 
 PLACE = ("run_id", "key", "step", "rank", "position")
@@ -29,8 +29,7 @@ def put(session: Session, row: dict[str, Any], of: int) -> None:
     What was logged there later stays: a journal may be shipped after the run went on elsewhere.
     """
     table = Media.__table__  # type: ignore[attr-defined]
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table).values(row)
+    statement = upserts.insert(table, session.get_bind().dialect.name).values(row)
     replaced = {name: statement.excluded[name] for name in row if name not in PLACE}
     older = table.c.time <= statement.excluded.time
     connection = session.connection()

@@ -16,11 +16,10 @@ import zstandard
 from sqlalchemy import Table
 from sqlmodel import Session
 
-from service.store.points import CHUNK_POINTS, Float64s, Points, decode, pack
+from service.store.points import CHUNK_POINTS, FORMER_CHUNK_POINTS, Float64s, Points, decode, pack
 from service.store.tables import Chunk, Series
 
 GROUP = 32
-ENTRIES = CHUNK_POINTS // GROUP
 WIDTH = 6
 """Columns of an entry: those of `Entries`."""
 LONG = 32_768  # points that are worth the shortcut
@@ -93,22 +92,22 @@ def read(session: Session, rows: Sequence[Series]) -> Iterator[tuple[Series, Ent
 def _entries(chunks: Sequence[tuple[int, bytes | None, bytes | None]]) -> Entries:
     decompress = zstandard.ZstdDecompressor().decompress
     parts: list[np.ndarray] = []
-    for is_packed, some in groupby(chunks, key=lambda chunk: chunk[1] is not None):
-        if is_packed:
+    for packed_count, some in groupby(chunks, key=lambda chunk: None if chunk[1] is None else chunk[0]):
+        if packed_count is not None:
             raw = np.frombuffer(b"".join(decompress(packed or b"") for _, packed, _ in some), np.uint8)
-            parts.append(_unpacked(raw))
+            parts.append(_unpacked(raw, packed_count // GROUP))
         else:
             for count, _, payload in some:
                 points = decode(payload or b"", count)
                 # A full chunk from before there were overviews: grouped now, so that memory stays as small.
-                grouped = _grouped(points) if count == CHUNK_POINTS else None
+                grouped = _grouped(points) if count in (CHUNK_POINTS, FORMER_CHUNK_POINTS) else None
                 parts.append(_of_points(points) if grouped is None else grouped)
     return Entries(*np.concatenate(parts, axis=1))
 
 
-def _unpacked(raw: np.ndarray) -> np.ndarray:
-    """Overviews of full chunks, all at once: a row for each column of `Entries`."""
-    shuffled = raw.reshape(-1, WIDTH, 8, ENTRIES).transpose(0, 1, 3, 2)
+def _unpacked(raw: np.ndarray, entries: int) -> np.ndarray:
+    """Overviews of full chunks with so many entries each, all at once: a row for each column of `Entries`."""
+    shuffled = raw.reshape(-1, WIDTH, 8, entries).transpose(0, 1, 3, 2)
     differences = np.ascontiguousarray(shuffled).view("<i8")[..., 0]
     columns = np.cumsum(differences, axis=2, dtype=np.int64).view(np.float64)
     return columns.transpose(1, 0, 2).reshape(WIDTH, -1)

@@ -2,7 +2,8 @@
 
 A payload is one format byte and the three columns (step int64, time float64, value float64, little-endian).
 Format 0 is the bare columns. Format 1 stores each column's differences (of the 64-bit patterns), byte-shuffled and
-compressed by Zstandard: steps then cost almost nothing, and times and values keep every bit, NaN payloads included.
+compressed as one frame of Zstandard: steps then cost almost nothing, and times and values keep every bit, NaN payloads
+included.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import zstandard
 from tsdownsample import MinMaxDownsampler
 
 RAW, PACKED = 0, 1
-CHUNK_POINTS = 4096
+CHUNK_POINTS = 8192
+FORMER_CHUNK_POINTS = 4096  # of the full chunks in older databases
+BLOCK_POINTS = 1024  # from here on a block of Zstandard for each byte of a column pays for its code
 _ONE = struct.Struct("<Bqdd")
 
 Int64s = npt.NDArray[np.int64]
@@ -67,8 +70,16 @@ def encode_one(step: int, time: float, value: float) -> bytes:
 
 def pack(columns: Sequence[Int64s]) -> bytes:
     """Columns of equal length, each as its differences, byte-shuffled, and all compressed together."""
-    shuffled = b"".join(_shuffle(_differences(column)) for column in columns)
-    return zstandard.ZstdCompressor(level=3).compress(shuffled)
+    shuffled = [_shuffle(_differences(column)) for column in columns]
+    count = len(columns[0])
+    if count < BLOCK_POINTS:
+        return zstandard.ZstdCompressor(level=3).compress(b"".join(shuffled))
+    packer = zstandard.ZstdCompressor(level=3).compressobj(size=8 * count * len(columns))
+    parts = []
+    # A block has one code for all its bytes: those of different places are distributed differently.
+    for plane in (column[start : start + count] for column in shuffled for start in range(0, 8 * count, count)):
+        parts += [packer.compress(plane), packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
+    return b"".join([*parts, packer.flush()])
 
 
 def decode(payload: bytes, count: int) -> Points:

@@ -88,21 +88,17 @@ def project_names(session: Session, ids: Iterable[int]) -> dict[int, str]:
 
 
 def projects(session: Session) -> list[ProjectSummary]:
-    # What can be told from indexes alone, which is all but the runs that are running or in the bin.
+    # All is told from indexes.
     owner = col(Run.project_id)
-    there = sql.select(func.count()).where(owner == col(Project.id)).scalar_subquery()
+    there = sql.select(func.count()).where(owner == col(Project.id), col(Run.deleted_at).is_(None)).scalar_subquery()
     over = sql.select(func.max(Run.heartbeat_at)).where(owner == col(Project.id), col(Run.status) != _RUNNING)
-    # Grouped by a sum, that no index has: SQLite would read all runs by project rather than the few in the bin.
-    apart: Any = sql.literal_column("run.project_id + 0")
-    binned = sql.select(apart, func.count()).where(col(Run.deleted_at).is_not(None)).group_by(apart)
     running = sql.select(owner, func.max(Run.heartbeat_at)).where(col(Run.status) == _RUNNING).group_by(owner)
-    gone, alive = (_by_project(session, query) for query in (binned, running))
+    alive = _by_project(session, running)
     query = sql.select(col(Project.id), col(Project.name), col(Project.created_at), there, over.scalar_subquery())
     found = []
-    for project_id, name, created, count, last in session.connection().execute(
+    for project_id, name, created, n_runs, last in session.connection().execute(
         query.where(col(Project.deleted_at).is_(None)).order_by(col(Project.name))
     ):
-        n_runs = count - gone.get(project_id, 0)
         # MLflow's "Default" is always there; it is worth a line once something is in it.
         if project_id != 0 or n_runs:
             found.append(ProjectSummary(name, n_runs, max(last or 0.0, alive.get(project_id) or 0.0) or created))

@@ -15,7 +15,8 @@ import sqlalchemy as sql
 from sqlalchemy import and_, bindparam, not_, or_
 from sqlmodel import Session, col
 
-from service.store.cursor import Cursor, Statement, among
+from service.store.cursor import Cursor, Statement
+from service.store.cursor import among as listed
 from service.store.filters import (
     Condition,
     Order,
@@ -30,6 +31,8 @@ from service.store.tables import Run
 
 FEW = 256  # runs that meet one of the conditions: they are looked at one by one
 WALK = 2_000  # runs to look at in the index of an order before all that match are sought instead
+EACH = 1_000  # runs of a project that are looked at one by one at once
+EACH_LATER = 5_000  # and if a walk has not found enough
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,15 @@ def find(
         ids = question.few.ids(cursor, values)
         if ids is not None:
             return _places(cursor, question.few.among, {**values, "few": cursor.texts(ids)})
+    by_project = question.project
+    if by_project is not None and by_project.is_small(cursor, values, EACH):
+        return _places(cursor, by_project.each, values)
     if question.walk is not None and (condition is not None or orders):
         found = question.walk.page(cursor, values)
         if found is not None:
             return found
+    if by_project is not None and by_project.is_small(cursor, values, EACH_LATER):
+        return _places(cursor, by_project.each, values)
     return _places(cursor, question.every, values)
 
 
@@ -127,63 +135,93 @@ class _Few:
 
 
 @dataclass(frozen=True)
+class _Project:
+    """By way of the runs of a project, however many others share its keys. `count`: how many it has, up to a limit;
+    `each`: those that match, looked at one by one."""
+
+    count: Statement
+    each: Statement
+
+    def is_small(self, cursor: Cursor, values: dict[str, Any], most: int) -> bool:
+        held: int = cursor.rows(self.count, {**values, "few": most + 1})[0][0]
+        return held <= most
+
+
+@dataclass(frozen=True)
 class _Question:
     """The statements for one shape of question: for all runs that match, and to come by few, if an index helps."""
 
     every: Statement
     walk: _Walk | None
     few: _Few | None
+    project: _Project | None
 
 
 @lru_cache(maxsize=128)
 def _prepared(condition: Condition | None, orders: tuple[Order, ...], in_project: bool, after: After) -> _Question:
     every = Statement(_every(condition, orders, in_project, after))
     few = _by_few(condition, orders, in_project, after)
+    project = _by_project(condition, orders, after) if in_project and (condition or orders) else None
     # Along an index runs come by one field, and level ones by their id.
     index = order_index(orders[0] if orders else None, in_project) if len(orders) < 2 else None
     if index is None or (after is not None and not all(after)):
-        return _Question(every, None, few)
+        return _Question(every, None, few, project)
     table, key, run_id, rows = index
     descending = not orders or orders[-1].descending
     if after is not None:
         rows.append(_beyond_value(key, run_id, descending, "after"))
     ahead: Any = sql.select(run_id, key).select_from(table).where(*rows)
     ahead = ahead.order_by(_directed(key, descending), _directed(run_id, descending))
-    page = ahead if condition is None else ahead.where(where(condition, run_id))
-    page = page.where(in_scope(in_project, run_id)).limit(_count("limit"))
+    page = ahead.where(in_scope(in_project, run_id)).limit(_count("limit"))
+    if condition is not None:
+        page = page.where(where(condition, run_id))
     walk = _Walk(
         end=Statement(ahead.offset(_count("walk")).limit(1)),
         before_end=Statement(page.where(not_(_beyond_value(key, run_id, descending, "end")))),
         whole=Statement(page),
         complete=not orders,
     )
-    return _Question(every, walk, few)
+    return _Question(every, walk, few, project)
 
 
 def _by_few(condition: Condition | None, orders: tuple[Order, ...], in_project: bool, after: After) -> _Few | None:
     meeting = [] if condition is None else indexed(condition)
+    if in_project and (condition is not None or orders):
+        meeting.append(_of_project())
     if not meeting:
         return None
     some = [one.limit(_count("few")) for one in meeting]
-    counts = [sql.select(sql.func.count()).select_from(one.subquery()) for one in some]
-    found = _every(condition, orders, in_project, after, among(col(Run.id), "few"))
-    return _Few([Statement(one) for one in counts], [Statement(one) for one in some], Statement(found))
+    found = _every(condition, orders, in_project, after, among=listed(col(Run.id), "few"))
+    return _Few([_counting(one) for one in some], [Statement(one) for one in some], Statement(found))
+
+
+def _by_project(condition: Condition | None, orders: tuple[Order, ...], after: After) -> _Project:
+    each = _every(condition, orders, True, after, among=sql.true())
+    return _Project(_counting(_of_project().limit(_count("few"))), Statement(each))
+
+
+def _of_project() -> Any:
+    return sql.select(col(Run.id)).where(in_scope(True))
+
+
+def _counting(rows: Any) -> Statement:
+    return Statement(sql.select(sql.func.count()).select_from(rows.subquery()))
 
 
 def _every(
-    condition: Condition | None, orders: tuple[Order, ...], in_project: bool, after: After, few: Any | None = None
+    condition: Condition | None, orders: tuple[Order, ...], in_project: bool, after: After, among: Any | None = None
 ) -> Any:
-    """All runs that match, sorted; with `few`, those of them that are there."""
+    """All runs that match, sorted; with `among`, those of which that holds, each looked at by itself."""
     sources = [order_source(order.field) for order in orders]
     keys = [source.key for source in sources] or [col(Run.id)]
     query: Any = sql.select(col(Run.id), *keys).where(in_scope(in_project))
     for source in sources:
         if source.table is not None:
             query = query.join(source.table, source.joined, isouter=True)
-    if few is not None:
-        query = query.where(few)
+    if among is not None:
+        query = query.where(among)
     if condition is not None:
-        query = query.where(where(condition, None if few is None else col(Run.id)))
+        query = query.where(where(condition, None if among is None else col(Run.id)))
     for order, key in zip(orders, keys, strict=False):
         query = query.order_by(key.is_(None), _directed(key, order.descending))
     last_descends = not orders or orders[-1].descending

@@ -25,7 +25,7 @@ from service.store.tables import Chunk, Run, Series
 
 MERGE_FROM = 64  # small chunks of a series that are worth joining
 MERGE_MOST = 256  # chunks that one step of a merge reads
-MERGE_POINTS = 16 * CHUNK_POINTS  # and points, about: writers wait while these are packed
+MERGE_POINTS = 8 * CHUNK_POINTS  # and points, about: writers wait while these are packed
 
 
 @dataclass(slots=True)
@@ -134,8 +134,10 @@ _CHANGE_CHUNK = Statement(
     sql.update(_CHUNK).where(_OF_CHUNK).values({name: sql.bindparam(f"new_{name}") for name in _PIECE[1:]})
 )
 _DROP_CHUNK = Statement(sql.delete(_CHUNK).where(_OF_CHUNK))
+# Full chunks of older databases have fewer points, and an overview as all full ones.
+_IS_SMALL = sql.and_(_CHUNK.c.count < CHUNK_POINTS, _CHUNK.c.overview.is_(None))
 _NEWEST_CHUNKS = Statement(
-    sql.select(_CHUNK.c.id, _CHUNK.c.segment, _CHUNK.c.count)
+    sql.select(_CHUNK.c.id, _CHUNK.c.segment, _CHUNK.c.count, _IS_SMALL)
     .where(_CHUNK.c.series_id == sql.bindparam("series_id"))
     .order_by(_CHUNK.c.id.desc())
     .limit(sql.bindparam("most", type_=sql.Integer()))
@@ -296,15 +298,16 @@ def merge(session: Session, series_id: int) -> bool:
     ]
     cursor.many(_CHANGE_CHUNK, changes)
     cursor.many(_DROP_CHUNK, [{"own": chunk[0]} for chunk in chunks[len(joined) :]])
-    fewer = sum(chunk[2] < CHUNK_POINTS for chunk in chunks) - sum(piece["count"] < CHUNK_POINTS for piece in joined)
+    fewer = sum(chunk[3] for chunk in chunks) - sum(piece["count"] < CHUNK_POINTS for piece in joined)
     cursor.run(_CHANGE_OPEN, {"own": series_id, "fewer": fewer})
     return True
 
 
-def _joinable(chunks: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Of (id, segment, count) in order of arrival: from the first small chunk that another of its segment follows."""
-    for place, ((_, segment, count), following) in enumerate(itertools.pairwise(chunks)):
-        if count < CHUNK_POINTS and segment == following[1]:
+def _joinable(chunks: list[tuple[int, int, int, bool]]) -> list[tuple[int, int, int, bool]]:
+    """Of (id, segment, count, is small) in order of arrival: from the first small chunk that another of its segment
+    follows."""
+    for place, ((_, segment, _, small), following) in enumerate(itertools.pairwise(chunks)):
+        if small and segment == following[1]:
             totals = itertools.accumulate(chunk[2] for chunk in chunks[place : place + MERGE_MOST])
             window = chunks[place : place + max(2, sum(total <= MERGE_POINTS for total in totals))]
             return window[: next((i for i, chunk in enumerate(window) if chunk[1] != segment), len(window))]

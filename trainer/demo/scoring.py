@@ -98,9 +98,8 @@ class CheckpointScorer(TrainerCallback):  # type: ignore[misc]
         step = int(state.global_step)
         if step < state.max_steps:
             run_id = json.loads((self._output / RUN_FILE).read_text("utf-8"))["run_id"]
-            name = f"{self._name}, step {step}"
             self.scored[step] = self._scorer.score(
-                model, self._tokenizer, run_id=run_id, step=step, name=name, version=None
+                model, self._tokenizer, run_id=run_id, step=step, name=self._name, version=None
             )
 
 

@@ -9,6 +9,8 @@ from sqlmodel import Field, SQLModel
 
 from service.store.tables.columns import big_key, json_column, new_id, partial_index, text_index
 
+LIVE_RUNS = "ix_run_live"  # answers whether a run is of a project and not in the bin, without its row
+
 
 class Project(SQLModel, table=True):
     __tablename__ = "project"
@@ -35,7 +37,7 @@ class Run(SQLModel, table=True):
     __tablename__ = "run"
     # Few of all runs are running, and few are in the bin: what keeps an eye on those reads no others.
     __table_args__ = (
-        Index("ix_run_project_id_id", "project_id", "id"),
+        Index(LIVE_RUNS, "project_id", "id", "deleted_at"),
         Index("ix_run_project_id_created_at", "project_id", "created_at", "id"),
         Index("ix_run_status", "status"),
         # The heartbeat of a run that is over moves no more.

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
-from sqlmodel import select
+from sqlmodel import col, select
 from starlette.testclient import TestClient
 
 from service.measure import curves as measure
 from service.measure.curves import Line
-from service.store import overview, series
+from service.store import history, overview, series
 from service.store.database import Database
 from service.store.overview import GROUP
-from service.store.points import CHUNK_POINTS, Points
+from service.store.points import CHUNK_POINTS, FORMER_CHUNK_POINTS, Points
 from service.store.tables import Chunk
 
 from .test_compare_curves import ask, bulk
@@ -94,6 +95,35 @@ def test_chunks_from_before_overviews_are_grouped_when_read(database: Database) 
     with database.write() as session:
         session.connection().execute(update(Chunk).values(overview=None))
     np.testing.assert_array_equal(columns(held(database, run_id)), now)
+
+
+def test_full_chunks_of_older_databases_stay_as_they_are(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were shorter: a run that goes on in one is read, drawn and joined right."""
+    run_id, n = new_run(database), 2 * FORMER_CHUNK_POINTS
+    points = walk(n + CHUNK_POINTS + 100)
+    with monkeypatch.context() as older:
+        older.setattr(series, "CHUNK_POINTS", FORMER_CHUNK_POINTS)
+        with database.write() as session:
+            series.append(session, run_id, {"m": points[slice(0, n + 50)]})
+    for start in range(n + 50, len(points), 50):
+        with database.write() as session:
+            series.append(session, run_id, {"m": points[start : start + 50]})
+    joined = True
+    while joined:
+        with database.write() as session:
+            (row,) = series.summaries(session, [run_id])
+            joined = series.merge(session, row.id or 0)
+    with database.read() as session:
+        counts = session.exec(select(Chunk.count).order_by(col(Chunk.id))).all()
+        (row,) = series.summaries(session, [run_id])
+        kept = history.read(session, row)[0]
+    assert counts == [FORMER_CHUNK_POINTS, FORMER_CHUNK_POINTS, CHUNK_POINTS, 100]
+    assert row.open_chunks == 1
+    np.testing.assert_array_equal(kept.values, points.values)
+    full = n + CHUNK_POINTS
+    np.testing.assert_allclose(
+        columns(held(database, run_id))[:, : full // GROUP], grouped(points[slice(0, full)]), rtol=1e-12
+    )
 
 
 def test_points_that_are_a_set_have_none(database: Database) -> None:

@@ -114,11 +114,8 @@ TEAMS = ["nlp", "vision", "nlp"]
 
 
 @pytest.fixture
-def many(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    """More runs than a search looks at one by one before it seeks all that match, with ties, gaps, and a project
-    beside."""
-    monkeypatch.setattr(search, "WALK", 6)
-    monkeypatch.setattr(search, "FEW", 9)
+def many(client: TestClient) -> TestClient:
+    """Runs with ties and gaps, and a project of the same beside."""
     for number, loss in enumerate(LOSSES * 2):
         project = "p" if number < len(LOSSES) else "q"
         given = {"project": project, "name": str(number), "tags": {"team": TEAMS[number % 3]}}
@@ -146,9 +143,20 @@ VALUES: dict[str, Callable[[int], Any]] = {
 }
 
 
-def test_a_page_is_the_same_however_it_is_found(many: TestClient) -> None:
+# By page size: how many runs a search looks at by a rare condition, by project, along an order, and by project then.
+WAYS = {
+    2: {"FEW": 9, "EACH": 0, "WALK": 6, "EACH_LATER": 0},
+    3: {"FEW": 0, "EACH": 0, "WALK": 6, "EACH_LATER": 50},
+    4: {"FEW": 0, "EACH": 50},
+    5: {"FEW": 50},
+}
+
+
+def test_a_page_is_the_same_however_it_is_found(many: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     orders = ["", "metrics.loss", "metrics.loss desc", "params.size", "params.size desc"]
-    for query, order, limit in itertools.product(QUERIES, orders, (2, 5)):
+    for query, order, limit in itertools.product(QUERIES, orders, WAYS):
+        for name, runs in WAYS[limit].items():
+            monkeypatch.setattr(search, name, runs)
         field, _, down = order.partition(" ")
         hits = [number for number in range(len(LOSSES)) if QUERIES[query](number)]
         having = sorted((n for n in hits if VALUES[field](n) is not None), key=lambda n: (VALUES[field](n), n))
