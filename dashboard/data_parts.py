@@ -225,49 +225,83 @@ def noise_part(noise: Json) -> None:
         components.empty("No label is doubtful", "The models agree with the labels, or do not agree with one another.",
                          icon="verified")  # fmt: skip
         return
-    by_models = noise["method"] == "evaluations" and noise["basis"] == "answers"
     rows: list[list[str | Cell]] = [
         [
             text_cell(one["id"], "ts-mono"),
             text_cell(one["input"].strip(), "text"),
             one["answer"] or formats.NONE,
             Cell(_suggested(one)),
-            numeric(
-                f"{one['models']} of {len(one['answers'])}" if by_models else formats.percent(one["label_probability"])
-            ),
-            numeric(formats.percent(one["probability"])),
+            *(numeric(_measured(one, column)) for column in _columns(noise)),
         ]
         for one in noise["candidates"][:PAIRS_SHOWN]
     ]
     head: list[str | Cell] = [
-        "Item", "Input", "Its label", "The models say" if noise["models"] else "The model says",
-        number_head("Models" if by_models else "Its label has"), number_head("Probability"),
+        "Item", "Input", "Its labels" if noise["multi_label"] else "Its label",
+        "The models say" if noise["models"] else "The model says", *map(number_head, _columns(noise)),
     ]  # fmt: skip
     frame = pd.DataFrame(
         [
-            {key: value for key, value in one.items() if key != "answers"}
+            {key: value for key, value in one.items() if key not in ("answers", "doubts")}
             | {answer["model"]: answer["answer"] for answer in one["answers"]}
             for one in noise["candidates"]
         ]
     )
-    title = f"{formats.plural(noise['n_candidates'], 'doubtful label')}, most certain first"
+    n = noise["n_candidates"]
+    what = (
+        f"{formats.plural(n, 'item')} with doubtful labels"
+        if noise["multi_label"]
+        else formats.plural(n, "doubtful label")
+    )
+    title = f"{what}, most certain first"
     components.data_table(title, head, rows, frame, key="noise")
     if noise["n_candidates"] > PAIRS_SHOWN:
         st.caption(f"The first {PAIRS_SHOWN} of {noise['n_candidates']:,}.")
 
 
+def _columns(noise: Json) -> list[str]:
+    """Of several labels each has its probability beside it."""
+    by_models = noise["method"] == "evaluations" and noise["basis"] == "answers"
+    first = ["Models"] if by_models else [] if noise["multi_label"] else ["Its label has"]
+    return first if noise["multi_label"] else [*first, "Probability"]
+
+
+def _measured(one: Json, column: str) -> str:
+    if column == "Models":
+        # Of several labels: how many doubt the first one in doubt.
+        models = one["doubts"][0]["models"] if one["doubts"] else one["models"]
+        return f"{models} of {len(one['answers'])}"
+    return formats.percent(one["label_probability" if column == "Its label has" else "probability"])
+
+
 def _suggested(one: Json) -> str:
     """What the models answer, and which of them."""
     said = "<br>".join(
-        f'<span class="ts-dim">{html.escape(answer["model"])}: {html.escape(answer["answer"] or "no answer")}'
+        f'<span class="ts-dim">{html.escape(answer["model"])}: {html.escape(_answer(answer["answer"]))}'
         + ("" if answer["probability"] is None else f" ({formats.percent(answer['probability'])})")
         + "</span>"
         for answer in one["answers"][:MODELS_SHOWN]
     )
-    return f"<b>{html.escape(one['suggested'])}</b>" + (f"<br>{said}" if said else "")
+    suggested = "<br>".join(map(html.escape, map(_change, one["doubts"]))) or html.escape(one["suggested"])
+    return f"<b>{suggested}</b>" + (f"<br>{said}" if said else "")
+
+
+def _change(doubt: Json) -> str:
+    """What becomes of a label, and how certain that is."""
+    has, given = doubt["probability"], doubt["given"]
+    sure = "" if has is None else f" ({formats.percent(1 - has if given else has)})"
+    return f"{'without' if given else 'with'} {doubt['label']}{sure}"
+
+
+def _answer(answer: str | None) -> str:
+    return "no answer" if answer is None else answer or "no label"
 
 
 def noise_method(noise: Json) -> str:
+    each = " Each label is judged by itself, as one that an item has or has not." if noise["multi_label"] else ""
+    return _judged_by(noise) + each
+
+
+def _judged_by(noise: Json) -> str:
     if noise["method"] == "evaluations" and noise["basis"] == "label_scores":
         asked = formats.plural(len(noise["models"]), "model")
         return (
@@ -279,11 +313,13 @@ def noise_method(noise: Json) -> str:
         asked = formats.plural(len(noise["models"]), "model")
         return (
             f"Asked: {asked} ({', '.join(noise['models'][:6])}). Listed is what more than half of them answer alike, "
-            "and otherwise than the label; an answer with a probability under 90 % does not count."
+            "and otherwise than the label"
+            + ("." if noise["multi_label"] else "; an answer with a probability under 90 % does not count.")
         )
+    whats = "items, in all their labels" if noise["multi_label"] else "labels"
     return (
         f"By confident learning (Northcutt et al. 2021): a simple model, taught on four fifths of the data at a time, "
-        f"judges the rest. It agrees with {formats.percent(noise['accuracy'])} of {noise['judged']:,} labels; what it "
+        f"judges the rest. It agrees with {formats.percent(noise['accuracy'])} of {noise['judged']:,} {whats}; what it "
         "is surest about otherwise is worth a look."
     )
 

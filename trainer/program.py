@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 import tunescope
 from trainer import ranks, report
@@ -49,7 +50,7 @@ def train_all(configs: Sequence[TrainConfig], *, url: str | None, offline: bool,
     """
     quiet()
     ranks.begin(configs[0].train.device)
-    console = Console(highlight=False, soft_wrap=True, quiet=not ranks.first())
+    console = Console(highlight=False, emoji=False, soft_wrap=True, quiet=not ranks.first())
     for config in configs:
         choose(config.method)
         gather(config)
@@ -125,11 +126,11 @@ def check(configs: Sequence[TrainConfig]) -> None:
     The longest rows come first, for the memory; then three batches of usual ones, for the time.
     """
     quiet()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
     for config in configs:
         method = choose(config.method)
         material = gather(config)
-        with console.status(f"{config.name or config.project}: a few steps"), memory_advice(config):
+        with console.status(f"{escape(config.name or config.project)}: a few steps"), memory_advice(config):
             model, tokenizer = load_base(config.model, config.task, material.labels, config.train.seed)
             examples = encode(material, config, tokenizer)
             device = device_for(config.train.device)
@@ -169,7 +170,7 @@ def drift(
 ) -> None:
     """`tunescope drift`: two saved models on the texts of a file; the numbers to the screen and to `output`."""
     quiet()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, emoji=False, soft_wrap=True)
     chosen = draw(read_table(texts), limit, seed).column(column, "--column")
     place = device_for("cpu" if device == "cpu" else "auto")
     with console.status("loading both models"):

@@ -16,10 +16,10 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
     def __init__(self, console: Console, title: str) -> None:
         self.title = title
         self.bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from trainer.config import TrainConfig
@@ -22,7 +23,8 @@ COLOURS = {"better": "green", "worse": "red", "equivalent": "cyan", "inconclusiv
 
 def print_result(console: Console, result: TrainResult, client: Client | None) -> None:
     console.print(
-        f"[bold]{result.name}[/]: {result.steps:,} steps in {duration(result.seconds)}, mean loss {result.loss:.4f}, "
+        f"[bold]{escape(result.name)}[/]: {result.steps:,} steps in {duration(result.seconds)}, "
+        f"mean loss {result.loss:.4f}, "
         f"{count(result.trainable_parameters)} of {count(result.total_parameters)} parameters trained, "
         f"peak memory {result.peak_memory_bytes / 1e6:,.0f} MB"
     )
@@ -37,7 +39,7 @@ def print_result(console: Console, result: TrainResult, client: Client | None) -
         print_scores(console, scored)
         if client is not None and scored.evaluation is not None:
             print_confusions(console, scored.evaluation, client)
-    console.print(f"  model in {result.model_folder}")
+    console.print(f"  model in {result.model_folder}", markup=False)
 
 
 def print_drift(console: Console, drift: Drift) -> None:
@@ -55,11 +57,12 @@ def print_drift(console: Console, drift: Drift) -> None:
 def print_scores(console: Console, scored: Scored) -> None:
     if scored.evaluation is None:
         before = "" if scored.share_right_before is None else f" (before: {scored.share_right_before:.4f})"
-        console.print(f"  {scored.suite}: {scored.share_right:.4f} of {scored.n:,} right{before}")
+        console.print(f"  {scored.suite}: {scored.share_right:.4f} of {scored.n:,} right{before}", markup=False)
         return
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for heading in (f"  {scored.suite}", "score", "interval", "n", "before"):
-        table.add_column(heading, justify="left" if heading.strip() == scored.suite else "right")
+    table.add_column(f"  {escape(scored.suite)}")
+    for heading in ("score", "interval", "n", "before"):
+        table.add_column(heading, justify="right")
     earlier = {score["name"]: score for score in (scored.evaluation_before or {"scores": []})["scores"]}
     for score in scored.evaluation["scores"]:
         interval = score["interval"]
@@ -87,7 +90,8 @@ def print_confusions(console: Console, evaluation: dict[str, Any], client: Clien
     ]
     worst = sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))[:CONFUSED]
     if worst:
-        console.print("  most confused: " + "; ".join(f"{true} as {taken} {times}×" for times, true, taken in worst))
+        told = "; ".join(f"{true} as {taken} {times}×" for times, true, taken in worst)
+        console.print(f"  most confused: {told}", markup=False)
 
 
 def print_comparisons(console: Console, results: Sequence[TrainResult], client: Client, margin: float) -> None:
@@ -109,8 +113,8 @@ def print_comparisons(console: Console, results: Sequence[TrainResult], client: 
 
 def print_card(console: Console, card: dict[str, Any], title: str) -> None:
     colour = COLOURS.get(card["verdict"], "white")
-    console.print(f"[bold]{title}[/] · {card['metric']}: [bold {colour}]{card['verdict'].upper()}[/]")
-    console.print(f"  {card['sentence']}")
+    console.print(f"[bold]{escape(title)}[/] · {card['metric']}: [bold {colour}]{card['verdict'].upper()}[/]")
+    console.print(f"  {card['sentence']}", markup=False)
 
 
 def print_check(
@@ -124,8 +128,8 @@ def print_check(
     total: int,
 ) -> None:
     console.print(
-        f"[bold]{config.name or config.project}[/]: {rows:,} rows, {steps:,} steps of {step_seconds:.2f} s, about "
-        f"{duration(steps * step_seconds)} of training; {count(trainable)} of {count(total)} parameters trained; "
+        f"[bold]{escape(config.name or config.project)}[/]: {rows:,} rows, {steps:,} steps of {step_seconds:.2f} s, "
+        f"about {duration(steps * step_seconds)} of training; {count(trainable)} of {count(total)} parameters trained; "
         f"peak memory {peak_bytes / 1e6:,.0f} MB"
     )
 

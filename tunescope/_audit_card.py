@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Column, Table
+from rich.text import Text
 
 from tunescope._client import Json
 
@@ -38,7 +39,7 @@ def card(audit: Json) -> Panel:
     intact = "" if audit["intact"] else "   [bold red]the stored record does not match its hash[/]"
     parts += ["", f"[dim]audit {audit['id']}   SHA-256 {audit['hash']}[/]{intact}"]
     title = f"[bold {colour}]{audit['verdict']}[/] · policy {escape(policy['name'])} v{policy['version']}"
-    return Panel(Group(*parts), title=title, title_align="left", border_style=colour)
+    return Panel(Group(*parts), title=Text.from_markup(title, emoji=False), title_align="left", border_style=colour)
 
 
 def _tasks(tasks: Sequence[Json]) -> Table:

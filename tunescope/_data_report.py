@@ -95,9 +95,14 @@ def _repeated(duplicates: Json) -> str:
     return _table("The same text", ["Times", "Text", "", "Items"], rows, duplicates["n_groups"])
 
 
+def suggestion(one: Json) -> str:
+    """What a model would label an item, and how likely that is; of several labels only what it would change."""
+    said = one["suggested"]
+    if one["doubts"]:
+        said = ", ".join(f"{'without' if doubt['given'] else 'with'} {doubt['label']}" for doubt in one["doubts"])
+    return f"{said} ({100 * one['probability']:.0f} %)"
+
+
 def _noise(noise: Json) -> str:
-    rows = [
-        [_item(one), f"{html.escape(one['suggested'])} ({100 * one['probability']:.0f} %)"]
-        for one in noise["candidates"]
-    ]
+    rows = [[_item(one), html.escape(suggestion(one))] for one in noise["candidates"]]
     return _table("Labels to look at", ["Item and its label", "The model says"], rows, noise["n_candidates"])

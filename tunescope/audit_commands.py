@@ -63,8 +63,8 @@ app = typer.Typer(
     add_completion=False,
     epilog="Example: tunescope audit --policy release --before support@base --after 0198f0c3b1 --report audit.html",
 )
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, emoji=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 AuditId = Annotated[str, typer.Argument(help="Id of the audit.", show_default=False)]
 Report = Annotated[
@@ -164,7 +164,8 @@ def waive(
     with Client(url, api_key) as client:
         made = client.waive(audit_id, who=who, why=why, until=_moment(until), suite=suite)
     console.print(
-        f"Waiver {made['id']}, until {day(made['until'])}. Back: tunescope audit revoke {audit_id} {made['id']}"
+        f"Waiver {made['id']}, until {day(made['until'])}. Back: tunescope audit revoke {audit_id} {made['id']}",
+        markup=False,
     )
 
 
@@ -183,7 +184,7 @@ def revoke(
     """
     with Client(url, api_key) as client:
         client.revoke_waiver(audit_id, waiver_id, who=who, why=why)
-    console.print(f"The waiver {waiver_id} is revoked.")
+    console.print(f"The waiver {waiver_id} is revoked.", markup=False)
 
 
 @app.command()
@@ -297,7 +298,7 @@ def _answer(client: Client, made: Json, report: Path | None, as_json: bool, acce
         except OSError as error:
             raise TunescopeError(f"{report}: {error.strerror}.") from error
         if not as_json:
-            console.print(f"Report: {report}", soft_wrap=True)
+            console.print(f"Report: {report}", soft_wrap=True, markup=False)
     raise typer.Exit(client.audit_gate(made["id"], accept_waivers)["exit_code"])
 
 
@@ -306,7 +307,7 @@ def _say_checked(checked: Checked) -> None:
     head = f"audit {record['id']}   {record['verdict']}   made {day(record['created_at'])}"
     console.print(f"{head}\n{record['result']['sentence']}", soft_wrap=True, markup=False)
     for problem in checked.problems:
-        console.print(f"[red]{problem}[/]", soft_wrap=True)
+        console.print(problem, style="red", soft_wrap=True, markup=False)
     if checked.problems:
         raise typer.Exit(1)
     console.print(f"[green]The record matches its hash:[/] {checked.found}", soft_wrap=True)

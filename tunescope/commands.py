@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from tunescope import _settings
 from tunescope._client import Client, Json
@@ -41,7 +42,7 @@ def sync(
 
     Example: tunescope sync ~/.local/state/tunescope
     """
-    console = Console(stderr=False, highlight=False)
+    console = Console(stderr=False, highlight=False, emoji=False)
     place = directory if directory is not None else _settings.directory()
     points = left = failed = 0
     with explained(console), Client(url, api_key) as client:
@@ -74,6 +75,14 @@ def compare(
     ] = None,
     metric: Annotated[str | None, typer.Option(help="Metric to judge by.", show_default="the suite's")] = None,
     margin: Annotated[float | None, typer.Option(help="Largest difference that does not matter.", min=0.0)] = None,
+    test: Annotated[
+        Literal["bootstrap", "randomisation"] | None,
+        typer.Option(
+            help="How metrics of the whole set, such as BLEU, are tested: by the paired bootstrap, or by approximate "
+            "randomisation.",
+            show_default="bootstrap",
+        ),
+    ] = None,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
@@ -84,24 +93,27 @@ def compare(
 
     Example: tunescope compare 0198f0c2a7 0198f0c3b1 --suite intents --metric accuracy --margin 0.01
     Example: tunescope compare 0198f0c2a7 0198f0c3b1 0198f0c3b2 0198f0c3b3
+    Example: tunescope compare 0198f0c2a7 0198f0c3b1 --metric bleu --test randomisation
     Example: tunescope compare 0198f0c2a7,0198f0c2a8 0198f0c3b1,0198f0c3b2,0198f0c3b3
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     given = [one.split(",") for one in (baseline, *candidates)]
-    options = {"metric": metric, "margin": margin}
+    options: dict[str, Any] = {"metric": metric, "margin": margin}
     with explained(console), Client(url, api_key) as client:
         if any(len(runs) > 1 for runs in given) and len(given) > 2:
             raise TunescopeError("Seeds are compared for two configurations at a time.")
+        if any(len(runs) > 1 for runs in given) and test:
+            raise TunescopeError("Configurations are compared by a t-test over items and seeds: leave --test out.")
         shared = _shared_evaluations(client, [run for runs in given for run in runs], suite)
         if any(len(runs) > 1 for runs in given):
             ids = [one["id"] for one in shared]
             card = client.compare_configurations(ids[: len(given[0])], ids[len(given[0]) :], **options)
             console.print(_configurations(card))
         elif len(given) > 2:
-            several = client.compare_several(shared[0]["id"], [one["id"] for one in shared[1:]], **options)
+            several = client.compare_several(shared[0]["id"], [one["id"] for one in shared[1:]], test=test, **options)
             console.print(_several(several, [escape(client.get_run(runs[0])["name"]) for runs in given[1:]]))
         else:
-            card = client.compare(shared[0]["id"], shared[1]["id"], metric=metric, margin=margin)
+            card = client.compare(shared[0]["id"], shared[1]["id"], test=test, **options)
             console.print(_card(card, *(escape(client.get_run(runs[0])["name"]) for runs in given)))
 
 
@@ -144,7 +156,8 @@ def _several(cards: Json, names: list[str]) -> Table:
     where = f"{cards['metric']} on {escape(suite['name'])} v{suite['version']}"
     title = f"{where}, p adjusted for {len(names)} candidates (Holm)"
     columns = ("candidate", "verdict", cards["metric"], "difference", "interval", "p", "p adjusted", "gained", "lost")
-    table = Table(*columns, title=title)
+    tests = sorted({card["test"] for card in cards["items"] if card["test"]})
+    table = Table(*columns, title=title, caption=f"p by {', '.join(tests)}" if tests else None)
     for name, card in zip(names, cards["items"], strict=True):
         table.add_row(
             name,
@@ -216,7 +229,9 @@ def _panel(card: Json, table: Table, suite: Json) -> Panel:
     title = (
         f"[bold {colour}]{card['verdict'].upper()}[/] · {card['metric']} on {escape(suite['name'])} v{suite['version']}"
     )
-    return Panel(outer, title=title, title_align="left", border_style=colour, expand=False)
+    return Panel(
+        outer, title=Text.from_markup(title, emoji=False), title_align="left", border_style=colour, expand=False
+    )
 
 
 def _number(value: float | None, *, sign: bool = False) -> str:

@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     epilog="Example: tunescope data check train.csv --test test.csv",
 )
-console = Console(highlight=False)
+console = Console(highlight=False, emoji=False)
 SHOWN = 5
 
 File = Annotated[Path, typer.Argument(help="CSV, JSONL, JSON (a list of records) or Parquet.", show_default=False)]
@@ -86,7 +86,7 @@ def check(
             report.write_text(content if report.suffix.lower() == ".json" else _data_report.page(found), "utf-8")
     warned = _say(found)
     if report is not None:
-        console.print(f"Written to {report}", soft_wrap=True)
+        console.print(f"Written to {report}", soft_wrap=True, markup=False)
     if strict and warned:
         raise typer.Exit(1)
 
@@ -124,12 +124,14 @@ def _say(found: Json) -> int:
     for warned in warnings:
         console.print(f"[yellow]![/] {escape(warned['message'])}", soft_wrap=True)
     if noise["n_candidates"]:
-        share = 100 * noise["n_candidates"] / noise["judged"]
-        console.print(
-            f"[yellow]![/] {noise['n_candidates']:,} labels ({share:.1f} %) are doubtful: a model that learns from the "
-            f"others would give another label (it is right for {100 * noise['accuracy']:.0f} % of all).",
-            soft_wrap=True,
-        )
+        share = f"{100 * noise['n_candidates'] / noise['judged']:.1f} %"
+        right = f"it is right for {100 * noise['accuracy']:.0f} % of all"
+        doubt = f"labels ({share}) are doubtful: a model that learns from the others would give another label ({right})"
+        if noise["multi_label"]:
+            doubt = (
+                f"items ({share}) have doubtful labels: a model that learns from the others would change them ({right})"
+            )
+        console.print(f"[yellow]![/] {noise['n_candidates']:,} {doubt}.", soft_wrap=True)
     if not warnings and not noise["n_candidates"]:
         console.print("[green]✓[/] Nothing to look at.")
     if leakage and leakage["pairs"]:
@@ -139,8 +141,8 @@ def _say(found: Json) -> int:
     if noise["candidates"]:
         table = Table("item", Column("text", ratio=1), "label", "the model says", title="Labels to look at")
         for one in noise["candidates"][:SHOWN]:
-            likely = f"{one['suggested']} ({100 * one['probability']:.0f} %)"
-            table.add_row(one["id"], _short(one["input"]), escape(one["answer"] or ""), escape(likely))
+            likely = escape(_data_report.suggestion(one))
+            table.add_row(escape(one["id"]), _short(one["input"]), escape(one["answer"] or ""), likely)
         console.print(table)
     return len(warnings) + int(noise["n_candidates"] > 0)
 
@@ -218,7 +220,8 @@ def split(
     for warned in found["warnings"]:
         console.print(f"[yellow]![/] {escape(warned['message'])}", soft_wrap=True)
     for part in written:
-        console.print(f"{part['file']}  {part['rows']:,} rows ({100 * part['rows'] / len(records):.1f} %)")
+        share = 100 * part["rows"] / len(records)
+        console.print(f"{part['file']}  {part['rows']:,} rows ({share:.1f} %)", markup=False)
 
 
 def _write(out: Path, file: Path, records: list[_records.Record], found: Json) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     epilog="Example: tunescope suites create intents test.csv --task classification --metrics accuracy,f1_macro",
 )
-console = Console(highlight=False)
+console = Console(highlight=False, emoji=False)
 
 Map = Annotated[
     str | None,

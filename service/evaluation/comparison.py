@@ -22,7 +22,7 @@ from service.evaluation.comparison_schemas import (
 )
 from service.evaluation.schemas import EvaluationOut
 from service.evaluation.suites import metric_of
-from service.measure.comparison import Comparison, adjusted, compare, item_changes
+from service.measure.comparison import Comparison, CorpusTest, adjusted, compare, item_changes
 from service.measure.configurations import Spread, compare_configurations
 from service.measure.metric import FloatArray
 from service.measure.metrics import METRICS
@@ -66,10 +66,11 @@ def verdict_card(
     metric: str | None,
     margin: float,
     confidence: float,
+    test: CorpusTest,
 ) -> VerdictCard:
     suite = same_suite(session, baseline, candidate)
     name = metric_of(suite, metric)
-    result = _compared(blobs, suite, baseline, candidate, name, margin, confidence)
+    result = _compared(blobs, suite, baseline, candidate, name, margin, confidence, test)
     return VerdictCard.model_validate(_card(session, suite, baseline, candidate, result))
 
 
@@ -82,11 +83,12 @@ def several(
     metric: str | None,
     margin: float,
     confidence: float,
+    test: CorpusTest,
 ) -> SeveralCard:
     """Each candidate against the baseline; the verdicts go by p-values after Holm."""
     on = [same_suite(session, baseline, candidate) for candidate in candidates]
     name = metric_of(on[0], metric)
-    found = [_compared(blobs, on[0], baseline, candidate, name, margin, confidence) for candidate in candidates]
+    found = [_compared(blobs, on[0], baseline, candidate, name, margin, confidence, test) for candidate in candidates]
     cards = [
         CandidateCard.model_validate({**_card(session, on[0], baseline, candidate, result), "p_adjusted": p_value})
         for candidate, (result, p_value) in zip(candidates, adjusted(found), strict=True)
@@ -152,6 +154,7 @@ def _compared(
     metric: str,
     margin: float,
     confidence: float,
+    test: CorpusTest,
 ) -> Comparison:
     with evaluations.Pair(blobs, baseline, candidate) as pair:
         before, after = pair.first(metric), pair.second(metric)
@@ -160,7 +163,7 @@ def _compared(
     if both is not None:
         before, after = before[both], after[both]
         clusters = None if clusters is None else clusters[both]
-    return compare(METRICS[metric], before, after, margin=margin, confidence=confidence, groups=clusters)
+    return compare(METRICS[metric], before, after, margin=margin, confidence=confidence, groups=clusters, test=test)
 
 
 def _scored_by_both(metric: str, before: FloatArray, after: FloatArray) -> NDArray[np.bool_] | None:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlmodel import Session
 
+from service.evaluation import set_noise
+from service.evaluation.judges import asked, mean_of, scores_of
 from service.evaluation.quality_schemas import LabelNoiseOut, ModelAnswer, NoiseItem
 from service.evaluation.shown import Columns
 from service.measure import quality
 from service.measure.class_scores import SUM_TOLERANCE
-from service.measure.label_noise import CELLS, FOLDS, NoiseCandidate, doubtful, label_noise
-from service.measure.metric import FloatArray, divide
+from service.measure.label_noise import FOLDS, NoiseCandidate, doubtful, label_noise
+from service.measure.metric import FloatArray
 from service.measure.splits import split
 from service.measure.validation import MeasureError
 from service.store import evaluations
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 CANDIDATES = 200
 ANSWERED, SCORED = ("parsed", "probability"), ("label_scores",)
-MODELS = 20  # evaluations asked: the newest of each model
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,18 @@ def by_evaluations(session: Session, suite: Suite, blobs: BlobStore) -> LabelNoi
     Where answers carry `label_scores` that are probabilities, by confident learning over their mean
     (`measure.label_noise`); else those that most of the evaluations confidently answer alike (`measure.quality`).
     """
-    asked = _asked(session, suite)
-    names = [evaluations.subject(session, one) for one in asked]
+    models = asked(session, suite)
+    names = [evaluations.subject(session, one) for one in models]
     columns = Columns.read(blobs, suite)
-    n_labelled = sum(label is not None for label in columns.labels)
-    reason = "no_labels" if not n_labelled else "no_evaluations" if not asked else None
+    n_labelled = sum(own is not None for own in columns.own_labels)
+    reason = "no_labels" if not n_labelled else "no_evaluations" if not models else None
     if reason is not None:
-        return _nothing("evaluations", reason, names)
+        return LabelNoiseOut.nothing("evaluations", reason, names)
+    if columns.several:
+        return set_noise.by_evaluations(columns, names, models, blobs, suite.definition["labels"] or ())
     labels = sorted({label for label in columns.labels if label is not None} | set(suite.definition["labels"] or ()))
-    judges = [_judge(name, one, blobs, labels) for name, one in zip(names, asked, strict=True)]
-    mean = _mean([judge.probabilities for judge in judges if judge.probabilities is not None])
+    judges = [_judge(name, one, blobs, labels) for name, one in zip(names, models, strict=True)]
+    mean = mean_of([judge.probabilities for judge in judges if judge.probabilities is not None])
     if mean is None:
         voted = quality.disagreements(
             columns.labels, [judge.answers for judge in judges], [judge.sure for judge in judges]
@@ -66,7 +69,7 @@ def by_evaluations(session: Session, suite: Suite, blobs: BlobStore) -> LabelNoi
         try:
             learned = doubtful(mean, columns.labels, labels)
         except MeasureError as error:
-            return _nothing("evaluations", error.code, names)
+            return LabelNoiseOut.nothing("evaluations", error.code, names)
         found, basis, judged = learned.candidates, "label_scores", learned.judged
     return LabelNoiseOut.model_validate(
         {
@@ -107,41 +110,15 @@ def _judge(name: str, evaluation: Evaluation, blobs: BlobStore, labels: Sequence
 def _probabilities(scores: pa.Array, labels: Sequence[str]) -> FloatArray | None:
     """(n, L) of a column of maps, NaN in rows without any; None where there are none, or some are no probabilities of
     these labels."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    ends = scores.offsets.to_numpy()
-    counts, inside = np.diff(ends), slice(ends[0], ends[-1])
-    if not counts.any() or len(scores) * len(labels) > CELLS:
+    found = scores_of(scores, labels)
+    if found is None:
         return None
-    code = pc.index_in(scores.keys, pa.array(labels)).fill_null(-1).to_numpy()[inside]
-    found = np.zeros((len(scores), len(labels)))
-    found[np.repeat(np.arange(len(scores)), counts), code] = scores.items.to_numpy()[inside]
-    given = found[counts > 0]
-    if (code < 0).any() or (given < 0).any() or (np.abs(given.sum(axis=1) - 1) > SUM_TOLERANCE).any():
+    told = ~np.isnan(found).all(axis=1)
+    given = np.nan_to_num(found[told])
+    if (given < 0).any() or (np.abs(given.sum(axis=1) - 1) > SUM_TOLERANCE).any():
         return None
-    found[counts == 0] = np.nan
+    found[told] = given
     return found
-
-
-def _mean(judged: Sequence[FloatArray]) -> FloatArray | None:
-    """Of several models' probabilities, over those that judged the item; None where nobody judged any."""
-    if not judged:
-        return None
-    given = np.sum([~np.isnan(one) for one in judged], axis=0)
-    return divide(np.nansum(judged, axis=0), given.astype(np.float64), undefined=np.nan)
-
-
-def _asked(session: Session, suite: Suite) -> list[Evaluation]:
-    """The newest evaluation of each model: several of one would count its opinion several times."""
-    found, _ = evaluations.page(
-        session, run_ids=None, suite_id=suite.id, suite=None, model_version_id=None, limit=200, cursor=None
-    )
-    newest: dict[tuple[str | None, ...], Evaluation] = {}
-    for one in found:
-        model = (one.run_id, None, None) if one.run_id else (None, one.model_version_id, one.name)
-        newest.setdefault(model if any(model) else (one.id,), one)
-    return list(newest.values())[:MODELS]
 
 
 def by_cross_validation(items: RowSet | Suite, blobs: BlobStore) -> LabelNoiseOut:
@@ -150,17 +127,19 @@ def by_cross_validation(items: RowSet | Suite, blobs: BlobStore) -> LabelNoiseOu
     labels: Sequence[str | None] = columns.labels
     units = quality.groups_of(columns.texts)
     n_units = int(units.max(initial=-1)) + 1
-    if not any(label is not None for label in labels):
-        return _nothing("cross_validation", "no_labels", [])
+    if not any(own is not None for own in columns.own_labels):
+        return LabelNoiseOut.nothing("cross_validation", "no_labels", [])
     if n_units < FOLDS:
-        return _nothing("cross_validation", "too_few_items", [])
+        return LabelNoiseOut.nothing("cross_validation", "too_few_items", [])
     shares = [1 / FOLDS] * FOLDS
     names = [str(fold) for fold in range(FOLDS)]
     try:
         folds = split(columns.texts, units, None, names=names, shares=shares, seed=0).part
+        if columns.several:
+            return set_noise.by_cross_validation(columns, folds)
         found = label_noise(columns.texts, labels, folds)
     except MeasureError as error:
-        return _nothing("cross_validation", error.code, [])
+        return LabelNoiseOut.nothing("cross_validation", error.code, [])
     return LabelNoiseOut(
         method="cross_validation",
         reason=None,
@@ -179,18 +158,4 @@ def by_cross_validation(items: RowSet | Suite, blobs: BlobStore) -> LabelNoiseOu
             )
             for one in found.candidates[:CANDIDATES]
         ],
-    )
-
-
-def _nothing(method: str, reason: str, models: list[str]) -> LabelNoiseOut:
-    return LabelNoiseOut.model_validate(
-        {
-            "method": method,
-            "reason": reason,
-            "models": models,
-            "judged": 0,
-            "accuracy": None,
-            "n_candidates": 0,
-            "candidates": [],
-        }
     )

@@ -52,7 +52,8 @@ def get_dataset_quality(
 @router.get("/suites/{suite_id}/label-noise")
 def get_suite_label_noise(suite_id: str, session: ReadSession, blobs: Blobs) -> LabelNoiseOut:
     """Items whose label the models that answered the suite doubt: by confident learning where their answers carry the
-    probability of every label (`label_scores`), else where most of them confidently answer otherwise."""
+    probability of every label (`label_scores`), else where most of them confidently answer otherwise. Of multi-label
+    items each label is judged by itself, with `label_scores` from 0 to 1 that need not add up to 1."""
     return noise.by_evaluations(session, suite_rules.existing(session, suite_id), blobs)
 
 

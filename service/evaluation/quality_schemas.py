@@ -149,13 +149,26 @@ class ModelAnswer(Reply):
     probability: float | None
 
 
+class LabelDoubt(Reply):
+    label: str
+    given: bool = Field(description="The item has the label, and should probably not; false: the reverse.")
+    probability: float | None = Field(description="That the item has the label.")
+    models: int | None = Field(description="Evaluations that say so, where they are asked for their answers.")
+
+
 class NoiseItem(ShownItem):
-    suggested: str
-    probability: float | None = Field(description="Of the suggested label; null where no model says how sure it is.")
+    suggested: str = Field(description="Of a multi-label item all labels that it should probably have.")
+    probability: float | None = Field(
+        description="Of the suggested label; null where no model says how sure it is. Of a multi-label item: that the "
+        "first of its `doubts` is one."
+    )
     label_probability: float | None = Field(
         description="Of its own label, where probabilities of every label are known."
     )
-    models: int | None = Field(description="Evaluations that give the suggested label.")
+    doubts: list[LabelDoubt] = Field(
+        [], description="Of a multi-label item: the labels it should probably lose or get, the most certain first."
+    )
+    models: int | None = Field(description="Evaluations that give the suggested label, or labels.")
     answers: list[ModelAnswer] = Field(description="What each evaluation answered.")
 
 
@@ -166,14 +179,37 @@ class LabelNoiseOut(Reply):
         description="What evaluations are asked for. label_scores: the mean of their probabilities, by confident "
         "learning (an item is listed where another label has at least the probability that items of that label have on "
         "average, and more than its own). answers: what more than half of them answer alike, none with a probability "
-        "under 0.9. Null for another method, or where there is nothing to tell.",
+        "under 0.9; of multi-label items two of them at least. Null for another method, or where there is nothing to "
+        "tell.",
+    )
+    multi_label: bool = Field(
+        False,
+        description="Items have several labels: each label is judged by itself, as one that items have or do not have, "
+        "and a candidate is an item with such a doubt.",
     )
     reason: str | None = Field(description="Why there is nothing to tell.")
     models: list[str] = Field(description="The evaluations asked, newest first.")
     judged: int
-    accuracy: float | None = Field(description="Of the cross-validated model, by the labels as they are.")
+    accuracy: float | None = Field(
+        description="Of the cross-validated model, by the labels as they are; of multi-label items all of an item's."
+    )
     n_candidates: int
     candidates: list[NoiseItem] = Field(description="Most certain first, 200 at most.")
+
+    @classmethod
+    def nothing(cls, method: str, reason: str, models: list[str]) -> LabelNoiseOut:
+        """There is nothing to tell."""
+        return cls.model_validate(
+            {
+                "method": method,
+                "reason": reason,
+                "models": models,
+                "judged": 0,
+                "accuracy": None,
+                "n_candidates": 0,
+                "candidates": [],
+            }
+        )
 
 
 class DifferenceOut(Reply):

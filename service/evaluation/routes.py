@@ -41,6 +41,7 @@ from service.evaluation.schemas import (
     SuitePage,
 )
 from service.evaluation.uploads import TYPES, Rows, checked, file_type, one_at_a_time, pieces, spooled
+from service.measure.comparison import CorpusTest
 from service.store import evaluations, records, suites
 from service.store.blobs import BlobStore
 from service.store.database import Database
@@ -67,6 +68,14 @@ Margin = Annotated[
 ]
 Several = Annotated[list[str], Query(min_length=1, max_length=50, description="Ids of evaluations, repeated.")]
 Metric = Annotated[str | None, Query(description="Absent: the suite's primary metric.")]
+Test = Annotated[
+    CorpusTest,
+    Query(
+        description="How metrics of the whole set, such as BLEU, are tested: by paired bootstrap, or by approximate "
+        "randomisation (10,000 trials, 1,000 of rankings), both as sacrebleu's for texts. The interval is the "
+        "bootstrap's either way. Metrics of single items have one test each. The card's `test` names what was done."
+    ),
+]
 
 
 @router.post("/suites", tags=["suites"], dependencies=WRITE, status_code=201)
@@ -234,10 +243,13 @@ def compare(
     metric: Metric = None,
     margin: Margin = 0.0,
     confidence: Confidence = 0.95,
+    test: Test = "bootstrap",
 ) -> VerdictCard:
     """Is the candidate better than the baseline? Two evaluation ids of the same suite version."""
     before, after = (evaluations.existing(session, one) for one in (baseline, candidate))
-    return comparison.verdict_card(session, blobs, before, after, metric=metric, margin=margin, confidence=confidence)
+    return comparison.verdict_card(
+        session, blobs, before, after, metric=metric, margin=margin, confidence=confidence, test=test
+    )
 
 
 @router.get("/comparisons/several", tags=["comparisons"], dependencies=READ)
@@ -249,11 +261,14 @@ def compare_several(
     metric: Metric = None,
     margin: Margin = 0.0,
     confidence: Confidence = 0.95,
+    test: Test = "bootstrap",
 ) -> SeveralCard:
     """Which candidates are better than the baseline? Verdicts go by p-values adjusted for their number (Holm)."""
     before = evaluations.existing(session, baseline)
     after = [evaluations.existing(session, one) for one in candidate]
-    return comparison.several(session, blobs, before, after, metric=metric, margin=margin, confidence=confidence)
+    return comparison.several(
+        session, blobs, before, after, metric=metric, margin=margin, confidence=confidence, test=test
+    )
 
 
 @router.get("/comparisons/configurations", tags=["comparisons"], dependencies=READ)

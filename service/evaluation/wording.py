@@ -56,7 +56,7 @@ class _Amount:
 
     def _number(self, value: float) -> str:
         # Adding 0.0 turns a rounded −0.0 into 0.0.
-        return f"{round(value * self.scale, self.digits) + 0.0:.{self.digits}f}"
+        return f"{round(value * self.scale, self.digits) + 0.0:.{self.digits}f}".replace("-", "−")
 
 
 def of_configurations(

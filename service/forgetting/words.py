@@ -22,7 +22,7 @@ def sentence(verdict: Verdict, tasks: Sequence[TaskResult], problems: Sequence[s
     if verdict == "FAIL":
         failed = sum(task.verdict == "FAIL" for task in tasks)
         rest = f" {failed} of {len(tasks)} protected tasks failed." if len(tasks) > 1 else ""
-        return f"{change}, adjusted p = {worst.p_adjusted:.2g}); {allowed}.{rest}"
+        return f"{change}, adjusted {_p(worst.p_adjusted)}); {allowed}.{rest}"
     if verdict == "PASS":
         kept = f"All {len(tasks)} protected tasks are within their margins. Worst: " if len(tasks) > 1 else ""
         return f"{kept}{change}, at worst {_change(worst, worst.lower_bound)}); {allowed}."
@@ -35,11 +35,17 @@ def _change(task: TaskResult, value: float) -> str:
     """A difference as it is read off the scores: in points, or where lower is better as the rise that it is."""
     if task.direction == "higher":
         return _points(value)
-    return f"{0.0 - round(value, 3):+.3f} {task.metric}"
+    return f"{0.0 - round(value, 3):+.3f} {task.metric}".replace("-", "−", 1)
 
 
 def _points(value: float) -> str:
-    return f"{round(100 * value, 1) + 0.0:.1f} points"
+    return f"{round(100 * value, 1) + 0.0:.1f} points".replace("-", "−")
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "p unknown"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
 
 
 def floor_note(task: TaskResult, floor: FloorResult) -> str:
@@ -48,7 +54,7 @@ def floor_note(task: TaskResult, floor: FloorResult) -> str:
         f"'{task.suite}': the base run twice lost {floor.n10:,} and gained {floor.n01:,} of {task.n:,} items; "
         f"the tuned model lost {task.lost:,}"
     )
-    p_value = "" if floor.p_adjusted is None else f", adjusted p = {floor.p_adjusted:.2g}"
+    p_value = "" if floor.p_adjusted is None else f", adjusted {_p(floor.p_adjusted)}"
     if floor.called:
         return f"{own}, {_points(floor.above)} above that floor{p_value}."
     text = f"{own}{p_value}: not above that floor, so not called forgetting."
@@ -59,7 +65,7 @@ def floor_note(task: TaskResult, floor: FloorResult) -> str:
 
 def not_reproducible(suite: str, floor: FloorResult) -> str:
     return (
-        f"'{suite}': the base scores otherwise in its second run (p = {floor.p_base:.2g}), so the two runs are not of "
+        f"'{suite}': the base scores otherwise in its second run ({_p(floor.p_base)}), so the two runs are not of "
         "one model under one setting. Find out what differs, and run both again."
     )
 

@@ -4,9 +4,11 @@
 |---------------------|----------------------------------------|---------------------------------------------------|
 | right/wrong items   | exact McNemar                          | Tango's score interval                            |
 | real item scores    | sign-flip permutation                  | paired t                                          |
-| corpus metrics      | paired bootstrap (as sacrebleu's)      | percentiles of the resampled difference           |
+| corpus metrics      | paired bootstrap (as sacrebleu's), or  | percentiles of the resampled difference           |
+|                     | approximate randomisation (likewise)   |                                                   |
 
-With groups: sign flips of whole groups; Tango on Rao-Scott counts or a cluster-robust t; whole groups resampled.
+With groups: sign flips of whole groups; Tango on Rao-Scott counts or a cluster-robust t; whole groups resampled
+or dealt.
 
 Above 100,000 items, where a thousand resamples would take minutes, corpus metrics get the normal interval and test with
 a grouped jackknife standard error (Shao & Tu 1995, section 2.3), of whole groups with groups; except label pairs of up
@@ -39,6 +41,7 @@ from service.measure.paired import (
     smallest_detectable,
     tango_interval,
 )
+from service.measure.randomisation import dealt_differences, randomisation_p
 from service.measure.resampling import (
     Distinct,
     count_draws,
@@ -53,6 +56,8 @@ from service.measure.validation import EmptySetError, LengthMismatchError, OutOf
 MAX_BOOTSTRAP_ITEMS = 100_000
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
+CorpusTest = Literal["bootstrap", "randomisation"]
+"""How metrics of the whole set are tested; the others have one test each."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,13 @@ def compare(
     confidence: float = 0.95,
     groups: Groups | None = None,
     seed: int = 0,
+    test: CorpusTest = "bootstrap",
 ) -> Comparison:
     """Compare two sets of statistics (n, k) whose rows are the same items in the same order.
 
     margin: differences within ± margin (the metric's unit) do not matter; 0 rules the verdict `equivalent` out.
     groups: the cluster of each item (document, user, topic), when items are not independent.
+    test: of metrics of the whole set. Their interval is the bootstrap's either way.
     Verdict: equivalent when the whole interval lies within the margin; better or worse when the interval excludes 0
     and p < 1 - confidence; inconclusive otherwise, with the reason.
     """
@@ -125,7 +132,7 @@ def compare(
     difference = None if math.isnan(before) or math.isnan(after) else after - before
     evidence = _Evidence(reason="undefined")
     if difference is not None:
-        evidence = _evidence(metric, baseline_stats, candidate_stats, difference, confidence, groups, seed)
+        evidence = _evidence(metric, baseline_stats, candidate_stats, difference, confidence, groups, seed, test)
     verdict, why = verdict_of(evidence.interval, evidence.p_value, margin, confidence, metric.higher_is_better)
     changes = item_changes(metric, baseline_stats, candidate_stats)
     detectable, needed = _sizes(evidence, difference, margin, confidence, n, verdict)
@@ -174,6 +181,7 @@ def _evidence(
     confidence: float,
     groups: Groups | None,
     seed: int,
+    test: CorpusTest,
 ) -> _Evidence:
     if len(baseline) < 2:
         return _Evidence(reason="too_few_items")
@@ -186,7 +194,7 @@ def _evidence(
         if before is None or after is None:
             raise TypeError(f"{metric.name} is of kind 'mean' but has no item scores")
         return _real_scores(after - before, confidence, groups, seed)
-    return _corpus(metric, baseline, candidate, difference, confidence, groups, seed)
+    return _corpus(metric, baseline, candidate, difference, confidence, groups, seed, test)
 
 
 def _right_wrong(
@@ -226,6 +234,7 @@ def _corpus(
     confidence: float,
     groups: Groups | None,
     seed: int,
+    test: CorpusTest,
 ) -> _Evidence:
     if np.array_equal(baseline, candidate):
         return _Evidence(reason="no_variation")
@@ -236,12 +245,17 @@ def _corpus(
     differences = resampled[~np.isnan(resampled)]
     if len(differences) < 0.95 * len(resampled):
         return _Evidence(reason="undefined_resamples")
-    p_value, test = _bootstrap_p(metric, differences, difference)
+    if test == "bootstrap":
+        p_value, name = _bootstrap_p(metric, differences, difference)
+    else:
+        p_value, name = _randomised(metric, baseline, candidate, difference, groups, seed)
+    if p_value is None:
+        return _Evidence(reason="undefined_resamples")
     low, high = np.quantile(differences, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return _Evidence(
         (float(low), float(high)),
         p_value,
-        test if groups is None else f"{test} by group",
+        name if groups is None else f"{name} by group",
         float(np.var(differences)) * len(baseline),
     )
 
@@ -274,7 +288,7 @@ def _kinds(metric: Metric, baseline: FloatArray, candidate: FloatArray) -> Disti
     return distinct_rows(np.hstack([baseline, candidate])) if metric.reads == "label" else None
 
 
-def _bootstrap_p(metric: Metric, resampled: FloatArray, difference: float) -> tuple[float, str]:
+def _bootstrap_p(metric: Metric, resampled: FloatArray, difference: float) -> tuple[float | None, str]:
     """(p, name of the test) from resampled differences, (count + 1) / (R + 1).
 
     Text metrics get sacrebleu's p for comparability (Koehn 2004, as in Moses): absolute differences less their mean
@@ -288,6 +302,23 @@ def _bootstrap_p(metric: Metric, resampled: FloatArray, difference: float) -> tu
         extreme = np.count_nonzero(np.abs(resampled - resampled.mean()) >= abs(difference))
         test = "paired bootstrap"
     return float((extreme + 1) / (len(resampled) + 1)), test
+
+
+def _randomised(
+    metric: Metric, baseline: FloatArray, candidate: FloatArray, difference: float, groups: Groups | None, seed: int
+) -> tuple[float | None, str]:
+    """(p, name of the test); no p where too many trials have no score."""
+    dealt = dealt_differences(
+        metric,
+        baseline,
+        candidate,
+        distinct=_kinds(metric, baseline, candidate) if groups is None else None,
+        clusters=None if groups is None else group_codes(groups, len(baseline)),
+        seed=seed,
+    )
+    sizes = dealt[~np.isnan(dealt)]
+    name = "approximate randomisation (sacrebleu)" if metric.reads == "text" else "approximate randomisation"
+    return randomisation_p(sizes, difference) if len(sizes) >= 0.95 * len(dealt) else None, name
 
 
 def paired_bootstrap(

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import chain, count, repeat, zip_longest
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.measure.metric import IntArray
 
 PAIRS_AT_ONCE = 2048
 """Pairs of one block: enough to hide the cost of a call, few enough for the processor's caches."""
 WORD_BITS = 64
+_BITS = [1 << place for place in range(WORD_BITS)]
 
 
 @dataclass(frozen=True)
@@ -109,36 +111,94 @@ def _in_both(ours: IntArray, theirs: IntArray, width: int, n: int) -> IntArray:
     return np.bincount(runs[pairs] // (2 * width), weights=common, minlength=n).astype(np.int64)
 
 
-def longest_common(ours: Codes, theirs: Codes) -> IntArray:
-    """Length of the longest common subsequence of each pair (n,), where ours is of 64 codes at most; else any number.
+def token_overlap(ours: Sequence[str], theirs: Sequence[str]) -> IntArray:
+    """What pairs of texts share, by their tokens between white space: (n, 5).
 
-    Hyyrö's (2004) bit-parallel table, a machine word for each of our texts, one step for a place in all of theirs.
+    Number of tokens of ours and of theirs; tokens and bigrams in common, each as often as in the text that has it less
+    often; length of the longest common subsequence.
     """
-    n = len(ours.lengths)
-    if not len(ours.codes) or not len(theirs.codes):
-        return np.zeros(n, dtype=np.int64)
-    size = int(max(ours.codes.max(), theirs.codes.max())) + 1
-    place = (np.arange(len(ours.codes)) - ours.starts[ours.text]).astype(np.uint64)
-    keys = ours.text * size + ours.codes
-    order = np.argsort(keys, kind="stable")
-    first = np.flatnonzero(np.append(True, keys[order][1:] != keys[order][:-1]))
-    known, masks = keys[order][first], np.bitwise_or.reduceat(np.uint64(1) << (place[order] % WORD_BITS), first)
-    sought = theirs.text * size + theirs.codes
-    found = np.minimum(np.searchsorted(known, sought), len(known) - 1)
-    matches = np.where(known[found] == sought, masks[found], np.uint64(0))
-    longest_first = np.argsort(-theirs.lengths, kind="stable")
-    starts, lengths = theirs.starts[longest_first], theirs.lengths[longest_first]
-    vector = np.full(n, ~np.uint64(0))
-    for step in range(int(lengths[0])):
-        active = int(np.searchsorted(-lengths, -step))
-        row = vector[:active]
-        hit = row & matches[starts[:active] + step]
-        vector[:active] = (row + hit) | (row - hit)
-    grown = ~vector
-    our_lengths = ours.lengths[longest_first].astype(np.uint64)
-    within = np.where(
-        our_lengths >= WORD_BITS, ~np.uint64(0), (np.uint64(1) << (our_lengths % WORD_BITS)) - np.uint64(1)
-    )
-    counts = np.empty(n, dtype=np.int64)
-    counts[longest_first] = np.bitwise_count(grown & within)
+    found: list[int] = []
+    masks: list[int] = []
+    long: list[int] = []
+    for one, other in zip(ours, theirs, strict=True):
+        shorter, longer = one.split(), other.split()
+        found += (len(shorter), len(longer))
+        if len(shorter) > len(longer):
+            shorter, longer = longer, shorter
+        if len(shorter) > WORD_BITS:
+            long.append(len(found) // 2 - 1)
+            continue
+        # No list or tuple outlives its pair: the garbage collector would walk them all, many times.
+        places: dict[str, int] = {}
+        seen = places.get
+        for token, bit in zip(shorter, _BITS, strict=False):
+            places[token] = seen(token, 0) | bit
+        masks += map(seen, longer, repeat(0))
+    counts = np.zeros((len(ours), 5), dtype=np.int64)
+    counts[:, :2] = np.array(found, dtype=np.int64).reshape(-1, 2)
+    sizes = counts[:, :2].max(axis=1, initial=0)
+    sizes[long] = 0
+    counts[:, 2:] = _step_through(np.array(masks, dtype=np.uint64), sizes)
+    if long:
+        counts[long, 2:] = _overlap_of_long([ours[at].split() for at in long], [theirs[at].split() for at in long])
     return counts
+
+
+def _step_through(masks: NDArray[np.uint64], sizes: IntArray) -> IntArray:
+    """Tokens, bigrams and longest subsequence in common (n, 3), one step for a place in all of the longer texts.
+
+    masks: for each place of the longer texts (sizes of them, one pair after the other) in which of the 64 places of the
+    shorter one the same token is. A token takes the first such place that is free, so that each counts as often as in
+    the text that has it less often. The subsequence is Hyyrö's (2004) bit-parallel table, a machine word a pair.
+    """
+    n, steps = len(sizes), int(sizes.max(initial=0))
+    longest_first = np.argsort(-sizes, kind="stable")
+    rank = np.empty(n, dtype=np.int64)
+    rank[longest_first] = np.arange(n)
+    active = np.searchsorted(-sizes[longest_first], -np.arange(steps), side="left")
+    starts = np.cumsum(active) - active
+    place = np.arange(len(masks)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    by_step = np.empty_like(masks)
+    by_step[starts[place] + np.repeat(rank, sizes)] = masks
+    rows = [by_step[start : start + width] for start, width in zip(starts.tolist(), active.tolist(), strict=True)]
+    free = np.full((3, n), ~np.uint64(0))
+    for row, after in zip_longest(rows, rows[1:], fillvalue=by_step[:0]):
+        _take_first(free[0, : len(row)], row)
+        _take_first(free[1, : len(after)], row[: len(after)] & (after >> np.uint64(1)))
+        vector = free[2, : len(row)]
+        hit = vector & row
+        free[2, : len(row)] = (vector + hit) | (vector - hit)
+    counts = np.empty((n, 3), dtype=np.int64)
+    counts[longest_first] = np.bitwise_count(~free).T
+    return counts
+
+
+def _take_first(free: NDArray[np.uint64], sought: NDArray[np.uint64]) -> None:
+    hit = free & sought
+    hit &= np.negative(hit)
+    free ^= hit
+
+
+def _overlap_of_long(ours: list[list[str]], theirs: list[list[str]]) -> IntArray:
+    codes, other_codes = of_tokens(ours, theirs)
+    shared = shared_ngrams(codes, other_codes, 2)
+    # Python's integers have any length.
+    longest = [lcs_rows(other, one)[-1].bit_count() for one, other in zip(ours, theirs, strict=True)]
+    return np.column_stack([shared, longest])
+
+
+def lcs_rows(reference: Sequence[str], output: Sequence[str]) -> list[int]:
+    """Row i, bit j: whether the longest common subsequence of reference[:i] grows with output[j].
+
+    The length for reference[:i] and output[:j] is the number of set bits of row i below j.
+    """
+    places: dict[str, int] = {}
+    for position, token in enumerate(output):
+        places[token] = places.get(token, 0) | 1 << position
+    full = (1 << len(output)) - 1
+    vector, rows = full, [0]
+    for token in reference:
+        matches = vector & places.get(token, 0)
+        vector = ((vector + matches) | (vector - matches)) & full
+        rows.append(full & ~vector)
+    return rows

@@ -1,4 +1,4 @@
-"""Bootstrap draws and jackknife deletions, as blocks of weights over items.
+"""Bootstrap draws, random swaps and jackknife deletions, as blocks of weights over items.
 
 A resample is a row of weights: how often each item occurs in it. Blocks hold a bounded number of cells, so
 memory does not grow with the number of resamples.
@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.measure.metric import FloatArray, IntArray, Metric
 
 PAIRED_RESAMPLES = 1_000  # sacrebleu's number, so that its p comes out
+RANDOMISATION_TRIALS = 10_000  # sacrebleu's number too
 JACKKNIFE_GROUPS = 250
 MAX_BLOCK_CELLS = 4_000_000
 MAX_DISTINCT_ROWS = 2_000
@@ -92,6 +94,28 @@ def count_draws(counts: IntArray, seed: int, resamples: int = PAIRED_RESAMPLES) 
     generator = np.random.default_rng(seed)
     for rows in _blocks(resamples, len(counts)):
         yield generator.multinomial(n, counts / n, size=rows).astype(np.float64)
+
+
+def swaps(n: int, seed: int, trials: int, clusters: IntArray | None = None) -> Iterator[NDArray[np.bool_]]:
+    """Which of two systems' answers stay with their system in each trial, each as likely as not: blocks (r, n).
+
+    The draws are those of sacrebleu's approximate randomisation for the same seed. clusters: the cluster of each item,
+    counted from 0 without gaps; clusters stay or go as wholes then.
+    """
+    units = n if clusters is None else int(clusters.max()) + 1
+    generator = np.random.default_rng(seed)
+    # NumPy takes 32 of these from one random number, and drops the rest at the end of a call.
+    size = max(32, MAX_BLOCK_CELLS // 4 // n // 32 * 32)
+    for start in range(0, trials, size):
+        stay = generator.integers(2, size=(min(size, trials - start), units), dtype=np.bool_)
+        yield stay if clusters is None else stay[:, clusters]
+
+
+def count_halves(counts: IntArray, seed: int, trials: int) -> Iterator[FloatArray]:
+    """How many of the items behind distinct rows stay when each does as likely as not: blocks (r, u)."""
+    generator = np.random.default_rng(seed)
+    for rows in _blocks(trials, len(counts)):
+        yield generator.binomial(counts, 0.5, size=(rows, len(counts))).astype(np.float64)
 
 
 def deletions(n: int, seed: int, clusters: IntArray | None = None) -> Iterator[FloatArray]:

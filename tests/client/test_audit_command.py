@@ -112,6 +112,35 @@ def test_a_run_before_and_after_its_training(api: Client, project: Json) -> None
     assert (nothing.exit_code, "no evaluation at step 7" in nothing.output) == (4, True)
 
 
+def test_names_are_printed_as_they_are(
+    api: Client, project: Json, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks like a printer's markup, or like an emoji, is a name."""
+    monkeypatch.setenv("COLUMNS", "200")
+    name = "[/red] [bold] :cat:"
+    items = [{"id": str(i), "input": "q", "references": ["yes"], "group": f"{name} {i % 2}"} for i in range(200)]
+    suite = api.create_suite(
+        name=name, task_type="generation", items=items, metrics=["exact_match"], template="{input}"
+    )
+    api.create_policy(name=name, protected=[{"suite": name, "margin": 0.05}])
+    mine = {**project, "suite": suite["id"]}
+    before, after = (evaluate(api, mine, right, name=f"{name} {right}") for right in (180, 100))
+    done = audit(project, before, after, "--report", str(tmp_path / "[b].html"), policy=name)
+    assert done.exit_code == 1, done.output
+    assert f"policy {name} v1" in done.output
+    for part in (f"{name} 0", f"{name} 1", f"Report: {tmp_path}/[b].html"):
+        assert part in done.output.replace("\n", "")
+    audit_id = api.list_audits()["items"][0]["id"]
+    waived = invoke(
+        "waive", audit_id, "--who", name, "--why", name, "--until", "2099-01-01", "--suite", name, "--url", api.url
+    )
+    assert waived.exit_code == 0, waived.output
+    shown = invoke("show", audit_id, "--url", api.url).output
+    assert f"{name}: {name}" in shown
+    assert invoke("verify", str(tmp_path / "[b].html")).exit_code == 0
+    assert "There is no policy '[/x] :cat:'" in audit(project, before, after, policy="[/x] :cat:").output
+
+
 def test_waivers_from_the_command_line(api: Client, project: Json) -> None:
     run = api.create_run(project="audits")
     before, after = evaluate(api, project, 180), evaluate(api, project, 90, run_id=run["id"])

@@ -107,7 +107,7 @@ with tunescope.init(mode="offline", dir={str(tmp_path)!r}, system_interval=None)
 
 
 def evaluated(api: Client, suite_id: str, right: int, n: int = 200) -> str:
-    run = api.create_run(project="compare", name=f"[/red] {right}")  # a name is text, whatever it looks like
+    run = api.create_run(project="compare", name=f"[/red] :cat: {right}")  # a name is text, whatever it looks like
     predictions = [{"id": str(i), "output": "yes" if i < right else "no"} for i in range(n)]
     api.create_evaluation(suite_id=suite_id, run_id=run["id"], predictions=predictions)
     return str(run["id"])
@@ -129,7 +129,7 @@ def test_compare(live_service: str, api: Client) -> None:
     assert "BETTER · accuracy on compared v1" in done.output
     assert "+0.4" in done.output
     assert "gained 80, lost 0" in done.output
-    assert "[/red] 180" in done.output
+    assert "[/red] :cat: 180" in done.output
     assert "WORSE" in invoke("compare", strong, weak, "--url", live_service).output
 
 
@@ -148,6 +148,23 @@ def test_compare_several_runs_and_seeds(live_service: str, api: Client) -> None:
     assert "t over items and seeds" in seeds.output
     mixed = invoke("compare", ",".join(runs[:2]), *runs[2:], "--url", live_service)
     assert (mixed.exit_code, "two configurations at a time" in mixed.output) == (1, True)
+    tested = invoke("compare", ",".join(runs[:2]), ",".join(runs[2:]), "--test", "bootstrap", "--url", live_service)
+    assert (tested.exit_code, "leave --test out" in tested.output) == (1, True)
+
+
+def test_compare_by_randomisation(live_service: str, api: Client) -> None:
+    items = [{"id": str(i), "input": f"question {i}", "references": ["the cat sat on the mat"]} for i in range(30)]
+    suite = api.create_suite(name="compared-texts", task_type="translation", items=items, metrics=["bleu"])
+    runs = []
+    for good in (10, 20, 25):
+        runs.append(str(api.create_run(project="compare")["id"]))
+        texts = ["the cat sat on the mat" if i < good else "the cat sat on it" for i in range(30)]
+        predictions = [{"id": str(i), "output": text} for i, text in enumerate(texts)]
+        api.create_evaluation(suite_id=suite["id"], run_id=runs[-1], predictions=predictions)
+    for by, name in (("bootstrap", "paired bootstrap"), ("randomisation", "approximate randomisation")):
+        for given in (runs[:2], runs):
+            done = invoke("compare", *given, "--test", by, "--url", live_service)
+            assert (done.exit_code, f"{name} (sacrebleu)" in done.output) == (0, True), done.output
 
 
 def test_compare_says_what_is_missing(live_service: str, api: Client) -> None:

@@ -102,6 +102,34 @@ def test_lists_of_labels_are_read(live_service: str, api: Client, tmp_path: Path
     assert [one["labels"] for one in api.dataset_items(stored["id"])["items"]] == [["a"], ["a", "b"], []] * 2
 
 
+def test_names_are_printed_as_they_are(live_service: str, tmp_path: Path) -> None:
+    """What looks like a printer's markup, or like an emoji, is a text."""
+    rows = [{"text": f"{row['text']} [bold] [/x] :cat:", "label": "[/x] :cat:"} for row in records(120)]
+    rows[1] = {"text": rows[0]["text"] + "!", "label": "[b]"}
+    path = write(tmp_path / "named.jsonl", rows)
+    page = tmp_path / "[b].json"
+    said = data_command(live_service, "check", path, "--name", "[/x] :cat:", "--report", page)
+    assert "[/x] :cat: v1: 120 items, 2 labels" in said
+    for part in ("[bold] [/x] :cat:", "('[b]')", f"Written to {page}"):
+        assert part in said
+    assert "[b].jsonl" not in data_command(live_service, "split", path, "--out", tmp_path / "[out]")
+
+
+def test_doubtful_labels_of_lists(live_service: str, tmp_path: Path) -> None:
+    """A label that is written like markup is a label."""
+    own = [["[/x]"], ["[/x]", "rest"], ["rest"], []]
+    rows = [
+        {"text": f"{place} {' and '.join(f'about {label[-2:]}' for label in own[place % 4])}", "labels": own[place % 4]}
+        for place in range(200)
+    ]
+    rows[6]["labels"] = ["[/x]", "rest"]
+    page = tmp_path / "page.html"
+    said = data_command(live_service, "check", write(tmp_path / "lists.jsonl", rows), "--report", page)
+    assert "have doubtful labels: a model that learns from the others would change them" in said
+    assert "without [/x] (" in said
+    assert "without [/x] (" in page.read_text("utf-8")
+
+
 def test_a_clean_file_has_nothing_to_look_at(live_service: str, tmp_path: Path) -> None:
     path = write(tmp_path / "clean.parquet", [{"question": row["text"], "answer": row["user"]} for row in records(150)])
     assert "Nothing to look at" in data_command(live_service, "check", path, "--strict")

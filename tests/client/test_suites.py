@@ -242,6 +242,10 @@ def test_from_a_file_to_a_score(api: tunescope.Client, tmp_path: Path) -> None:
     assert invoke(api, "create", "[/chats]", str(chats), "--task", "classification", *template).exit_code == 0
     shown = invoke(api, "show", "[/chats]").output
     assert all(text in shown for text in ("[/chats] version 1", "[INST] hi [/INST]", "[INST] {input} [/INST]", "[/a]"))
+    named = invoke(api, "evaluate", "[/chats]", str(answers), "--name", "[/x] :cat:", "--map", "answer=output")
+    assert (named.exit_code, "no item '2'" in named.output or "'2'" in named.output) == (1, True)
+    one = as_lines([{"id": "1", "output": "[/a]"}], tmp_path / "one.jsonl")
+    assert "[/x] :cat: on [/chats] v1" in invoke(api, "evaluate", "[/chats]", str(one), "--name", "[/x] :cat:").output
     wrong = invoke(api, "evaluate", "cli-tickets", str(answers))
     assert wrong.exit_code == 0, "a row without an output is a missing answer"
     assert "20 items without an answer" in wrong.output

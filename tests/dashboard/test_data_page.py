@@ -80,6 +80,29 @@ def test_doubtful_labels_of_a_data_set_and_of_a_suite(record: Seed, dataset: str
     assert "Cannot tell" in text(open_page("data", id=general, tab="Labels"))
 
 
+def test_doubtful_labels_of_multi_label_items(live_service: str) -> None:
+    items = [
+        {"id": f"m{n}", "input": f"{' '.join(own)} question number {n}", "labels": own}
+        for n, own in enumerate([["card"], ["card", "<loan>"], ["<loan>"], []] * 10)
+    ]
+    with Client(live_service) as client:
+        data = client.create_dataset("data-page-topics", [{**items[0], "labels": ["<loan>"]}, *items[1:]])["id"]
+        suite = client.create_suite(
+            name="data-page-topics", task_type="multi_label", items=items, metrics=["subset_accuracy"]
+        )["id"]
+        for name in ("one", "two"):
+            told = [{"id": one["id"], "predicted_labels": one["labels"]} for one in items]
+            told[2]["predicted_labels"] = []
+            client.create_evaluation(suite_id=suite, name=name, predictions=told)
+    said = text(open_page("data", id=data, tab="Labels"))
+    assert "Each label is judged by itself" in said
+    assert re.search(r"m0.*with card \(\d\d\.?\d? %\)", said, re.DOTALL)
+    said = text(open_page("data", id=suite, tab="Labels"))
+    assert "1 item with doubtful labels" in said
+    for part in ("without &lt;loan&gt;", "2 of 2", "one: no label"):
+        assert part in said
+
+
 def test_leakage_and_split_check(record: Seed, dataset: str) -> None:
     with Client() as client:
         suite = client.list_suites(name=record.intents)["items"][0]["id"]

@@ -13,7 +13,17 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from service.measure import quality
-from service.measure.label_noise import CannotJudgeLabels, fit, label_noise, tfidf
+from service.measure.label_noise import (
+    CannotJudgeLabels,
+    doubtful_sets,
+    fit,
+    fit_sets,
+    indicators,
+    label_noise,
+    outvoted_sets,
+    set_noise,
+    tfidf,
+)
 from service.measure.ngrams import normalise
 
 BANKING = Path("/work/shared/data/banking77/train.csv")
@@ -175,6 +185,84 @@ def test_the_model_is_scikit_learns_logistic_regression() -> None:
     centred = weights.T - weights.T.mean(axis=0)  # the same added to every label's weights changes nothing
     expected = oracle.coef_ - oracle.coef_.mean(axis=0)
     assert np.abs(centred - expected).max() < 0.05
+
+
+def several_topics(n: int) -> tuple[list[str], list[list[str] | None]]:
+    """A third of the items of each topic, and a third of two."""
+    texts, labels = topics(n)
+    pairs = [(place, (place + 7) % n) for place in range(n)]
+    joined = [f"{texts[one]} {texts[other]}" if one % 3 == 0 else texts[one] for one, other in pairs]
+    return joined, [
+        sorted({str(labels[one]), str(labels[other])}) if one % 3 == 0 else [str(labels[one])] for one, other in pairs
+    ]
+
+
+def test_wrong_and_absent_labels_of_items_with_several_are_found() -> None:
+    texts, sets = several_topics(300)
+    sets[0], sets[90], sets[31], sets[50] = ["card"], [], ["card", "loan"], None
+    found = set_noise(texts, sets, np.arange(300) % 5)
+    assert found.judged == 299
+    assert found.accuracy == pytest.approx(296 / 299, abs=0.02)
+    first = {one.item: (one.doubts[0].label, one.doubts[0].given) for one in found.candidates[:3]}
+    assert first == {0: ("loan", False), 31: ("card", True), 90: ("loan", False)}
+    for texts_of, labels in ((texts, [None] * 300), (texts, [[]] * 300), (texts, [["a"], *[[]] * 299])):
+        with pytest.raises(CannotJudgeLabels):
+            set_noise(texts_of, labels, np.arange(300) % 5)
+
+
+def test_the_model_of_several_labels_is_scikit_learns_of_each() -> None:
+    texts, sets = several_topics(240)
+    features = tfidf(texts)
+    names = ["card", "loan", "pin"]
+    own = indicators(sets, names)
+    weights = fit_sets(features, own, iterations=500)
+    for code in range(3):
+        oracle = LogisticRegression(C=30, fit_intercept=False, tol=1e-8, max_iter=2000).fit(features, own[:, code])
+        assert np.abs(weights[:, code] - oracle.coef_[0]).max() < 0.05
+
+
+def test_each_label_is_doubted_by_the_definition() -> None:
+    """Confident learning of each label against the rest, written out; unjudged cells and items stay out of it."""
+    draw = np.random.default_rng(2)
+    names = ["a", "b", "c"]
+    own = draw.integers(0, 2, (80, 3))
+    probability = own * 0.8 + draw.random((80, 3)) * 0.2
+    swapped = draw.random((80, 3)) < 0.1
+    probability[swapped] = 1 - probability[swapped]
+    own[3], probability[4], probability[5, 1] = -1, np.nan, np.nan
+    found = doubtful_sets(probability, own, names)
+    expected = {}
+    for code, label in enumerate(names):
+        rows = [row for row in range(80) if own[row, code] >= 0 and not np.isnan(probability[row, code])]
+        for state in (0, 1):
+            of_state = {row: probability[row, code] if state else 1 - probability[row, code] for row in rows}
+            enough = np.mean([of_state[row] for row in rows if own[row, code] == state])
+            for row in rows:
+                if own[row, code] != state and of_state[row] >= enough and of_state[row] > 0.5:
+                    expected[row, label] = (state == 0, probability[row, code])
+    assert expected
+    assert {
+        (one.item, doubt.label): (doubt.given, doubt.probability) for one in found.candidates for doubt in one.doubts
+    } == expected
+    assert found.judged == 78
+    margins = [max(abs(2 * float(doubt.probability or 0) - 1) for doubt in one.doubts) for one in found.candidates]
+    assert margins == sorted(margins, reverse=True)
+    with pytest.raises(CannotJudgeLabels):
+        doubtful_sets(np.full((2, 3), np.nan), own[:2], names)
+
+
+def test_two_models_and_more_than_half_outvote_a_label() -> None:
+    names = ["a", "b"]
+    own = indicators([["a"], ["a"], [], None, ["a"]], names)
+    said: list[list[list[str] | None]] = [[["b"], [], [], ["a"], None], [["b"], ["a"], ["b"], ["a"], []]]
+    told = [indicators(one, names) for one in said]
+    [both] = outvoted_sets(told, own, names)
+    assert (both.item, [(one.label, one.given, one.models) for one in both.doubts]) == (
+        0, [("a", True, 2), ("b", False, 2)]
+    )  # fmt: skip
+    assert outvoted_sets(told[:1], own, names) == []
+    three = outvoted_sets([*told, indicators([["a"], ["a", "b"], ["b"], None, []], names)], own, names)
+    assert {one.item for one in three} == {0, 2, 4}
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -107,11 +107,14 @@ class Evaluation(Calls):
         metric: str | None = None,
         margin: float | None = None,
         confidence: float | None = None,
+        test: Literal["bootstrap", "randomisation"] | None = None,
     ) -> Json:
-        """The verdict card of two evaluations (ids) of one suite: better, worse, equivalent or inconclusive."""
-        return self._get(
-            "comparisons", baseline=baseline, candidate=candidate, metric=metric, margin=margin, confidence=confidence
-        )
+        """The verdict card of two evaluations (ids) of one suite: better, worse, equivalent or inconclusive.
+
+        test: of metrics of the whole set, such as BLEU; the paired bootstrap, or approximate randomisation.
+        """
+        options = {"metric": metric, "margin": margin, "confidence": confidence, "test": test}
+        return self._get("comparisons", baseline=baseline, candidate=candidate, **options)
 
     def compare_several(self, baseline: str, candidates: Sequence[str], **options: Any) -> Json:
         """Evaluations against one baseline: `{"metric", "baseline", "items"}`, a verdict card each.

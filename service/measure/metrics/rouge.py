@@ -10,7 +10,8 @@ readable token is refused here, by item; use chrF for such scripts.
 
 Property tests hold this code to rouge_score's numbers, bit for bit. Longest common subsequences come from a
 bit-parallel table (Hyyrö 2004): one machine-word operation covers 64 cells of rouge_score's quadratic one, for the
-same lengths and, in ROUGE-Lsum, the same choice among equally long subsequences.
+same lengths and, in ROUGE-Lsum, the same choice among equally long subsequences. The first three types are counted
+together, and share the work.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, islice
 from string import ascii_lowercase, digits
 from typing import Any, cast
 
@@ -39,15 +40,7 @@ from service.measure.metric import (
     weighted_mean,
     yes_or_no,
 )
-from service.measure.overlap import (
-    PAIRS_AT_ONCE,
-    WORD_BITS,
-    Codes,
-    longest_common,
-    ngram_totals,
-    of_tokens,
-    shared_ngrams,
-)
+from service.measure.overlap import PAIRS_AT_ONCE, lcs_rows, token_overlap
 from service.measure.texts import Parsed, TextMetric
 from service.measure.validation import UnreadableTextError
 
@@ -55,31 +48,24 @@ MATCHES = "rouge_score-0.1.2"
 _BETWEEN = "\0"
 _READABLE = bytes(code if chr(code) in f"{ascii_lowercase}{digits}\n{_BETWEEN}" else 32 for code in range(256))
 
-Tokens = tuple[str, ...]
-Lines = tuple[Tokens, ...]
-"""A text as the tokens of its lines; only ROUGE-Lsum looks at where lines end.
-
-Tuples, since Python's garbage collector soon leaves tuples of texts alone: lists it would walk again and again, which
-took 40 % of the time.
-"""
+Tokens = list[str]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Pairs of an output and one of its references, and how many pairs each item has (n,)."""
+    """Pairs of an output and one of its references, as ROUGE reads them, and how many pairs each item has (n,)."""
 
-    outputs: list[Lines]
-    references: list[Lines]
+    outputs: list[str]
+    references: list[str]
     several: IntArray
 
     @cached_property
-    def codes(self) -> tuple[Codes, Codes]:
-        ours, theirs = of_tokens(_joined_each(self.outputs), _joined_each(self.references))
-        return ours, theirs
+    def counts(self) -> IntArray:
+        return token_overlap(self.outputs, self.references)
 
 
 @dataclass(frozen=True)
-class Rouge(TextMetric[list[Lines]]):
+class Rouge(TextMetric[tuple[str, ...]]):
     """Mean F1 of one ROUGE type. Statistics (n, 3): precision, recall, F1 of each item's best reference."""
 
     name: str
@@ -100,21 +86,21 @@ class Rouge(TextMetric[list[Lines]]):
     def reader(self) -> str:
         return f"rouge|stemmer:{self.stemmer}"
 
-    def read(self, references: list[list[str]]) -> list[list[Lines]]:
+    def read(self, references: list[list[str]]) -> list[tuple[str, ...]]:
         texts = [text for item in references for text in item]
-        found = _parse(texts)
-        if not all(map(any, found)):
+        found = _readable(texts)
+        if not all(map(str.strip, found)):
             _check_readable(references, found)
         stemmed = self._stemmed(found)
         if len(texts) == len(references):
-            return [[lines] for lines in stemmed]
+            return list(zip(stemmed, strict=True))
         read = iter(stemmed)
-        return [[next(read) for _ in item] for item in references]
+        return [tuple(islice(read, len(item))) for item in references]
 
-    def read_outputs(self, outputs: list[str]) -> list[Lines]:
-        return self._stemmed(_parse(outputs))
+    def read_outputs(self, outputs: list[str]) -> list[str]:
+        return self._stemmed(_readable(outputs))
 
-    def count(self, outputs: Parsed[Lines], references: Parsed[list[Lines]]) -> FloatArray:
+    def count(self, outputs: Parsed[str], references: Parsed[tuple[str, ...]]) -> FloatArray:
         if references.derived.get("outputs") is not outputs:
             references.derived.update(outputs=outputs, blocks=_blocks(outputs.items, references.items))
         return np.concatenate([self._scores(block) for block in references.derived["blocks"]])
@@ -137,17 +123,15 @@ class Rouge(TextMetric[list[Lines]]):
             [at + int(np.argmax(scores[at : at + size, 2])) for at, size in zip(starts, block.several, strict=True)]
         ]
 
-    def _stemmed(self, texts: list[Lines]) -> list[Lines]:
+    def _stemmed(self, texts: list[str]) -> list[str]:
         if not self.stemmer:
             return texts
-        return [
-            tuple(tuple(_stem(token) if len(token) > 3 else token for token in line) for line in text) for text in texts
-        ]
+        return ["\n".join(" ".join(map(_stem, line.split())) for line in text.split("\n")) for text in texts]
 
 
 @lru_cache(maxsize=1 << 16)
 def _stem(token: str) -> str:
-    return cast(str, _porter().stem(token))
+    return cast(str, _porter().stem(token)) if len(token) > 3 else token
 
 
 @cache
@@ -157,7 +141,7 @@ def _porter() -> Any:
     return PorterStemmer()
 
 
-def _blocks(outputs: list[Lines], references: list[list[Lines]]) -> list[Block]:
+def _blocks(outputs: list[str], references: list[tuple[str, ...]]) -> list[Block]:
     blocks = []
     for at in range(0, len(outputs), PAIRS_AT_ONCE):
         ours, theirs = outputs[at : at + PAIRS_AT_ONCE], references[at : at + PAIRS_AT_ONCE]
@@ -167,22 +151,27 @@ def _blocks(outputs: list[Lines], references: list[list[Lines]]) -> list[Block]:
     return blocks
 
 
-def _parse(texts: list[str]) -> list[Lines]:
-    """What remains when rouge_score lower-cases texts and blanks all but ASCII letters and digits; all in one go."""
-    joined = _BETWEEN.join(texts)
-    if joined.count(_BETWEEN) >= len(texts):
-        joined = _BETWEEN.join(text.replace(_BETWEEN, " ") for text in texts)
-    readable = joined.lower().encode("ascii", "replace").translate(_READABLE).decode("ascii")
+def _readable(texts: list[str]) -> list[str]:
+    """What remains when rouge_score lower-cases texts and blanks all but ASCII letters and digits; many in one go.
+
+    Texts, not lists of tokens: the garbage collector would walk those again and again.
+    """
     return [
-        tuple(tuple(line.split()) for line in text.split("\n")) if "\n" in text else (tuple(text.split()),)
-        for text in readable.split(_BETWEEN)
+        text for at in range(0, len(texts), PAIRS_AT_ONCE) for text in _readable_piece(texts[at : at + PAIRS_AT_ONCE])
     ]
 
 
-def _check_readable(references: list[list[str]], parsed: list[Lines]) -> None:
+def _readable_piece(texts: list[str]) -> list[str]:
+    joined = _BETWEEN.join(texts)
+    if joined.count(_BETWEEN) >= len(texts):
+        joined = _BETWEEN.join(text.replace(_BETWEEN, " ") for text in texts)
+    return joined.lower().encode("ascii", "replace").translate(_READABLE).decode("ascii").split(_BETWEEN)
+
+
+def _check_readable(references: list[list[str]], readable: list[str]) -> None:
     texts = ((index, text) for index, item in enumerate(references) for text in item)
-    for (index, text), lines in zip(texts, parsed, strict=True):
-        if not any(lines) and any(character.isalnum() for character in text):
+    for (index, text), left in zip(texts, readable, strict=True):
+        if not left.strip() and any(character.isalnum() for character in text):
             raise UnreadableTextError(
                 f"ROUGE reads ASCII letters and digits only and would score a reference of item {index} 0 whatever the "
                 f"output: {text[:40]!r}. Use chrf for this script.",
@@ -190,42 +179,30 @@ def _check_readable(references: list[list[str]], parsed: list[Lines]) -> None:
             )
 
 
-def _joined_each(texts: list[Lines]) -> list[Tokens]:
-    return [lines[0] if len(lines) == 1 else _joined(lines) for lines in texts]
-
-
-def _joined(lines: Lines) -> Tokens:
-    # A line break separates tokens, so the tokens of the lines are the tokens of the text.
-    return lines[0] if len(lines) == 1 else tuple(chain.from_iterable(lines))
-
-
 def _ngrams(order: int) -> Callable[[Block], IntArray]:
     def overlap(block: Block) -> IntArray:
-        ours, theirs = block.codes
-        totals = (ngram_totals(codes, order)[:, -1] for codes in (ours, theirs))
-        return np.column_stack([shared_ngrams(ours, theirs, order, lowest=order)[:, -1], *totals])
+        totals = np.maximum(block.counts[:, :2] - (order - 1), 0)
+        return np.column_stack([block.counts[:, 1 + order], totals])
 
     return overlap
 
 
 def _longest_common(block: Block) -> IntArray:
-    ours, theirs = block.codes
-    long = np.flatnonzero(ours.lengths > WORD_BITS)
-    shared = longest_common(ours, theirs)
-    for at in long:
-        # Longer than a machine word: Python's integers have any length.
-        shared[at] = _lcs_rows(_joined(block.references[at]), _joined(block.outputs[at]))[-1].bit_count()
-    return np.column_stack([shared, ours.lengths, theirs.lengths])
+    return block.counts[:, [4, 0, 1]]
 
 
-def _each(overlap: Callable[[Lines, Lines], tuple[int, int, int]]) -> Callable[[Block], IntArray]:
-    return lambda block: np.array([*map(overlap, block.outputs, block.references)], dtype=np.int64)
+def _union_of_longest_common(block: Block) -> IntArray:
+    counts = [_summary_level(*map(_lines, pair)) for pair in zip(block.outputs, block.references, strict=True)]
+    return np.array(counts, dtype=np.int64)
 
 
-def _union_of_longest_common(output: Lines, reference: Lines) -> tuple[int, int, int]:
-    """Summary level, section 3.2 of the paper: union over output lines, each token counted no more than it occurs."""
-    ours, theirs = (tuple(line for line in lines if line) for lines in (output, reference))
-    left_ours, left_theirs = Counter(_joined(ours)), Counter(_joined(theirs))
+def _lines(text: str) -> list[Tokens]:
+    return [line.split() for line in text.split("\n") if line.strip()]
+
+
+def _summary_level(ours: list[Tokens], theirs: list[Tokens]) -> tuple[int, int, int]:
+    """Section 3.2 of the paper: union over output lines, each token counted no more than it occurs."""
+    left_ours, left_theirs = (Counter(chain.from_iterable(lines)) for lines in (ours, theirs))
     hits = 0
     for line in theirs:
         matched = sorted({position for other in ours for position in _lcs_positions(line, other)})
@@ -237,26 +214,9 @@ def _union_of_longest_common(output: Lines, reference: Lines) -> tuple[int, int,
     return hits, sum(map(len, ours)), sum(map(len, theirs))
 
 
-def _lcs_rows(reference: Tokens, output: Tokens) -> list[int]:
-    """Row i, bit j: whether the longest common subsequence of reference[:i] grows with output[j].
-
-    The length for reference[:i] and output[:j] is the number of set bits of row i below j.
-    """
-    places: dict[str, int] = {}
-    for position, token in enumerate(output):
-        places[token] = places.get(token, 0) | 1 << position
-    full = (1 << len(output)) - 1
-    vector, rows = full, [0]
-    for token in reference:
-        matches = vector & places.get(token, 0)
-        vector = ((vector + matches) | (vector - matches)) & full
-        rows.append(full & ~vector)
-    return rows
-
-
 def _lcs_positions(reference: Tokens, output: Tokens) -> list[int]:
     """Positions in `reference` of the longest common subsequence rouge_score would pick."""
-    rows = _lcs_rows(reference, output)
+    rows = lcs_rows(reference, output)
     i, j, positions = len(reference), len(output), []
     while i > 0 and j > 0:
         if reference[i - 1] == output[j - 1]:
@@ -273,5 +233,5 @@ FAMILY: list[Metric] = [
     Rouge("rouge1", _ngrams(1)),
     Rouge("rouge2", _ngrams(2)),
     Rouge("rougeL", _longest_common),
-    Rouge("rougeLsum", _each(_union_of_longest_common)),
+    Rouge("rougeLsum", _union_of_longest_common),
 ]

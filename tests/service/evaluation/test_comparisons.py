@@ -115,6 +115,13 @@ def test_corpus_metrics_are_compared_too(client: TestClient) -> None:
     assert card["verdict"] == "better"
     assert card["test"].startswith("paired bootstrap")
     assert "bleu [" in card["sentence"]
+    other = compare(client, base, tuned, test="randomisation")
+    assert (other["test"], other["p_value"]) == ("approximate randomisation (sacrebleu)", 1 / 10_001)
+    assert other["interval"] == card["interval"]
+    several = get(client, "comparisons/several", baseline=base["id"], candidate=[tuned["id"]], test="randomisation")
+    assert several["items"][0]["test"] == other["test"]
+    refused = client.get("/api/v1/comparisons", params={"baseline": "a", "candidate": "b", "test": "jackknife"})
+    assert (refused.status_code, "'bootstrap' or 'randomisation'" in refused.text) == (400, True)
 
 
 def test_label_metrics_of_the_whole_set(client: TestClient) -> None:
@@ -300,7 +307,7 @@ def _result(**changes: Any) -> Comparison:
         (
             "accuracy",
             {},
-            "new cannot be told apart from old on mail: difference 0.4 points [-1.0, 1.8]; about 1,234 items would "
+            "new cannot be told apart from old on mail: difference 0.4 points [−1.0, 1.8]; about 1,234 items would "
             "settle it.",
         ),
         (

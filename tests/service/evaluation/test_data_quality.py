@@ -305,6 +305,59 @@ def test_scores_that_are_no_probabilities_of_the_labels_do_not_judge_them(client
     assert found["candidates"][0]["label_probability"] is None
 
 
+def test_labels_of_multi_label_items_that_models_doubt(client: TestClient) -> None:
+    """By answers; by probabilities of each label, that need not add up to one, as soon as a model tells them."""
+    suite = make_suite(client, topics(40), metrics=["subset_accuracy"])
+    own = [one["labels"] for one in topics(40)]
+    said = [["card"], [], ["card", "loan"], ["loan"], *own[4:]]  # too many, too few, as it is, as it is
+    for name in ("one", "two"):
+        answers = [{"id": f"r{place}", "predicted_labels": one} for place, one in enumerate(said)]
+        evaluate(client, suite, answers, name=name)
+    found = get(client, f"suites/{suite['id']}/label-noise")
+    assert (found["basis"], found["multi_label"], found["judged"], found["n_candidates"]) == ("answers", True, 40, 2)
+    first, second = found["candidates"]
+    assert (first["id"], first["answer"], first["suggested"], first["models"]) == ("r0", "", "card", 2)
+    assert first["doubts"] == [{"label": "card", "given": False, "probability": None, "models": 2}]
+    assert (second["suggested"], second["doubts"][0]["given"], second["probability"]) == ("", True, None)
+    assert [one["answer"] for one in second["answers"]] == ["", ""]
+
+    scores = [{label: 0.9 if label in one else 0.05 for label in ("card", "loan")} for one in own]
+    scores[5]["loan"], scores[6]["card"] = 0.97, 0.02
+    answers = [
+        {"id": f"r{place}", "predicted_labels": own[place], "label_scores": one} for place, one in enumerate(scores)
+    ]
+    evaluate(client, suite, answers, name="three")
+    found = get(client, f"suites/{suite['id']}/label-noise")
+    assert (found["basis"], found["judged"], found["reason"]) == ("label_scores", 40, None)
+    assert [(one["id"], one["suggested"], one["doubts"]) for one in found["candidates"]] == [
+        ("r6", "loan", [{"label": "card", "given": True, "probability": 0.02, "models": None}]),
+        ("r5", "card, loan", [{"label": "loan", "given": False, "probability": 0.97, "models": None}]),
+    ]
+    assert found["candidates"][0]["label_probability"] == 0.02
+    assert found["candidates"][0]["probability"] == pytest.approx(0.98)
+    answers[0]["label_scores"] = {"card": 2.5, "loan": 0.1}
+    evaluate(client, suite, answers, name="three")  # no probabilities
+    assert get(client, f"suites/{suite['id']}/label-noise")["basis"] == "answers"
+
+
+def test_labels_of_multi_label_items_that_a_model_of_the_data_set_doubts(client: TestClient) -> None:
+    given = topics(200)
+    for row in given:
+        row["input"] = f"{row['id']} {' and '.join(f'a {label}' for label in row['labels'])}"
+    given[8]["labels"] = ["loan"]
+    for place in (13, 49, 101, 161):
+        given[place]["labels"] = []
+    found = get(client, f"datasets/{make(client, given)['id']}/label-noise")
+    assert (found["method"], found["multi_label"], found["judged"]) == ("cross_validation", True, 200)
+    assert found["accuracy"] > 0.9
+    doubts = {one["id"]: [(doubt["label"], doubt["given"]) for doubt in one["doubts"]] for one in found["candidates"]}
+    assert doubts["r8"] == [("loan", True)]
+    absent = [doubts.get(f"r{place}") for place in (13, 49, 101, 161)]
+    assert [("card", False)] in absent  # those of more than average probability
+    none = get(client, f"datasets/{make(client, [{**row, 'labels': []} for row in given])['id']}/label-noise")
+    assert none["reason"] == "cannot_judge_labels"
+
+
 def test_a_suite_without_labels_cannot_tell(client: TestClient) -> None:
     suite = make_suite(client, [{"id": "1", "input": "q", "references": ["a"]}])
     assert get(client, f"suites/{suite['id']}/label-noise")["reason"] == "no_labels"

@@ -54,7 +54,7 @@ def test_the_gate_is_tangos_bound(client: TestClient, case: Json) -> None:
     [
         (0, "PASS", "'general' went from 0.900 to 0.900"),
         (5, "INCONCLUSIVE", "It cannot be told whether too much was lost: 'general' went from 0.900 to 0.875"),
-        (40, "FAIL", "'general' went from 0.900 to 0.700 (-20.0 points"),
+        (40, "FAIL", "'general' went from 0.900 to 0.700 (−20.0 points"),
     ],
 )
 def test_verdicts(client: TestClient, n10: int, verdict: str, begins: str) -> None:

@@ -66,7 +66,8 @@ def test_a_rise_is_the_loss(client: TestClient, suite: Json, shift: float, verdi
         "even": (after > before)[:50].sum(), "odd": (after > before)[50:].sum()
     }  # fmt: skip
     assert "the policy allows a rise of 0.050" in found["sentence"]
-    assert f"({after.mean() - before.mean():+.3f} log_loss" in found["sentence"]
+    rise = f"{after.mean() - before.mean():+.3f}".replace("-", "−")
+    assert f"({rise} log_loss" in found["sentence"]
     lost = get(client, f"audits/{found['id']}/items", kind="lost", limit=1000)["items"]
     assert {item["id"] for item in lost} == {f"i{place}" for place in np.flatnonzero(after > before)}
     page = client.get(f"/api/v1/audits/{found['id']}/report", params={"format": "markdown"}).text
