@@ -30,6 +30,7 @@ from service.tracking import artifact_version_routes as tracking_artifacts
 from service.tracking import bin_routes as tracking_bin
 from service.tracking import compare_routes as tracking_compare
 from service.tracking import filter_routes as tracking_filters
+from service.tracking import logged_model_routes as tracking_logged_models
 from service.tracking import media_routes as tracking_media
 from service.tracking import registry_routes as tracking_registry
 from service.tracking import routes as tracking
@@ -98,6 +99,7 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
         tracking_bin.router,
         tracking_alerts.router,
         tracking_registry.router,
+        tracking_logged_models.router,
         tracking_artifacts.router,
         tracking_compare.router,
         tracking_filters.router,

@@ -23,6 +23,7 @@ class ModelVersionOut(Reply):
     logged_model_id: str | None = Field(description="The logged model that the version was made of.")
     tags: dict[str, str]
     aliases: list[str]
+    stage: str = Field(description="None, Staging, Production or Archived, as MLflow clients set it.")
     created_at: float
     updated_at: float
     deleted_at: float | None = Field(description="When it was deleted; what names a deleted version can still show it.")

@@ -54,6 +54,7 @@ class Recorder:
     ) -> None:
         """`first`: makes a file to begin with, in the background. `written` is called when the journal has grown."""
         self.next_step = next_step
+        self._last_step = next_step - 1  # that was written down
         self.points = 0
         self.dropped = 0
         self._journal = journal
@@ -95,7 +96,8 @@ class Recorder:
         if type(step) is not int:
             step = None if step is None else self._as_step(step)
             with self._lock:
-                step = self.next_step if step is None else step
+                if step is None:
+                    step = self.next_step if self.next_step in INT64 else self._after_the_last()
                 self.next_step = step + 1
         else:
             self.next_step = step + 1
@@ -103,6 +105,11 @@ class Recorder:
         self._waiting += len(taken)
         if self._waiting > WAKE_AT:
             self._hurry()
+
+    def _after_the_last(self) -> int:
+        """The step after the last one that can be stored: what was logged at another does not count."""
+        steps = [entry[0] for entry in list(self._pending) if isinstance(entry, tuple) and entry[0] in INT64]
+        return min((steps[-1] if steps else self._last_step) + 1, INT64[-1])
 
     def put_record(self, record: Update | File | Version | Use) -> None:
         self._pending.append(record)
@@ -203,6 +210,7 @@ class Recorder:
         if step not in INT64:
             self.report("a step too large", f"the step {step} does not fit in 64 bits; what was logged at it is lost")
             return
+        self._last_step = step
         columns = self._columns
         try:
             for key, value in values.items():

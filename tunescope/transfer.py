@@ -60,7 +60,8 @@ def import_runs(
 ) -> None:
     """Bring over what another tool recorded.
 
-    Of a tracker: runs, every point, params, tags, notes, console, files, media. Of an evaluation harness (helm,
+    Of a tracker: runs, every point, params, tags, notes, console, files, media; of MLflow also registered models,
+    prompts and logged models. Of an evaluation harness (helm,
     inspect, lm-eval): its tasks as suites, its answers as evaluations, right or wrong as it judged them; what it
     reported is kept and compared with what is computed here.
 
@@ -123,6 +124,8 @@ def _say_imported(console: Console, tally: Tally, dry_run: bool) -> None:
             (tally.known_artifacts, "artifacts"),
             (tally.known_media, "media"),
             (tally.known_evaluations, "evaluations"),
+            (tally.known_logged_models, "logged models"),
+            (tally.known_versions, "versions of models"),
         )
         if count
     ]
@@ -132,6 +135,12 @@ def _say_imported(console: Console, tally: Tally, dry_run: bool) -> None:
         f"{tally.evaluations:,} evaluations {verb}" + (f" ({', '.join(known)} were there already)" if known else ""),
         soft_wrap=True,
     )
+    if tally.models or tally.prompts or tally.logged_models or tally.known_logged_models:
+        console.print(
+            f"{tally.models:,} registered models and {tally.prompts:,} prompts with {tally.versions:,} versions, "
+            f"{tally.logged_models:,} logged models {verb}",
+            soft_wrap=True,
+        )
 
 
 def _say_left_out(console: Console, left_out: LeftOut) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Float, Text, and_, bindparam, case, func, literal_column, not_, or_, select
 from sqlalchemy.orm import aliased
@@ -172,7 +172,7 @@ def _having(field: Field, operator: str, value: Any) -> Any:
     having = select(table.run_id).where(*_holds(table, field))
     if operator in ("is null", "is not null"):
         return having
-    column = order_column(field)
+    column = order_column(field, table)
     slots: Sequence[Slot] = value if isinstance(value, tuple) else (value,)
     if field.kind == "param":
         # A number compares as a number where the param is one; text compares as text.
@@ -192,14 +192,14 @@ def _holds(table: Any, field: Field) -> list[ColumnElement[bool]]:
     return [table.key == field.name, *([table.rank == 0] if field.kind == "metric" else [])]
 
 
-def order_column(field: Field) -> Any:
+def order_column(field: Field, table: Any) -> Any:
     if field.kind == "param":
-        return col(Param.number)
+        return col(table.number)
     if field.kind == "tag":
-        return col(Tag.value)
+        return col(table.value)
     if field.aggregate == "mean":
-        return col(Series.sum) / func.nullif(col(Series.finite_count), 0)
-    return {"last": col(Series.last), "min": col(Series.min), "max": col(Series.max)}[field.aggregate]
+        return col(table.sum) / func.nullif(col(table.finite_count), 0)
+    return {"last": col(table.last), "min": col(table.min), "max": col(table.max)}[field.aggregate]
 
 
 def attribute(name: str, run: Any = Run) -> Any:
@@ -247,10 +247,20 @@ def bound(slot: Slot) -> Any:
     return bindparam(slot.name, type_=Float() if slot.is_number else Text())
 
 
-def order_source(field: Field) -> tuple[Any, ColumnElement[bool]]:
-    """The table to outer-join for ordering by a metric, param or tag, and how it joins."""
-    table = _table(field)
-    return table, and_(table.run_id == Run.id, *_holds(table, field))
+class Source(NamedTuple):
+    """What a query is ordered by: the column, and the table (if it is not the run's own) to outer-join for it."""
+
+    key: Any
+    table: Any = None
+    joined: Any = None
+
+
+def order_source(field: Field) -> Source:
+    if field.kind == "attribute":
+        return Source(attribute(field.name))
+    # Its own table: a query may be ordered by several metrics.
+    table: Any = aliased(_table(field))
+    return Source(order_column(field, table), table, and_(table.run_id == Run.id, *_holds(table, field)))
 
 
 def order_index(order: Order | None, in_project: bool) -> tuple[Any, Any, Any, list[ColumnElement[bool]]] | None:

@@ -27,6 +27,25 @@ def get_model(session: Session, model_id: str, *, deleted: bool = False) -> Logg
     return None if model is None or (model.deleted_at is not None and not deleted) else model
 
 
+def put_model(session: Session, model_id: str, **fields: Any) -> LoggedModel:
+    """The model of this id, with these fields; params and tags are merged into those that it has."""
+    model = lock_model(session, model_id)
+    if model is None:
+        model = LoggedModel(id=model_id, **fields)
+        session.add(model)
+    else:
+        for name, value in fields.items():
+            setattr(model, name, {**getattr(model, name), **value} if name in ("params", "tags") else value)
+    session.flush()
+    return model
+
+
+def runs_of_model(session: Session, model_id: str) -> list[RunModel]:
+    """The runs that made the model (`output`, at a step) or used it (`input`)."""
+    query = select(RunModel).where(RunModel.logged_model_id == model_id)
+    return list(session.exec(query.order_by(RunModel.role, RunModel.run_id)).all())
+
+
 def lock_model(session: Session, model_id: str) -> LoggedModel | None:
     """The model, deleted or not, for a change that no other writer may come between."""
     return session.get(LoggedModel, model_id, with_for_update=True, populate_existing=True)

@@ -49,6 +49,13 @@ def below(session: Session, owner: Owner, folder: str) -> list[tuple[str, int]]:
     return [(path, size) for path, size in session.connection().execute(query)]
 
 
+def files(session: Session, owner: Owner) -> list[File]:
+    """All files, by path."""
+    table, mine = _of(owner)
+    query = sql.select(table.path, table.sha256, table.size).where(mine).order_by(table.path)
+    return [File(*row) for row in session.connection().execute(query)]
+
+
 def remove(session: Session, owner: Owner, path: str) -> int:
     """Forget a file, or all files of a folder; return how many there were. Their bytes may have other owners."""
     table, mine = _of(owner)

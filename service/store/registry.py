@@ -28,13 +28,19 @@ def get_model(session: Session, name: str) -> RegisteredModel | None:
 
 
 def create_model(
-    session: Session, name: str, *, description: str | None = None, tags: Mapping[str, str] | None = None
+    session: Session,
+    name: str,
+    *,
+    description: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    created_at: float | None = None,
 ) -> RegisteredModel | None:
     """A model without versions; None when the name is taken."""
     now = time.time()
+    made = RegisteredModel(name=name, description=description, created_at=created_at or now, updated_at=now)
     try:
         with session.begin_nested():
-            session.add(RegisteredModel(name=name, description=description, created_at=now, updated_at=now))
+            session.add(made)
     except IntegrityError:
         return None
     set_model_tags(session, name, tags or {})
@@ -130,13 +136,27 @@ def count_versions(session: Session, names: Sequence[str]) -> dict[str, int]:
 # --- versions ---
 
 
-def add_version(session: Session, name: str, *, tags: Mapping[str, str] | None = None, **fields: Any) -> ModelVersion:
-    """The next version of `name`; the first is 1, and makes the model where there is none."""
+def add_version(
+    session: Session,
+    name: str,
+    *,
+    number: int | None = None,
+    created_at: float | None = None,
+    tags: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> ModelVersion | None:
+    """The next version of `name`; the first is 1, and makes the model where there is none.
+
+    With `number`, the version of that number; None when there is one, or was one that is deleted.
+    """
     now = time.time()
     # This locks the model's row until the transaction ends: two writers cannot take the same number.
     upsert(session, RegisteredModel, [{"name": name, "created_at": now, "updated_at": now}], replace=["updated_at"])
-    highest = session.exec(select(func.max(ModelVersion.version)).where(ModelVersion.name == name)).one()
-    version = ModelVersion(name=name, version=(highest or 0) + 1, created_at=now, updated_at=now, **fields)
+    if number is None:
+        number = (session.exec(select(func.max(ModelVersion.version)).where(ModelVersion.name == name)).one() or 0) + 1
+    elif session.exec(select(ModelVersion.id).where(ModelVersion.name == name, ModelVersion.version == number)).first():
+        return None
+    version = ModelVersion(name=name, version=number, created_at=created_at or now, updated_at=now, **fields)
     session.add(version)
     session.flush()
     set_version_tags(session, version.id, tags or {})

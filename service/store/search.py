@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy import and_, bindparam, not_, or_
@@ -20,11 +20,9 @@ from service.store.cursor import among as listed
 from service.store.filters import (
     Condition,
     Order,
-    attribute,
     in_scope,
     indexed,
     name_values,
-    order_column,
     order_index,
     order_source,
     where,
@@ -39,14 +37,14 @@ EACH_LATER = 5_000  # and if a walk has not found enough
 
 @dataclass(frozen=True)
 class Place:
-    """Where a page ended: the order value of its last run (None: it had none) and the run's id."""
+    """Where a page ended: the order values of its last run (None: it had none) and the run's id."""
 
-    value: Any
+    values: tuple[Any, ...]
     run_id: str
 
 
-# Where a page begins: at the first run, after a run with a value to be ordered by, or after one without.
-After = Literal["start", "value", "none"]
+# Where a page begins: at the first run, or after one that had, in each order, a value (True) or none.
+After = tuple[bool, ...] | None
 
 
 def find(
@@ -54,24 +52,26 @@ def find(
     *,
     project: str | None,
     condition: Condition | None,
-    order: Order | None,
+    orders: tuple[Order, ...],
     after: Place | None,
     limit: int,
     silent_after: float,
 ) -> list[Place]:
-    """Ids of runs with the value they are ordered by (newest first when no order is given), `limit` at most.
+    """Ids of runs with the values they are ordered by (newest first when no order is given), `limit` at most.
 
-    Runs without the value come last in both directions; ties go newest first when the order descends, else oldest.
+    Runs without a value come after those that have one, in both directions. What is level in all orders goes newest
+    first when the last of them descends, else oldest.
     """
     named, values = name_values(condition)
     values |= {"silent_before": time.time() - silent_after, "limit": limit}
     if project is not None:
         values["project"] = project
-    begin: After = "start"
+    begin: After = None
     if after is not None:
-        begin = "none" if after.value is None else "value"
-        values |= {"after_value": after.value, "after_id": after.run_id}
-    question = _prepared(named, order, project is not None, begin)
+        begin = tuple(value is not None for value in after.values)
+        values |= {f"after_value{place}": value for place, value in enumerate(after.values) if value is not None}
+        values["after_id"] = after.run_id
+    question = _prepared(named, orders, project is not None, begin)
     cursor = Cursor.of(session)
     if question.few is not None:
         ids = question.few.ids(cursor, values)
@@ -80,7 +80,7 @@ def find(
     by_project = question.project
     if by_project is not None and by_project.is_small(cursor, values, EACH):
         return _places(cursor, by_project.each, values)
-    if question.walk is not None and (condition is not None or order is not None):
+    if question.walk is not None and (condition is not None or orders):
         found = question.walk.page(cursor, values)
         if found is not None:
             return found
@@ -90,7 +90,7 @@ def find(
 
 
 def _places(cursor: Cursor, statement: Statement, values: dict[str, Any]) -> list[Place]:
-    return [Place(value, run_id) for run_id, value in cursor.rows(statement, values)]
+    return [Place(tuple(found), run_id) for run_id, *found in cursor.rows(statement, values)]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ class _Walk:
         cost that match. None where it is not."""
         end = _places(cursor, self.end, {**values, "walk": WALK})
         if end:
-            found = _places(cursor, self.before_end, {**values, "end_value": end[0].value, "end_id": end[0].run_id})
+            found = _places(
+                cursor, self.before_end, {**values, "end_value0": end[0].values[0], "end_id": end[0].run_id}
+            )
             return found if len(found) == values["limit"] else None
         found = _places(cursor, self.whole, values)
         # At the end of an index that is not complete come the runs without the value.
@@ -156,42 +158,45 @@ class _Question:
 
 
 @lru_cache(maxsize=128)
-def _prepared(condition: Condition | None, order: Order | None, in_project: bool, after: After) -> _Question:
-    every = Statement(_every(condition, order, in_project, after))
-    few = _by_few(condition, order, in_project, after)
-    project = _by_project(condition, order, after) if in_project and (condition or order) else None
-    index = order_index(order, in_project)
-    if index is None or after == "none":
+def _prepared(condition: Condition | None, orders: tuple[Order, ...], in_project: bool, after: After) -> _Question:
+    every = Statement(_every(condition, orders, in_project, after))
+    few = _by_few(condition, orders, in_project, after)
+    project = _by_project(condition, orders, after) if in_project and (condition or orders) else None
+    # Along an index runs come by one field, and level ones by their id.
+    index = order_index(orders[0] if orders else None, in_project) if len(orders) < 2 else None
+    if index is None or (after is not None and not all(after)):
         return _Question(every, None, few, project)
     table, key, run_id, rows = index
-    if after == "value":
-        rows.append(_beyond_value(key, run_id, order, "after"))
-    ahead: Any = sql.select(run_id, key).select_from(table).where(*rows).order_by(*_directed(order, key, run_id))
+    descending = not orders or orders[-1].descending
+    if after is not None:
+        rows.append(_beyond_value(key, run_id, descending, "after"))
+    ahead: Any = sql.select(run_id, key).select_from(table).where(*rows)
+    ahead = ahead.order_by(_directed(key, descending), _directed(run_id, descending))
     page = ahead.where(in_scope(in_project, run_id)).limit(_count("limit"))
     if condition is not None:
         page = page.where(where(condition, run_id))
     walk = _Walk(
         end=Statement(ahead.offset(_count("walk")).limit(1)),
-        before_end=Statement(page.where(not_(_beyond_value(key, run_id, order, "end")))),
+        before_end=Statement(page.where(not_(_beyond_value(key, run_id, descending, "end")))),
         whole=Statement(page),
-        complete=order is None,
+        complete=not orders,
     )
     return _Question(every, walk, few, project)
 
 
-def _by_few(condition: Condition | None, order: Order | None, in_project: bool, after: After) -> _Few | None:
+def _by_few(condition: Condition | None, orders: tuple[Order, ...], in_project: bool, after: After) -> _Few | None:
     meeting = [] if condition is None else indexed(condition)
-    if in_project and (condition is not None or order is not None):
+    if in_project and (condition is not None or orders):
         meeting.append(_of_project())
     if not meeting:
         return None
     some = [one.limit(_count("few")) for one in meeting]
-    found = _every(condition, order, in_project, after, among=listed(col(Run.id), "few"))
+    found = _every(condition, orders, in_project, after, among=listed(col(Run.id), "few"))
     return _Few([_counting(one) for one in some], [Statement(one) for one in some], Statement(found))
 
 
-def _by_project(condition: Condition | None, order: Order | None, after: After) -> _Project:
-    each = _every(condition, order, True, after, among=sql.true())
+def _by_project(condition: Condition | None, orders: tuple[Order, ...], after: After) -> _Project:
+    each = _every(condition, orders, True, after, among=sql.true())
     return _Project(_counting(_of_project().limit(_count("few"))), Statement(each))
 
 
@@ -204,25 +209,25 @@ def _counting(rows: Any) -> Statement:
 
 
 def _every(
-    condition: Condition | None, order: Order | None, in_project: bool, after: After, among: Any | None = None
+    condition: Condition | None, orders: tuple[Order, ...], in_project: bool, after: After, among: Any | None = None
 ) -> Any:
     """All runs that match, sorted; with `among`, those of which that holds, each looked at by itself."""
-    key = col(Run.id) if order is None else _order_key(order)
-    query: Any = sql.select(col(Run.id), key).where(in_scope(in_project))
+    sources = [order_source(order.field) for order in orders]
+    keys = [source.key for source in sources] or [col(Run.id)]
+    query: Any = sql.select(col(Run.id), *keys).where(in_scope(in_project))
+    for source in sources:
+        if source.table is not None:
+            query = query.join(source.table, source.joined, isouter=True)
     if among is not None:
         query = query.where(among)
     if condition is not None:
         query = query.where(where(condition, None if among is None else col(Run.id)))
-    if order is None:
-        query = query.order_by(col(Run.id).desc())
-        if after != "start":
-            query = query.where(col(Run.id) < bindparam("after_id"))
-    else:
-        if order.field.kind != "attribute":
-            query = query.join(*order_source(order.field), isouter=True)
-        query = query.order_by(key.is_(None), *_directed(order, key, col(Run.id)))
-        if after != "start":
-            query = query.where(_beyond(key, order, after))
+    for order, key in zip(orders, keys, strict=False):
+        query = query.order_by(key.is_(None), _directed(key, order.descending))
+    last_descends = not orders or orders[-1].descending
+    query = query.order_by(_directed(col(Run.id), last_descends))
+    if after is not None:
+        query = query.where(_beyond(keys if orders else [], orders, after, last_descends))
     return query.limit(_count("limit"))
 
 
@@ -230,26 +235,30 @@ def _count(name: str) -> Any:
     return bindparam(name, type_=sql.Integer())
 
 
-def _order_key(order: Order) -> Any:
-    return attribute(order.field.name) if order.field.kind == "attribute" else order_column(order.field)
+def _directed(column: Any, descending: bool) -> Any:
+    return column.desc() if descending else column.asc()
 
 
-def _directed(order: Order | None, *columns: Any) -> list[Any]:
-    return [column.desc() if order is None or order.descending else column.asc() for column in columns]
-
-
-def _beyond(key: Any, order: Order, after: After) -> Any:
+def _beyond(keys: list[Any], orders: tuple[Order, ...], after: tuple[bool, ...], descending: bool) -> Any:
+    """Behind the place where a page ended: behind it in one of the orders, and level with it in those before."""
+    level: list[Any] = []
+    beyond: list[Any] = []
+    for place, (key, order, has_value) in enumerate(zip(keys, orders, after, strict=False)):
+        if has_value:
+            value: Any = bindparam(f"after_value{place}", type_=key.type)
+            beyond.append(and_(*level, or_(key.is_(None), key < value if order.descending else key > value)))
+            level.append(key == value)
+        else:
+            level.append(key.is_(None))
     run_id: Any = col(Run.id)
     last: Any = bindparam("after_id")
-    if after == "none":
-        return and_(key.is_(None), run_id < last if order.descending else run_id > last)
-    return or_(key.is_(None), _beyond_value(key, run_id, order, "after"))
+    return or_(*beyond, and_(*level, run_id < last if descending else run_id > last))
 
 
-def _beyond_value(key: Any, run_id: Any, order: Order | None, place: str) -> Any:
-    """Behind the place of which the parameters `…_value` and `…_id` tell."""
-    value: Any = bindparam(f"{place}_value", type_=key.type)
+def _beyond_value(key: Any, run_id: Any, descending: bool, place: str) -> Any:
+    """Behind the place of which the parameters `…_value0` and `…_id` tell."""
+    value: Any = bindparam(f"{place}_value0", type_=key.type)
     last: Any = bindparam(f"{place}_id")
-    if order is None or order.descending:
+    if descending:
         return or_(key < value, and_(key == value, run_id < last))
     return or_(key > value, and_(key == value, run_id > last))

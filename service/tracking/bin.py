@@ -91,7 +91,7 @@ def _found(database: Database, given: RunsToDelete, silent_after: float) -> Iter
     while True:
         with database.read() as session:
             page = search.find(
-                session, project=given.project, condition=condition, order=None, after=after, limit=store.STEP,
+                session, project=given.project, condition=condition, orders=(), after=after, limit=store.STEP,
                 silent_after=silent_after,
             )  # fmt: skip
         if not page:

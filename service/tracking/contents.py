@@ -33,6 +33,16 @@ class ContentDiffers(Invalid):
     code = "content_differs"
 
 
+class BadArtifactPath(Invalid):
+    code = "bad_artifact_path"
+
+
+def check_path(path: str) -> None:
+    """Refuse what is no path of a file below its owner."""
+    if not path or any(part in {"", ".", ".."} for part in path.split("/")) or "\\" in path or "\0" in path:
+        raise BadArtifactPath(f"'{path}' is no artifact path: use names joined by '/', without '..'.")
+
+
 async def take(
     request: Request, blobs: BlobStore, database: Database, sha256: str | None, limit: int, setting: str
 ) -> tuple[str, int]:

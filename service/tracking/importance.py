@@ -71,12 +71,12 @@ def _extreme(metric: str, given: Direction | None) -> Direction:
 def _runs(session: Session, asked: ImportanceRequest, silent_after: float) -> tuple[list[Run], bool]:
     if asked.run_ids is not None:
         return chosen(session, asked.run_ids), False
-    condition, order = parse(asked.query)
+    condition, orders = parse(asked.query)
     rows = search.find(
         session,
         project=asked.project,
         condition=condition,
-        order=order,
+        orders=orders,
         after=None,
         limit=MAX_RUNS + 1,
         silent_after=silent_after,

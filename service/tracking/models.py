@@ -20,6 +20,7 @@ from service.store.tables import ModelVersion, RegisteredModel
 from service.tracking import logged
 from service.tracking.schemas import (
     ModelOut,
+    ModelPut,
     ModelUpdate,
     VersionCreate,
     VersionUpdate,
@@ -43,6 +44,12 @@ class AliasNotFound(NotFound):
 
 class ModelExists(Conflict):
     code = "model_exists"
+
+
+class VersionExists(Conflict):
+    """There is a version of this number, or there was one: a deleted version's number is not given again."""
+
+    code = "version_exists"
 
 
 class BadModelName(Invalid):
@@ -88,6 +95,18 @@ def get_model(session: Session, name: str) -> RegisteredModel:
     if model is None:
         raise ModelNotFound(f"Registered Model with name={name} not found")
     return model
+
+
+def put_model(session: Session, name: str, given: ModelPut) -> RegisteredModel:
+    """The model of this name, made if it is not there."""
+    check_name(name)
+    made = store.create_model(
+        session, name, description=given.description, tags=given.tags, created_at=given.created_at
+    )
+    if made is not None:
+        return made
+    changes = given.model_dump(include=given.model_fields_set & {"description", "tags"})
+    return update_model(session, name, ModelUpdate(**changes))
 
 
 def update_model(session: Session, name: str, given: ModelUpdate) -> RegisteredModel:
@@ -136,7 +155,8 @@ def register(session: Session, name: str, given: VersionCreate) -> ModelVersion:
     check_name(name)
     for alias in given.aliases:
         check_alias(alias)
-    fields = given.model_dump(exclude={"aliases"})
+    fields = given.model_dump(exclude={"aliases", "version"})
+    fields["number"] = given.version
     if given.run_id is not None and runs.get(session, given.run_id) is None:
         raise LinkedRunNotFound(f"There is no run '{given.run_id}' to link the model version to.")
     if given.base_version_id is not None:
@@ -154,8 +174,13 @@ def register(session: Session, name: str, given: VersionCreate) -> ModelVersion:
 
 
 def add(session: Session, name: str, *, logged_model_id: str | None = None, **fields: Any) -> ModelVersion:
-    """The next version of the model, from what was checked before."""
+    """The next version of the model, or that of a `number`, from what was checked before."""
     version = store.add_version(session, name, logged_model_id=logged_model_id, **fields)
+    if version is None:
+        raise VersionExists(
+            f"Version {fields['number']} of '{name}' is taken, maybe by one that was deleted. Leave `version` out for "
+            "the next number."
+        )
     if logged_model_id is not None:
         logged.note_version(session, logged_model_id, version)
     return version

@@ -12,19 +12,20 @@ from fastapi.responses import StreamingResponse
 
 from service.auth import require
 from service.dependencies import Blobs, ReadSession, ServiceDatabase, ServiceSettings, WriteSession
-from service.errors import Invalid, NotFound
+from service.errors import NotFound
 from service.shapes import ModelVersionOut
 from service.store import artifacts
 from service.store import registry as store
 from service.store.database import Database
 from service.tracking import links, models, runs
-from service.tracking.contents import Sha256, take
+from service.tracking.contents import Sha256, check_path, take
 from service.tracking.schemas import (
     AliasSet,
     ArtifactList,
     ArtifactOut,
     ModelList,
     ModelOut,
+    ModelPut,
     ModelUpdate,
     ModelVersionList,
     VersionCreate,
@@ -35,10 +36,6 @@ router = APIRouter(prefix="/api/v1")
 READ = [Depends(require("read"))]
 WRITE = [Depends(require("write"))]
 ModelName = Annotated[str, Path(min_length=1, max_length=250)]
-
-
-class BadArtifactPath(Invalid):
-    code = "bad_artifact_path"
 
 
 class ArtifactNotFound(NotFound):
@@ -57,8 +54,7 @@ async def put_artifact(
     sha256: Sha256 = None,
 ) -> ArtifactOut:
     """Store the request's body as a file of the run; the same path again replaces it. A cut upload leaves nothing."""
-    if not path or any(part in {"", ".", ".."} for part in path.split("/")) or "\\" in path or "\0" in path:
-        raise BadArtifactPath(f"'{path}' is no artifact path: use names joined by '/', without '..'.")
+    check_path(path)
     found, size = await take(request, blobs, database, sha256, settings.max_body_bytes, "TUNESCOPE_MAX_BODY_BYTES")
     return await run_in_threadpool(_record_artifact, database, run_id, path, kind, found, size)
 
@@ -107,6 +103,12 @@ def list_models(
 def get_model(name: ModelName, session: ReadSession) -> ModelOut:
     """One registered model, with its newest version."""
     return models.show_models(session, [models.get_model(session, name)])[0]
+
+
+@router.put("/models/{name}", tags=["models"], dependencies=WRITE)
+def put_model(name: ModelName, given: ModelPut, session: WriteSession) -> ModelOut:
+    """Make a model without versions; of one that is there already, change what is sent."""
+    return models.show_models(session, [models.put_model(session, name, given)])[0]
 
 
 @router.patch("/models/{name}", tags=["models"], dependencies=WRITE)

@@ -142,16 +142,16 @@ def find(
 
     `order_by` is the search language's order, for callers that keep it apart.
     """
-    condition, order = parse(query)
+    condition, orders = parse(query)
     if order_by:
-        order = parse(f"order by {order_by}")[1]
+        orders = parse(f"order by {order_by}")[1]
     question = zlib.crc32(repr((project, query, order_by)).encode())
     found = search_store.find(
         session,
         project=project,
         condition=condition,
-        order=order,
-        after=_place(cursor, question) if cursor else None,
+        orders=orders,
+        after=_place(cursor, question, len(orders) or 1) if cursor else None,
         limit=limit + 1,
         silent_after=silent_after,
     )
@@ -173,18 +173,18 @@ def find(
 
 def _cursor(place: Place, question: int) -> str:
     """Where a page ended, and of which search it was one: in another order the place means nothing."""
-    return base64.urlsafe_b64encode(msgspec.json.encode([place.value, place.run_id, question])).decode()
+    return base64.urlsafe_b64encode(msgspec.json.encode([place.values, place.run_id, question])).decode()
 
 
-def _place(cursor: str, question: int) -> Place:
+def _place(cursor: str, question: int, n_values: int) -> Place:
     try:
-        kind = tuple[float | str | None, str, int]
-        value, run_id, asked = msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=kind)
+        kind = tuple[tuple[float | str | None, ...], str, int]
+        values, run_id, asked = msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=kind)
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         raise BadCursor("The cursor is not one this service gave. Start again without it.") from None
-    if asked != question:
+    if asked != question or len(values) != n_values:
         raise BadCursor("The cursor is of another project, query or order. Start again without it.")
-    return Place(value, run_id)
+    return Place(values, run_id)
 
 
 def show(

@@ -179,6 +179,11 @@ class VersionCreate(Request):
     logged_model_id: str | None = Field(None, description="The logged model (of a run) that this version is made of.")
     tags: RegistryTags = Field(default_factory=dict)
     aliases: list[str] = Field(default_factory=list)
+    version: int | None = Field(
+        None, ge=1, lt=2**31, description="The number it had elsewhere, if that is free here. Absent: the next one."
+    )
+    stage: Literal["None", "Staging", "Production", "Archived"] = Field("None", description="MLflow's stage.")
+    created_at: float | None = Field(None, description="When it was made, if that was earlier than now.")
 
 
 class VersionUpdate(Request):
@@ -195,6 +200,12 @@ class ModelUpdate(Request):
     name: str | None = Field(None, min_length=1, max_length=250, description="Another name for the model.")
     description: str | None = None
     tags: RegistryTagChanges = Field({}, description="Merged into the tags; null takes one away.")
+
+
+class ModelPut(Request):
+    description: str | None = None
+    tags: RegistryTags = Field(default_factory=dict, description="Merged into the tags.")
+    created_at: float | None = Field(None, description="When it was made, if that was earlier than now.")
 
 
 class ModelOut(Reply):

@@ -1,6 +1,6 @@
 """The search language, text to conditions. Pure.
 
-    query      = [ condition ] [ "order by" field [ asc | desc ] ]
+    query      = [ condition ] [ "order by" order { "," order } ]       order = field [ asc | desc ]
     condition  = and { "or" and }        and = not { "and" not }        not = "not" not | "(" condition ")" | test
     test       = field ( = | != | < | <= | > | >= ) value | field [not] (like | ilike) text
                | field [not] in ( value, … ) | field is [not] null
@@ -24,6 +24,7 @@ from service.store.filters import And, Condition, Field, Not, Or, Order, Predica
 
 ATTRIBUTES = ("id", "name", "status", "group", "created", "finished", "parent")
 AGGREGATES = ("last", "min", "max", "mean", "best")
+MOST_ORDERS = 8
 STATUSES = ("scheduled", "running", "silent", "finished", "failed", "crashed", "killed")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
@@ -49,8 +50,8 @@ class Token:
     at: int
 
 
-def parse(query: str) -> tuple[Condition | None, Order | None]:
-    """The condition and order of `query`; either is None when absent.
+def parse(query: str) -> tuple[Condition | None, tuple[Order, ...]]:
+    """The condition of `query` (None when absent) and its orders, the first of which counts most.
 
     Raises:
         BadQuery: with the position, and what would have been right there.
@@ -64,20 +65,30 @@ class _Parser:
         self.tokens = _tokens(query)
         self.position = 0
 
-    def query(self) -> tuple[Condition | None, Order | None]:
+    def query(self) -> tuple[Condition | None, tuple[Order, ...]]:
         condition = None if self.at_word("order") or self.here.kind == "end" else self.either()
-        order = None
+        orders: list[Order] = []
         if self.take_word("order"):
             if not self.take_word("by"):
                 raise self.expected("'by' after 'order'")
-            field = self.field()
-            descending = self.take_word("desc")
-            if not descending:
-                self.take_word("asc")
-            order = Order(field, descending)
+            orders.append(self.order(orders))
+            while self.take_operator(","):
+                orders.append(self.order(orders))
         if self.here.kind != "end":
-            raise self.expected("'and', 'or', 'order by' or the end" if order is None else "the end: one field orders")
-        return condition, order
+            raise self.expected("',' or the end" if orders else "'and', 'or', 'order by' or the end")
+        return condition, tuple(orders)
+
+    def order(self, before: list[Order]) -> Order:
+        token = self.here
+        field = self.field()
+        if any(field == one.field for one in before):
+            raise self.wrong(token, "a field that does not order yet")
+        if len(before) == MOST_ORDERS:
+            raise self.wrong(token, f"the end: {MOST_ORDERS} fields order at most")
+        descending = self.take_word("desc")
+        if not descending:
+            self.take_word("asc")
+        return Order(field, descending)
 
     def either(self) -> Condition:
         parts = [self.both()]

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import struct
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import tunescope
 from tests.client.conftest import values
 from tests.conftest import free_port
 from tunescope import ApiError, Client, TunescopeError
+from tunescope._journal import JournalReader, JournalWriter, Points
+from tunescope._recorder import Recorder
 
 
 @pytest.fixture
@@ -80,6 +83,25 @@ def test_steps_count_up_by_themselves(start: Any, api: Client) -> None:
     run.finish()
     (series,) = api.history(run.id, "a")
     assert series["steps"] == [0, 1, 10, 11, 20, 30]
+
+
+@pytest.mark.parametrize("far", [2**63, -(2**70), 10**30])
+@pytest.mark.parametrize("written", [False, True])
+def test_steps_count_on_after_one_that_cannot_be_stored(far: int, written: bool, tmp_path: Path) -> None:
+    recorder = Recorder(JournalWriter(tmp_path / "journal"), next_step=4)
+    for value, step in enumerate([None, 10, far]):
+        recorder.put({"a": value}, step)
+    if written:
+        recorder._flush()
+    for value, step in enumerate([None, None, far, None], start=3):
+        recorder.put({"a": value}, step)
+    recorder.start()
+    assert recorder.close(None, 10)
+    with closing(JournalReader(tmp_path / "journal")) as reader:
+        records = [record for record, _ in reader.read(reader.start)]
+    columns = [column for record in records if isinstance(record, Points) for column in record.columns]
+    assert struct.unpack("<5q", b"".join(column.step for column in columns)) == (4, 10, 11, 12, 13)
+    assert struct.unpack("<5d", b"".join(column.value for column in columns)) == (0, 1, 3, 4, 6)
 
 
 def test_what_cannot_be_stored_is_reported_once_by_name(

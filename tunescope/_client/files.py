@@ -19,6 +19,11 @@ class Files(Calls):
         route = API + path("runs", run_id, "artifacts", *path_.split("/"))
         return self._upload(route, data, {"kind": kind}, "application/octet-stream")
 
+    def upload_logged_model_file(self, model_id: str, path_: str, data: bytes | Path) -> Json:
+        """Store bytes, or a file (streamed), under a path of a logged model."""
+        route = API + path("logged-models", model_id, "files", *path_.split("/"))
+        return self._upload(route, data, {}, "application/octet-stream")
+
     def _upload(self, route: str, data: bytes | Path, params: Json, content_type: str) -> Json:
         """Bytes that the service has are named by their hash and not sent again."""
         size = len(data) if isinstance(data, bytes) else data.stat().st_size

@@ -10,7 +10,10 @@ from tunescope._transport import path
 
 class Models(Calls):
     def register_model(self, name: str, **body: Any) -> Json:
-        """Add a version: `run_id`, `base_version_id`, `source`, `method`, `description`, `tags`, `aliases`."""
+        """Add a version: `run_id`, `base_version_id`, `source`, `method`, `description`, `tags`, `aliases`.
+
+        One that was registered elsewhere keeps its number and time with `version` and `created_at`.
+        """
         return self._post("models", name, "versions", body=body)
 
     def list_models(self, prompts: bool = False) -> Json:
@@ -19,6 +22,11 @@ class Models(Calls):
 
     def get_model(self, name: str) -> Json:
         return self._get("models", name)
+
+    def put_model(self, name: str, **body: Any) -> Json:
+        """Make a model without versions, or change one: `description`, `tags`, `created_at`."""
+        answer: Json = self._transport.json("PUT", API + path("models", name), json=body)
+        return answer
 
     def update_model(self, name: str, /, **changes: Any) -> Json:
         """Change `name` or `description`; `tags` are merged into what is there, and None takes one away."""
@@ -60,3 +68,17 @@ class Models(Calls):
 
     def delete_alias(self, name: str, alias: str) -> None:
         self._transport.send("DELETE", API + path("models", name, "aliases", alias))
+
+    # --- logged models ---
+
+    def put_logged_model(self, model_id: str, **body: Any) -> Json:
+        """Bring a logged model over from elsewhere: `project`, `name`, `run_id`, `params`, `tags`, `metrics`, …"""
+        answer: Json = self._transport.json("PUT", API + path("logged-models", model_id), json=body)
+        return answer
+
+    def get_logged_model(self, model_id: str) -> Json:
+        """A logged model: what a run saved, with its params, metrics, and the runs that made and used it."""
+        return self._get("logged-models", model_id)
+
+    def logged_model_files(self, model_id: str) -> Json:
+        return self._get("logged-models", model_id, "files")

@@ -34,6 +34,12 @@ class Tally:
     known_media: int = 0
     evaluations: int = 0
     known_evaluations: int = 0
+    logged_models: int = 0
+    known_logged_models: int = 0
+    models: int = 0
+    prompts: int = 0
+    versions: int = 0
+    known_versions: int = 0
 
 
 class Contents:

@@ -22,9 +22,12 @@ __all__ = [
     "ImportedEvaluation",
     "ImportedFile",
     "ImportedLine",
+    "ImportedLoggedModel",
     "ImportedMedium",
+    "ImportedModel",
     "ImportedResult",
     "ImportedRun",
+    "ImportedVersion",
     "Importer",
     "LeftOut",
     "PointBuffer",
@@ -174,6 +177,58 @@ class ImportedRun:
         self.log.add(key, step, time, value)
 
 
+@dataclass(slots=True)
+class ImportedLoggedModel:
+    """A model that a run saved, with files of its own. Runs are named by their `identity`."""
+
+    identity: str
+    project: str
+    name: str
+    created_at: float
+    updated_at: float
+    run: str | None = None
+    model_type: str | None = None
+    status: Literal["UNSPECIFIED", "PENDING", "READY", "FAILED"] = "READY"
+    status_message: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    made_by: list[tuple[str, int]] = field(default_factory=list)
+    """Runs that had it as an output, each at a step."""
+    used_by: list[str] = field(default_factory=list)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    """What was measured on it: run, key, value, step, time, dataset_name, dataset_digest."""
+    files: Callable[[], Iterable[ImportedFile]] = _nothing
+
+
+@dataclass(slots=True)
+class ImportedVersion:
+    """A version of a registered model. `run` and `logged_model` are identities; `path`: its files among those of the
+    run."""
+
+    number: int
+    created_at: float
+    source: str | None = None
+    run: str | None = None
+    path: str | None = None
+    logged_model: str | None = None
+    stage: str = "None"
+    description: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ImportedModel:
+    """A registered model, or a prompt; versions upwards."""
+
+    name: str
+    created_at: float
+    is_prompt: bool = False
+    description: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, int] = field(default_factory=dict)
+    versions: list[ImportedVersion] = field(default_factory=list)
+
+
 class ValueLog:
     """A temporary file of logged values that are no numbers, one JSON object a line: key, step, time, value."""
 
@@ -231,7 +286,7 @@ class ImportedResult:
 
 @dataclass(slots=True)
 class Source:
-    """The runs of one place, read lazily; or the results of a harness, all read."""
+    """The runs of one place, read lazily, then its models; or the results of a harness, all read."""
 
     runs: Iterator[ImportedRun] = field(default_factory=_nothing)
     total: int | None = None
@@ -240,6 +295,12 @@ class Source:
     """Whether identities are run ids of Tunescope, to be kept."""
     results: list[ImportedResult] | None = None
     """None where runs are read."""
+    logged_models: Callable[[], Iterator[ImportedLoggedModel]] = _nothing
+    """Called once all runs are read."""
+    models: Callable[[], Iterator[ImportedModel]] = _nothing
+    """Called after those."""
+    close: Callable[[], object] = _nothing
+    """Called when nothing more is read."""
 
 
 class LeftOut:

@@ -25,6 +25,7 @@ from tunescope._exceptions import ApiError, ConnectionFailed
 from tunescope._journal import little_endian
 from tunescope._values import to_plain
 from tunescope.importers._contents import Contents, Tally, files_of
+from tunescope.importers._model_sink import Models
 from tunescope.importers._record import Column, ImportedRun, LeftOut, Source
 
 __all__ = ["NAMESPACE", "Sink", "Tally", "again", "run_id"]
@@ -66,14 +67,23 @@ class Sink:
         self._kind = kind
         self._project = project
         self._left_out = left_out
+        self._own_ids: dict[str, str] = {}
         self._contents = Contents(client, self._again, self.tally, left_out) if client is not None else None
 
     def write_all(self, source: Source, progress: Callable[[str, Tally], None]) -> None:
-        """Write every run of a source. A run that is refused is left out by name; the others go on.
+        """Write every run of a source, then its models. What is refused is left out by name; the rest goes on.
 
         Raises:
             ConnectionFailed: the service is away. What was written stays; repeat the import to go on.
         """
+        try:
+            self._write_runs(source, progress)
+            self._write_models(source, progress)
+        finally:
+            source.close()
+        progress("", self.tally)
+
+    def _write_runs(self, source: Source, progress: Callable[[str, Tally], None]) -> None:
         for run in source.runs:
             progress(run.name or run.identity, self.tally)
             try:
@@ -85,7 +95,19 @@ class Sink:
             finally:
                 if run.log is not None:
                     run.log.close()
-        progress("", self.tally)
+
+    def _write_models(self, source: Source, progress: Callable[[str, Tally], None]) -> None:
+        def id_of(project: str, identity: str) -> str:
+            return f"m-{run_id(self._kind, (self._project or project)[:LONGEST_NAME], identity)}"
+
+        again = None if self._client is None else self._again
+        models = Models(again, self.tally, self._left_out, self._own_ids, id_of)
+        for logged in source.logged_models():
+            progress(logged.name, self.tally)
+            models.store_logged(logged, (self._project or logged.project)[:LONGEST_NAME])
+        for model in source.models():
+            progress(model.name, self.tally)
+            models.store(model)
 
     def _write(self, run: ImportedRun, keep_id: bool, progress: Callable[[str, Tally], None]) -> None:
         project = (self._project or run.project)[:LONGEST_NAME]
@@ -107,6 +129,7 @@ class Sink:
         if self._client is not None:
             changes = {**_ending(run), "points_sent": held.stored}
             self._again(lambda client: client.update_run(own_id, **changes))
+        self._own_ids[run.identity] = own_id
         self.tally.runs += 1
         self.tally.new_runs += held.new
         self.tally.params += _leaves(run.config)

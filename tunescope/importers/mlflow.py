@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import sys
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator
@@ -20,16 +19,15 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from tunescope._values import INT64, metric_key
+from tunescope.importers._mlflow_registry import PAGE, SERVED, Registry, line, pages, served, value
 from tunescope.importers._record import Column, ImportedFile, ImportedRun, ImportProblem, LeftOut, Source, Status, need
 
 __all__ = ["read"]
 
 Files = Callable[[Any], Iterator[ImportedFile]]
 
-PAGE = 200
 STATUS: dict[str, Status] = {
     "FINISHED": "finished",
     "FAILED": "failed",
@@ -39,13 +37,6 @@ STATUS: dict[str, Status] = {
 }
 # What these tags say has a place of its own here.
 OWN_PLACE = frozenset({"mlflow.runName", "mlflow.note.content", "mlflow.parentRunId"})
-SERVED = "mlflow-artifacts:"
-NOT_SERVED = (
-    "the server that recorded them keeps them: import from its address (http://…), or name its folder of artifacts in "
-    "MLFLOW_ARTIFACTS_DESTINATION"
-)
-# Databases hold no infinity: MLflow's SQL stores write the largest double instead.
-LARGEST = sys.float_info.max
 
 
 def read(place: str | None, left_out: LeftOut) -> Source:
@@ -64,10 +55,16 @@ def read(place: str | None, left_out: LeftOut) -> Source:
         uri = _uri(place, workspace)
         with _explained(place):
             client = mlflow.MlflowClient(tracking_uri=uri)
-            experiments = _pages(client.search_experiments)
+            experiments = pages(client.search_experiments)
         kept = None if uri.startswith("http") else _server_folder(place)
         files = partial(_files, client, workspace, kept, left_out)
-        return Source(_runs(client, place, experiments, files, stack.pop_all(), left_out))
+        registry = Registry(client, experiments, uri, workspace, kept, left_out)
+        return Source(
+            _runs(client, place, experiments, files, registry, left_out),
+            logged_models=registry.logged_models,
+            models=registry.models,
+            close=stack.pop_all().close,
+        )
 
 
 def _uri(place: str, workspace: Path) -> str:
@@ -116,7 +113,7 @@ def _copy(database: Path, workspace: Path) -> str:
         upgrade(engine)
         engine.dispose()
     except Exception as error:
-        raise ImportProblem(f"{database} cannot be read by this version of MLflow: {_line(error)}") from error
+        raise ImportProblem(f"{database} cannot be read by this version of MLflow: {line(error)}") from error
     return url
 
 
@@ -126,47 +123,35 @@ def _explained(place: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ImportProblem(f"MLflow cannot read {place}: {_line(error)}.") from error
-
-
-def _pages(search: Callable[..., Any]) -> list[Any]:
-    """All pages of a search."""
-    found: list[Any] = []
-    token = None
-    while True:
-        page = search(max_results=PAGE, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
+        raise ImportProblem(f"MLflow cannot read {place}: {line(error)}.") from error
 
 
 def _runs(
-    client: Any, place: str, experiments: list[Any], files: Files, stack: ExitStack, left_out: LeftOut
+    client: Any, place: str, experiments: list[Any], files: Files, registry: Registry, left_out: LeftOut
 ) -> Iterator[ImportedRun]:
-    """Runs page by page. `stack` holds the workspace and ends with the reading."""
+    """Runs page by page."""
     views = need("mlflow.entities").ViewType
-    with stack:
-        for experiment in experiments:
-            search = partial(client.search_runs, [experiment.experiment_id])
-            token = None
-            while True:
-                with _explained(place):
-                    page = search(
-                        run_view_type=views.ACTIVE_ONLY,
-                        max_results=PAGE,
-                        order_by=["attributes.start_time ASC"],
-                        page_token=token,
-                    )
-                for run in page:
-                    yield _run(client, experiment, run, files, left_out)
-                token = page.token
-                if not token:
-                    break
+    for experiment in experiments:
+        search = partial(client.search_runs, [experiment.experiment_id])
+        token = None
+        while True:
             with _explained(place):
-                deleted = len(_pages(partial(search, run_view_type=views.DELETED_ONLY)))
-            if deleted:
-                left_out.add(f"runs of experiment '{experiment.name}'", "deleted in MLflow", deleted)
+                page = search(
+                    run_view_type=views.ACTIVE_ONLY,
+                    max_results=PAGE,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
+            for run in page:
+                registry.note(run)
+                yield _run(client, experiment, run, files, left_out)
+            token = page.token
+            if not token:
+                break
+        with _explained(place):
+            deleted = len(pages(partial(search, run_view_type=views.DELETED_ONLY)))
+        if deleted:
+            left_out.add(f"runs of experiment '{experiment.name}'", "deleted in MLflow", deleted)
 
 
 def _run(client: Any, experiment: Any, run: Any, files: Files, left_out: LeftOut) -> ImportedRun:
@@ -222,7 +207,7 @@ def _points(client: Any, run_id: str, keys: list[str], left_out: LeftOut) -> Ite
         try:
             history = client.get_metric_history(run_id, key)
         except Exception as error:  # what a server answers for one metric says nothing of the others
-            left_out.add(f"metric '{key}'", _line(error))
+            left_out.add(f"metric '{key}'", line(error))
             continue
         points = [point for point in history if point.step in INT64]
         if len(points) < len(history):
@@ -233,24 +218,15 @@ def _points(client: Any, run_id: str, keys: list[str], left_out: LeftOut) -> Ite
                     metric_key(key),
                     array("q", (point.step for point in points)),
                     array("d", (point.timestamp / 1000 for point in points)),
-                    array("d", (_value(point.value) for point in points)),
+                    array("d", (value(point.value) for point in points)),
                 )
             ]
 
 
-def _value(value: float) -> float:
-    return value if abs(value) < LARGEST or value != value else float("inf") if value > 0 else float("-inf")
-
-
 def _files(client: Any, workspace: Path, kept: Path | None, left_out: LeftOut, run: Any) -> Iterator[ImportedFile]:
     """Artifacts, one at a time on this disk. `kept`: where a server has them that is not asked."""
-    models = getattr(run.outputs, "model_outputs", None) if run.outputs else None
-    if models:
-        left_out.add(
-            "logged models (their files that are artifacts of the run are kept)", "no counterpart", len(models)
-        )
     if kept is not None and run.info.artifact_uri.startswith(SERVED):
-        yield from _served(kept, urlsplit(run.info.artifact_uri).path, left_out)
+        yield from served(kept, run.info.artifact_uri, left_out, "artifacts of a run, if it has any")
         return
     waiting = [""]
     while waiting:
@@ -258,7 +234,7 @@ def _files(client: Any, workspace: Path, kept: Path | None, left_out: LeftOut, r
         try:
             listed = client.list_artifacts(run.info.run_id, folder or None)
         except Exception as error:  # any store behind MLflow, with any error
-            left_out.add(f"artifacts of run '{run.info.run_name}'", _line(error))
+            left_out.add(f"artifacts of run '{run.info.run_name}'", line(error))
             return
         for one in listed:
             if one.is_dir:
@@ -268,24 +244,8 @@ def _files(client: Any, workspace: Path, kept: Path | None, left_out: LeftOut, r
                 with tempfile.TemporaryDirectory(dir=workspace) as place:
                     yield ImportedFile(one.path, Path(client.download_artifacts(run.info.run_id, one.path, place)))
             except OSError as error:
-                left_out.add(f"file '{one.path}'", _line(error))
+                left_out.add(f"file '{one.path}'", line(error))
             except Exception as error:
                 if type(error).__module__.partition(".")[0] == "tunescope":
                     raise
-                left_out.add(f"file '{one.path}'", _line(error))
-
-
-def _served(kept: Path, path: str, left_out: LeftOut) -> Iterator[ImportedFile]:
-    """The files of a run in the folder of its server."""
-    if not kept.is_dir():
-        left_out.add("artifacts of a run, if it has any", NOT_SERVED)
-        return
-    folder = (kept / path.lstrip("/")).resolve()
-    if folder.is_relative_to(kept.resolve()):
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                yield ImportedFile(file.relative_to(folder).as_posix(), file)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+                left_out.add(f"file '{one.path}'", line(error))

@@ -6,7 +6,7 @@
     ├── InvalidParameterValue   400  what was sent cannot be
     ├── ResourceAlreadyExists   400  (MLflow's own choice of status)
     ├── ResourceDoesNotExist    404
-    └── InvalidState            500  the thing is not in a state that allows it
+    └── InvalidState            409  the thing is not in a state that allows it (MLflow's own server says 500)
 
 Clients retry 408, 429, 500, 502, 503 and 504 for four minutes, whatever the method: a refusal that would be the
 same again must not carry one of these.
@@ -42,7 +42,7 @@ class ResourceDoesNotExist(MlflowError):
 
 
 class InvalidState(MlflowError):
-    status = 500
+    status = 409
     code = "INVALID_STATE"
 
 

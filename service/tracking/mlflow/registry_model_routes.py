@@ -90,6 +90,8 @@ def search_models(
     given: Annotated[messages.SearchModels, wire.message(messages.SearchModels)], session: ReadSession
 ) -> Response:
     search = registry_search.parse(given.filter, given.order_by, registry_search.MODELS)
+    if given.max_results == 0:  # nothing is asked for, which MLflow allows here
+        return wire.answer({"registered_models": []})
     limit, offset = limits.check_results(given.max_results, MAX_RESULTS), page_offset(given.page_token)
     found = search_store.find_models(
         session, search.clauses, search.orders, prompts=search.prompts, offset=offset, limit=limit + 1

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,27 +109,28 @@ def assert_second_import_changes_nothing(client: Client, kind: str, place: str |
     assert everything() == before
 
 
+def recorded(folder: Path, code: str, **environment: str) -> None:
+    """Run a script with a tracker's own package, in a process and a home folder of its own."""
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1", **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
-    """Runs a script with a tracker's own package, in a process and a home folder of its own."""
-
-    def run(code: str, **environment: str) -> None:
-        home = tmp_path / "home"
-        home.mkdir(exist_ok=True)
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(code)],
-            env={**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1", **environment},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-    return run
+    """`recorded`, in the test's own folder."""
+    return partial(recorded, tmp_path)
 
 
 __all__ = [
     "FIXTURES", "Imported", "ImportedResults", "Record", "bits", "correct_of", "import_results", "point", "points",
-    "run_id", "run_import", "runs_of",
+    "recorded", "run_id", "run_import", "runs_of",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from tests.client.importers.conftest import (
     assert_second_import_changes_nothing,
     point,
     points,
+    recorded,
     run_import,
     runs_of,
 )
@@ -61,11 +62,13 @@ RECORDING = """
 """
 
 
-@pytest.fixture(params=["folder", "database"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, record: Record) -> Path:
-    found = tmp_path / ("mlruns" if request.param == "folder" else "mlflow.db")
+@pytest.fixture(scope="module", params=["folder", "database"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recorded once: nothing writes into it, which a test below holds."""
+    folder = tmp_path_factory.mktemp(f"mlflow-{request.param}")
+    found = folder / ("mlruns" if request.param == "folder" else "mlflow.db")
     uri = found.as_uri() if request.param == "folder" else f"sqlite:///{found}"
-    record(RECORDING.replace("URI", uri).replace("PLACE", tmp_path.as_uri()), **ENVIRONMENT)
+    recorded(folder, RECORDING.replace("URI", uri).replace("PLACE", folder.as_uri()), **ENVIRONMENT)
     return found
 
 

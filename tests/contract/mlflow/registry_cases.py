@@ -297,6 +297,7 @@ MODELS: list[tuple[dict[str, Any], str]] = [
     ({"order_by": ["timestamp"]}, "b a cc_x"),
     ({"order_by": ["last_updated_timestamp DESC"]}, "cc_x a b"),
     ({"order_by": ["timestamp asc", "name"]}, "b a cc_x"),
+    ({"max_results": 0}, ""),
     ({"max_results": 1}, "a"),
     ({"max_results": 1, "page_token": "eyJvZmZzZXQiOiAxfQ=="}, "b"),
     ({"max_results": 1000}, "a b cc_x"),

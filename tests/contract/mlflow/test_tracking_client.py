@@ -165,6 +165,10 @@ def test_runs_and_experiments_go_and_come_back(mlflow_client: MlflowClient, expe
     assert names(ViewType.DELETED_ONLY) == {"a", "b"}
     with pytest.raises(MlflowException, match="must be in the 'active' state"):
         mlflow_client.create_run(experiment)
+    # At once: the status of MLflow's own server has its client try again for four minutes.
+    with pytest.raises(MlflowException, match="Cannot rename a non-active experiment") as refused:
+        mlflow_client.rename_experiment(experiment, "other")
+    assert code(refused) == "INVALID_STATE"
     mlflow_client.restore_experiment(experiment)
     assert names(ViewType.ACTIVE_ONLY) == {"a", "b"}
     mlflow_client.rename_experiment(experiment, f"renamed-{experiment}")

@@ -39,7 +39,7 @@ def test_deleting_an_experiment_takes_its_runs_along(face: Face, client: TestCli
     assert client.get("/api/v1/projects").json()["items"] == []
     refused(face.post("experiments/delete", experiment_id=experiment), 404, "RESOURCE_DOES_NOT_EXIST")
     refused(face.post("experiments/create", name="gone"), 400, "RESOURCE_ALREADY_EXISTS")
-    refused(face.post("experiments/update", experiment_id=experiment, new_name="x"), 500, "INVALID_STATE")
+    refused(face.post("experiments/update", experiment_id=experiment, new_name="x"), 409, "INVALID_STATE")
     assert "must be in the 'active' state" in refused(face.post("runs/create", experiment_id=experiment))
     refused(face.post("experiments/set-experiment-tag", experiment_id=experiment, key="a", value="b"))
     found = face.get("experiments/get-by-name", experiment_name="gone")["experiment"]

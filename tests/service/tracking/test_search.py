@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
@@ -162,16 +163,51 @@ def test_a_page_is_the_same_however_it_is_found(many: TestClient, monkeypatch: p
         lacking = [n for n in hits if VALUES[field](n) is None]
         if down or not order:
             having, lacking = having[::-1], lacking[::-1]
-        found: list[int] = []
-        cursor: str | None = None
-        while True:
-            params: dict[str, str | int] = {"project": "p", "q": query, "order_by": order, "limit": limit}
-            page = many.get("/api/v1/runs", params=params | ({"cursor": cursor} if cursor else {})).json()
-            found += [int(run["name"]) for run in page["items"]]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                break
-        assert found == having + lacking, (query, order, limit)
+        assert all_pages(many, query, order, limit) == having + lacking, (query, order, limit)
+
+
+FIELDS: dict[str, Callable[[int], Any]] = {
+    "metrics.loss": lambda n: LOSSES[n],
+    "metrics.loss.max": lambda n: LOSSES[n],
+    "metrics.none": lambda n: None,
+    "params.size": lambda n: n % 4,
+    "tags.team": lambda n: TEAMS[n % 3],
+    "status": lambda n: "running",
+    "name": str,
+}
+
+
+def test_several_fields_order_as_python_sorts(many: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first counts most; of each, what lacks it comes last; pages of any size, on every way to find them."""
+    random = Random(7)
+    for _ in range(40):
+        fields = random.sample(list(FIELDS), random.choice((2, 2, 3)))
+        falling = [random.random() < 0.5 for _ in fields]
+        query, limit = random.choice(list(QUERIES)), random.choice(list(WAYS))
+        for name, runs in WAYS[limit].items():
+            monkeypatch.setattr(search, name, runs)
+        expected = sorted((n for n in range(len(LOSSES)) if QUERIES[query](n)), reverse=falling[-1])
+        for field, falls in list(zip(fields, falling, strict=True))[::-1]:
+            value = FIELDS[field]
+            having = sorted((n for n in expected if value(n) is not None), key=value) if not falls else None
+            if having is None:  # a stable sort: what is level keeps its place
+                having = sorted((n for n in expected[::-1] if value(n) is not None), key=value)[::-1]
+            expected = having + [n for n in expected if value(n) is None]
+        order = ", ".join(f"{field} desc" if falls else field for field, falls in zip(fields, falling, strict=True))
+        assert all_pages(many, query, order, limit) == expected, (query, order, limit)
+
+
+def all_pages(client: TestClient, query: str, order: str, limit: int) -> list[int]:
+    """The numbers of the runs of `many` that a search finds, page by page."""
+    found: list[int] = []
+    cursor: str | None = None
+    while True:
+        params: dict[str, str | int] = {"project": "p", "q": query, "order_by": order, "limit": limit}
+        page = client.get("/api/v1/runs", params=params | ({"cursor": cursor} if cursor else {})).json()
+        found += [int(run["name"]) for run in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return found
 
 
 @pytest.mark.parametrize(
@@ -193,7 +229,10 @@ def test_a_page_is_the_same_however_it_is_found(many: TestClient, monkeypatch: p
         ("status = complete", 9, "expected a status: scheduled, running, silent, finished, failed, crashed, killed"),
         ("status in (finished, 'Failed')", 21, "expected a status"),
         ("created > 'yesterday'", 10, "expected Unix seconds or a date such as '2026-11-01 08:00'"),
-        ("order by metrics.loss desc, name", 26, "expected the end: one field orders, found ','"),
+        ("order by metrics.loss desc name", 27, "expected ',' or the end, found 'name'"),
+        ("order by name,", 14, "expected a field, such as"),
+        ("order by name, tags.a, name desc", 23, "expected a field that does not order yet, found 'name'"),
+        (f"order by {', '.join(f'tags.t{n}' for n in range(9))}", 81, "expected the end: 8 fields order at most"),
     ],
 )
 def test_a_wrong_query_is_told_where_and_what(client: TestClient, query: str, position: int, expected: str) -> None:
@@ -212,7 +251,12 @@ def test_the_tree() -> None:
         'metrics.eval/loss < .4 AND (params.method = "lora" OR NOT status = finished) ORDER BY metrics.`f 1`.max DESC'
     )
     assert condition == And((loss, Or((lora, Not(status)))))
-    assert order == Order(Field("metric", "f 1", "max"), True)
+    assert order == (Order(Field("metric", "f 1", "max"), True),)
+    assert parse("order by name desc, created ASC , tags.team")[1] == (
+        Order(Field("attribute", "name"), True),
+        Order(Field("attribute", "created"), False),
+        Order(Field("tag", "team"), False),
+    )
 
 
 def test_dates_are_seconds() -> None:
@@ -221,9 +265,9 @@ def test_dates_are_seconds() -> None:
 
 
 def test_best_is_what_the_name_promises() -> None:
-    assert parse("order by metrics.eval/loss.best")[1] == Order(Field("metric", "eval/loss", "min"), False)
-    assert parse("order by metrics.`eval/f1`.best")[1] == Order(Field("metric", "eval/f1", "max"), False)
-    assert parse("order by metrics.`no.best`")[1] == Order(Field("metric", "no.best", "last"), False)
+    assert parse("order by metrics.eval/loss.best")[1] == (Order(Field("metric", "eval/loss", "min"), False),)
+    assert parse("order by metrics.`eval/f1`.best")[1] == (Order(Field("metric", "eval/f1", "max"), False),)
+    assert parse("order by metrics.`no.best`")[1] == (Order(Field("metric", "no.best", "last"), False),)
 
 
 @given(st.text(max_size=60))
@@ -231,4 +275,4 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
     with suppress(BadQuery):
         condition, order = parse(text)
         assert condition is None or isinstance(condition, And | Or | Not | Predicate)
-        assert order is None or isinstance(order, Order)
+        assert all(isinstance(one, Order) for one in order)
