@@ -137,7 +137,7 @@ def test_search_reads_the_index_alone(client: TestClient, database: Database, ru
     """Rank 0 is told apart in the index itself: no row of the table is looked up for it."""
     condition = filters.Predicate(filters.Field("metric", "loss"), "<", 0.5)
     with database.read() as session:
-        found = find(session, project=None, condition=condition, order=None, after=None, limit=10, silent_after=60.0)
+        found = find(session, project=None, condition=condition, orders=(), after=None, limit=10, silent_after=60.0)
         assert [place.run_id for place in found] == [run_id]
         named, values = filters.name_values(condition)
         assert named is not None
