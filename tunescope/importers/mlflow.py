@@ -54,7 +54,8 @@ def read(place: str | None, left_out: LeftOut) -> Source:
         workspace = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunescope-mlflow-")))
         uri = _uri(place, workspace)
         with _explained(place):
-            client = mlflow.MlflowClient(tracking_uri=uri)
+            # Named, or it would be the one that this process or its environment names for its own models.
+            client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
             experiments = pages(client.search_experiments)
         kept = None if uri.startswith("http") else _server_folder(place)
         files = partial(_files, client, workspace, kept, left_out)

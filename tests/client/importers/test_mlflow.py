@@ -87,6 +87,19 @@ def test_every_point(api: Client, place: Path) -> None:
     assert stored["lr"] == [point(s, (1_001_000 + s) / 1000, s / 7) for s in range(1000)]
 
 
+def test_the_registry_is_that_of_the_source(
+    api: Client, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the environment names another one, for the models of this process."""
+    elsewhere = f"sqlite:///{tmp_path / 'registry.db'}"
+    recorded(
+        tmp_path, f"from mlflow import MlflowClient\nMlflowClient({elsewhere!r}).create_registered_model('elsewhere')"
+    )
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", elsewhere)
+    imported(api, place, "mlflow registry")
+    assert "elsewhere" not in [model["name"] for model in api.list_models()["items"]]
+
+
 def test_everything_else(api: Client, place: Path) -> None:
     runs = imported(api, place, "mlflow fields")
     sweep = runs["sweep"]
