@@ -113,9 +113,11 @@ def recorded(folder: Path, code: str, **environment: str) -> None:
     """Run a script with a tracker's own package, in a process and a home folder of its own."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
+    # MLflow leaves in the environment which servers a process speaks to.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1", **environment},
+        env={**inherited, "HOME": str(home), "OMP_NUM_THREADS": "1", **environment},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -73,6 +73,9 @@ def uri(live_service: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in [name for name in os.environ if name.startswith("MLFLOW_") and "TELEMETRY" not in name]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # MLflow names them in the environment as well, and leaves them there.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", live_service)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", live_service)
     mlflow.set_tracking_uri(live_service)
     mlflow.set_registry_uri(live_service)
     yield live_service
