@@ -98,7 +98,7 @@ def _add(rows: dict[str, Rows], project: int, number: int) -> None:
         rows["chunk"].append((series, series, 0, 1, 0, 0, None, b"\0" + struct.pack("<qdd", 0, at, value)))
     if number % ALERT_EVERY == 0:
         told = ("overfitting", "eval/loss", "warning", "eval/loss rises while train/loss falls.", "{}", 0)
-        rows["alert"].append((own, 1, own, *told, at, ended))
+        rows["alert"].append((own, project, own, *told, at, ended))
 
 
 def table_of(model: type[SQLModel]) -> sql.Table:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from service import errors
 from service.dependencies import get_database
+from service.direct import Application
 from service.evaluation import dataset_routes as evaluation_datasets
 from service.evaluation import quality_routes as evaluation_quality
 from service.evaluation import review_routes as evaluation_reviews
@@ -20,7 +21,6 @@ from service.experiments import routes as experiments
 from service.experiments.traffic import Traffic
 from service.forgetting import routes as forgetting
 from service.forgetting import stage_routes as forgetting_stages
-from service.front import Application
 from service.judge import Handover
 from service.settings import Settings
 from service.store.blobs import BlobStore
@@ -49,6 +49,33 @@ Errors everywhere are `{"error": {"code", "message", "details"}}`. Times are Uni
 
 # Faces that speak another protocol, by path.
 ERROR_SHAPES = {**mlflow.ERROR_SHAPES, gateway.PATH: gateway.openai_error, ofrep.PATH: ofrep.error_body}
+
+
+# Routes are tried in order, and FastAPI prepares a router's when it first comes to it. Health comes before these: it
+# answers before they are prepared. Direct routes have shortcuts.
+ROUTERS = (
+    gateway.router,
+    ofrep.router,
+    tracking.router,
+    tracking.direct,
+    tracking_bin.router,
+    tracking_alerts.router,
+    tracking_registry.router,
+    tracking_logged_models.router,
+    tracking_artifacts.router,
+    tracking_compare.router,
+    tracking_filters.router,
+    tracking_media.router,
+    evaluation.router,
+    evaluation_reviews.router,
+    evaluation_datasets.router,
+    evaluation_quality.router,
+    forgetting.router,
+    forgetting_stages.router,
+    experiments.router,
+    *mlflow.routers,
+)
+DIRECT = (gateway.router, ofrep.router, tracking.direct, mlflow.direct)
 
 
 def create_app(settings: Settings, database: Database | None = None, judge_socket: str | None = None) -> FastAPI:
@@ -88,33 +115,9 @@ def create_app(settings: Settings, database: Database | None = None, judge_socke
     errors.install(app, ERROR_SHAPES)
     if judge_socket is not None:
         app.add_middleware(Handover, socket_path=judge_socket)
-    # Routes are tried in order, and FastAPI prepares a router's when it first comes to it. Health comes first: it
-    # answers before the others are prepared. Hot paths have shortcuts.
-    for router in (
-        health,
-        gateway.router,
-        ofrep.router,
-        tracking.router,
-        tracking.direct,
-        tracking_bin.router,
-        tracking_alerts.router,
-        tracking_registry.router,
-        tracking_logged_models.router,
-        tracking_artifacts.router,
-        tracking_compare.router,
-        tracking_filters.router,
-        tracking_media.router,
-        evaluation.router,
-        evaluation_reviews.router,
-        evaluation_datasets.router,
-        evaluation_quality.router,
-        forgetting.router,
-        forgetting_stages.router,
-        experiments.router,
-        *mlflow.routers,
-    ):
+    for router in (health, *ROUTERS):
         app.include_router(router)
-    app.put_first(gateway.router, ofrep.router, tracking.direct, mlflow.direct)
+    app.put_first(*DIRECT)
     return app
 
 

@@ -4,7 +4,8 @@
     tunescope-<moment>.db  (or .dump: PostgreSQL's)
     artifacts/ab/ab12…     files under their SHA-256
 
-Copied into the same folder again, only new files travel, and the database is replaced when its copy is whole.
+Copied into the same folder again, only new files travel, and the database is replaced when its copy is whole. What the
+gateway has put aside while its database was away is not in it: the service stores that when the database is back.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -98,7 +99,7 @@ class Settings(BaseSettings):
 
     @property
     def resolved_database_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'tunescope.db'}"
+        return self.database_url or f"sqlite:///{quote(str(self.data_dir.absolute() / 'tunescope.db'))}"
 
     @property
     def resolved_artifacts_url(self) -> str:

@@ -16,6 +16,7 @@ from service.store.tables import Evaluation, Suite
 if TYPE_CHECKING:
     import pyarrow as pa
 
+CANDIDATES = 200  # shown, the most certain first
 MODELS = 20  # evaluations asked: the newest of each model
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from sqlmodel import Session
 
 from service.evaluation import set_noise
-from service.evaluation.judges import asked, mean_of, scores_of
+from service.evaluation.judges import CANDIDATES, asked, mean_of, scores_of
 from service.evaluation.quality_schemas import LabelNoiseOut, ModelAnswer, NoiseItem
 from service.evaluation.shown import Columns
 from service.measure import quality
@@ -26,7 +26,6 @@ from service.store.tables import Evaluation, RowSet, Suite
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CANDIDATES = 200
 ANSWERED, SCORED = ("parsed", "probability"), ("label_scores",)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.evaluation.judges import mean_of, scores_of
+from service.evaluation.judges import CANDIDATES, mean_of, scores_of
 from service.evaluation.quality_schemas import LabelDoubt, LabelNoiseOut, ModelAnswer, NoiseItem
 from service.evaluation.shown import Columns
 from service.measure.label_noise import (
@@ -20,8 +20,6 @@ from service.measure.validation import MeasureError
 from service.store import evaluations
 from service.store.blobs import BlobStore
 from service.store.tables import Evaluation
-
-CANDIDATES = 200
 
 Answers = list[list[str] | None]
 

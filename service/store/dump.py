@@ -43,7 +43,10 @@ def dump(url: str, to: Path, environment: Mapping[str, str], progress: Progress)
         return revision
     if not source.is_file():
         raise CannotDump(f"There is no database at {source}. Name the folder of the service with --data-dir.")
-    with closing(sqlite3.connect(f"file:{source}?mode=rw", uri=True)) as reading, closing(sqlite3.connect(to)) as copy:
+    with (
+        closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True)) as reading,
+        closing(sqlite3.connect(to)) as copy,
+    ):
         # Held open, so that every page is of this moment, whatever is committed before the last one is copied.
         reading.execute("BEGIN")
         revision = _sqlite_revision(reading, source)

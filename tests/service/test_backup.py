@@ -176,6 +176,16 @@ def test_again_into_the_same_folder(tmp_path: Path, settings: Settings, monkeypa
     assert [path.name for path in folder.glob("tunescope-*")] == [after["database"]]
 
 
+def test_folders_of_any_name(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "50% of [what]?#")
+    one_file(settings)
+    folder, restored = tmp_path / "back %20 up", tmp_path / "re?stored"
+    assert call("backup", folder, "--data-dir", settings.data_dir).exit_code == 0
+    back = call("restore", folder, "--data-dir", restored)
+    assert back.exit_code == 0, back.output
+    assert (restored / "tunescope.db").is_file()
+
+
 def test_damaged_files_are_named_and_left_out(tmp_path: Path, settings: Settings) -> None:
     damaged, whole = one_file(settings), one_file(settings, b"whole")
     (settings.data_dir / "artifacts" / damaged[:2] / damaged).write_bytes(CONTENT[:-1] + b"?")

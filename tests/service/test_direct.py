@@ -7,8 +7,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.testclient import TestClient
 
 from service import errors
-from service.direct import DirectRoute
-from service.front import Application
+from service.direct import Application, DirectRoute
 
 router = APIRouter(route_class=DirectRoute)
 
