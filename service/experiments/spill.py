@@ -41,8 +41,7 @@ class Spill:
         lines = b"".join(_encoder.encode(event) + b"\n" for event in events)
         with self._lock:
             if self._file is None:
-                self._file = (self._folder / f"events-{new_id()}.jsonl").open("ab")
-                fcntl.flock(self._file, fcntl.LOCK_EX)
+                self._file = self._opened()
             self.waiting = True
             self._file.write(lines)
             self._file.flush()
@@ -50,8 +49,9 @@ class Spill:
 
     def drain(self, apply: Callable[[Sequence[Event]], None]) -> None:
         """Hand everything to `apply` in order, a chunk at a time; what it raises leaves the file in place."""
-        self.close()
         with self._lock:
+            # In one step: what another thread appends from here on waits in a file of its own.
+            self._close()
             self.waiting = False
         for path in self._paths():
             try:
@@ -69,9 +69,21 @@ class Spill:
 
     def close(self) -> None:
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            self._close()
+
+    def _opened(self) -> BinaryIO:
+        """A new file, locked; one that a drain took for a dead process's before it was locked is not used."""
+        while True:
+            file = (self._folder / f"events-{new_id()}.jsonl").open("ab")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:
+                return file
+            file.close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("events-*.jsonl"))

@@ -140,12 +140,12 @@ def test_postgresql_is_killed_while_traffic_runs(postgres_url: str, model: Model
             server.start()
             traffic.grows_by(30)
         assert traffic.failures == []
-        wait_until(lambda: set(traffic.answered) <= found(server.url)[0], 60)
+        wait_until(lambda: not list((tmp_path / "data" / "spill").glob("events-*.jsonl")), 60)
+        wait_until(lambda: set(traffic.answered) <= found(server.url)[0])
         requests, rated, units = found(server.url)
         assert requests == set(traffic.answered)
         assert traffic.rated <= rated
         assert {f"u{n}" for n in range(50)} >= {unit for unit in units if unit.startswith("u")}
-        wait_until(lambda: not list((tmp_path / "data" / "spill").glob("events-*.jsonl")))
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from sqlalchemy import create_engine
@@ -190,6 +192,50 @@ def test_a_file_another_process_writes_is_left_to_it(folder: Path) -> None:
     assert drained == []
     owner.drain(drained.extend)
     assert drained == [outcome(1)]
+
+
+def test_a_file_drained_before_it_is_locked_is_not_written_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, finder = Spill(folder), Spill(folder)
+    drained: list[Event] = []
+    lock = fcntl.flock
+    drains = iter([True])
+
+    def lock_late(file: BinaryIO, how: int) -> None:
+        if how == fcntl.LOCK_EX and next(drains, False):
+            finder.drain(drained.extend)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    owner.append([outcome(1)])
+    assert next(drains, None) is None
+    owner.drain(drained.extend)
+    assert drained == [outcome(1)]
+
+
+def test_what_is_appended_as_a_drain_begins_waits_for_the_next(folder: Path) -> None:
+    spill = Spill(folder)
+    late = iter([outcome(2)])
+
+    class Released(AbstractContextManager[None]):
+        """The spill's lock, which another thread takes as soon as the drain lets go of it."""
+
+        lock = spill._lock
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+            if (event := next(late, None)) is not None:
+                spill.append([event])
+
+    spill.append([outcome(1)])
+    spill._lock = Released()  # type: ignore[assignment]
+    drained: list[Event] = []
+    spill.drain(drained.extend)
+    assert (drained, spill.waiting) == ([outcome(1)], True)
+    spill.drain(drained.extend)
+    assert drained == [outcome(1), outcome(2)]
 
 
 def test_the_service_decides_and_acknowledges_while_the_database_is_away(
