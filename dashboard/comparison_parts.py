@@ -16,6 +16,7 @@ Json = dict[str, Any]
 EACH = ""
 # More verdicts than this are rows of a table, not cards.
 CARDS_UP_TO = 6
+TESTS = {"bootstrap": "paired bootstrap", "randomisation": "approximate randomisation"}
 
 
 class Side(NamedTuple):
@@ -70,10 +71,11 @@ def chosen_part(evaluations: Sequence[Json], titles: Sequence[str]) -> None:
             help="Differences within ± this do not matter. With a margin, models can be found equivalent.",
         )  # fmt: skip
         by = judge_by(runs, param="together")
+        test = pick_test(baseline, metric) if by == EACH else None
     margin = margin / 100 if share else margin
     if by == EACH:
         titles = [names[one["id"]] for one in others]
-        several_part(baseline, others, key="several", metric=metric, margin=margin, titles=titles)
+        several_part(baseline, others, key="several", metric=metric, margin=margin, test=test, titles=titles)
         return
     found = sides([baseline, *others], runs, by)
     own = next(side for side in found if baseline in side.evaluations)
@@ -90,6 +92,17 @@ def pick_metric(evaluation: Json) -> str:
     return components.pick("Metric", metrics, {name: name for name in metrics}, "score", width=180)
 
 
+def pick_test(evaluation: Json, metric: str) -> str | None:
+    """How a metric of the whole set, such as BLEU, is tested; of items there is one test each. It stands in the URL."""
+    score = next(score for score in evaluation["scores"] if score["name"] == metric)
+    if score["seed"] is None:  # only what is resampled has one
+        return None
+    return components.pick(
+        "Test", list(TESTS), TESTS, "test", width=240,
+        help="Both as sacrebleu's for texts; the interval is the bootstrap's either way.",
+    )  # fmt: skip
+
+
 # --- each against one baseline ---
 
 
@@ -100,10 +113,11 @@ def several_part(
     key: str,
     metric: str | None = None,
     margin: float | None = None,
+    test: str | None = None,
     titles: Sequence[str] | None = None,
 ) -> None:
     """Verdicts on the candidates, corrected for their number. With `titles`, a table of them besides the cards."""
-    found = data.comparisons(baseline["id"], [one["id"] for one in candidates], metric, margin)
+    found = data.comparisons(baseline["id"], [one["id"] for one in candidates], metric, margin, test)
     if isinstance(found, str):
         st.warning(found, icon=":material/block:")
         return

@@ -102,10 +102,14 @@ def comparison(baseline: str, candidate: str, metric: str | None = None, margin:
 
 @st.cache_data(ttl=FIXED, max_entries=64, show_spinner=False)
 def comparisons(
-    baseline: str, candidates: Sequence[str], metric: str | None = None, margin: float | None = None
+    baseline: str,
+    candidates: Sequence[str],
+    metric: str | None = None,
+    margin: float | None = None,
+    test: str | None = None,
 ) -> Json | str:
     """Several evaluations against one, with Holm's correction, or the sentence that says why that cannot be."""
-    return _or_why(client().compare_several, baseline, list(candidates), metric=metric, margin=margin)
+    return _or_why(client().compare_several, baseline, list(candidates), metric=metric, margin=margin, test=test)
 
 
 @st.cache_data(ttl=FIXED, max_entries=64, show_spinner=False)

@@ -311,6 +311,20 @@ def test_several_evaluations_against_one_baseline_are_corrected_for_their_number
     assert "Tick two or more of one suite" in text(alone)
 
 
+def test_how_a_metric_of_the_whole_set_is_tested_can_be_chosen(record: Seed, api: Client) -> None:
+    base, other = (record.evaluations[name, record.intents] for name in ("base", "full"))
+    asked = {"ids": f"{other},{base}", "against": base}
+    app = open_page("evaluations", **asked, score="mcc")
+    test = next(box for box in app.selectbox if box.label == "Test")
+    said = text(test.set_value("randomisation").run())
+    card = api.compare(base, other, metric="mcc", test="randomisation")
+    assert "randomisation" in card["test"]
+    assert card["test"].replace("-", " ") in said
+    assert app.query_params["test"] == "randomisation"
+    of_items = open_page("evaluations", **asked, score="accuracy")
+    assert "Test" not in [box.label for box in of_items.selectbox]
+
+
 def test_evaluations_of_different_suites_are_refused_with_words(record: Seed) -> None:
     ids = [record.evaluations["full", suite] for suite in (record.intents, record.general)]
     assert "only answers to the same items" in open_page("evaluations", ids=",".join(ids)).warning[0].value
