@@ -30,7 +30,7 @@ def judge_by(runs: Sequence[Json], *, label: str = "Judge", param: str = "by") -
     """Whether each run is judged by itself, or which runs count as one configuration. It stands in the URL."""
     options = {EACH: "each by itself", **readings.groupings(runs)}
     return components.pick(
-        label, list(options), options, param, width=260,
+        label, list(options), options, param, width=190,
         help="Runs of one configuration, such as its seeds, are judged together: by their mean, with the spread "
         "between them in the interval.",
     )  # fmt: skip
@@ -60,14 +60,14 @@ def chosen_part(evaluations: Sequence[Json], titles: Sequence[str]) -> None:
     names = dict(zip([one["id"] for one in evaluations], titles, strict=True))
     runs = data.runs_of(list(dict.fromkeys(one["run_id"] for one in evaluations if one["run_id"] is not None)))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        against = components.pick("Baseline", list(names), names, "against", width=260)
+        against = components.pick("Baseline", list(names), names, "against", width=200)
         baseline = next(one for one in evaluations if one["id"] == against)
         others = [one for one in evaluations if one["id"] != against]
         metric = pick_metric(baseline)
         share = formats.is_share(metric)
         margin = st.number_input(
             "Margin, points" if share else "Margin", 0.0, None, 0.0, 0.5 if share else 0.01, key="within",
-            bind="query-params", width=150,
+            bind="query-params", width=130,
             help="Differences within ± this do not matter. With a margin, models can be found equivalent.",
         )  # fmt: skip
         by = judge_by(runs, param="together")
@@ -89,7 +89,7 @@ def chosen_part(evaluations: Sequence[Json], titles: Sequence[str]) -> None:
 def pick_metric(evaluation: Json) -> str:
     """One of a suite's metrics, the primary one first. It stands in the URL."""
     metrics = [score["name"] for score in evaluation["scores"]]
-    return components.pick("Metric", metrics, {name: name for name in metrics}, "score", width=180)
+    return components.pick("Metric", metrics, {name: name for name in metrics}, "score", width=150)
 
 
 def pick_test(evaluation: Json, metric: str) -> str | None:
@@ -98,7 +98,7 @@ def pick_test(evaluation: Json, metric: str) -> str | None:
     if score["seed"] is None:  # only what is resampled has one
         return None
     return components.pick(
-        "Test", list(TESTS), TESTS, "test", width=240,
+        "Test", list(TESTS), TESTS, "test", width=215,
         help="Both as sacrebleu's for texts; the interval is the bootstrap's either way.",
     )  # fmt: skip
 

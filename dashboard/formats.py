@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 NONE = "–"
 # Metrics that are shares of something: shown in percent, their differences in points.
-SHARES = {
-    "accuracy", "balanced_accuracy", "exact_match", "token_f1", "satisfaction", "rating_rate", "task_success",
-    "error_rate", "fallback_rate", "human_good", "human_good_mean", "human_wins", "human_wins_mean", "human_win_rate",
-}  # fmt: skip
-SHARE_PREFIXES = ("f1_", "precision_", "recall_")
+SHARES = re.compile(
+    r"(^|_)(accuracy|f1|precision|recall|match)(_|$)|^pass_at_k$"  # the service's sentences have the same rule
+    r"|^(satisfaction|rating_rate|task_success|error_rate|fallback_rate|human_good|human_wins)(_mean)?$|^human_win_rate$"
+)
 SECONDS_PREFIXES = ("latency", "first_token")
 DOLLARS_PREFIX = "cost"
 
 
 def is_share(metric: str) -> bool:
-    return metric in SHARES or metric.startswith(SHARE_PREFIXES)
+    return SHARES.search(metric) is not None
 
 
 def number(value: float | str | None, digits: int = 4) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from service.measure.comparison import Comparison
@@ -18,9 +19,12 @@ _WHY = {
     "test_disagrees": "the interval excludes no difference, the test does not",
 }
 
+# What papers give in percent, though it is no mean of 0 and 1. The dashboard has the same rule.
+_SHARES = re.compile(r"(^|_)(accuracy|f1|precision|recall|match)(_|$)|^pass_at_k$")
+
 
 def sentence(result: Comparison, metric: Metric, *, baseline: str, candidate: str, suite: str) -> str:
-    """The verdict in plain words; proportions in points of 100."""
+    """The verdict in plain words; shares in points of 100."""
     amount = _Amount(metric, result.baseline_value, result.candidate_value)
     if result.verdict in ("better", "worse") and result.difference is not None and result.interval is not None:
         sign = 1 if result.difference > 0 else -1
@@ -41,7 +45,8 @@ class _Amount:
 
     def __init__(self, metric: Metric, *values: float | None) -> None:
         self.scale, self.unit, self.digits = 100.0, "points", 1
-        if metric.kind != "proportion" and not isinstance(metric, HumanShare):
+        share = metric.kind == "proportion" or isinstance(metric, HumanShare) or _SHARES.search(metric.name)
+        if not share:
             largest = max(abs(value or 0.0) for value in values)
             self.scale, self.unit, self.digits = 1.0, metric.name, 3 if largest <= 1 else 1
 

@@ -337,6 +337,11 @@ def _result(**changes: Any) -> Comparison:
             "new is better than old on mail by 0.021 rougeL [0.010, 0.030].",
         ),
         (
+            "f1_macro",
+            {"verdict": "better", "difference": 0.0214, "interval": (0.01, 0.03)},
+            "new is better than old on mail by 2.1 points [1.0, 3.0].",
+        ),
+        (
             "accuracy",
             {"difference": 0.0, "interval": (-0.0001, 0.02), "n_needed": None},
             "new cannot be told apart from old on mail: difference 0.0 points [0.0, 2.0].",
