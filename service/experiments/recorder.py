@@ -184,8 +184,8 @@ class Recorder:
                 self._spill.drain(self._apply_each)
             if batch:
                 self._apply_each(batch)
-        except DATABASE_AWAY as error:
-            logger.warning("The database is away (%s): events are kept on disk.", error)
+        except (*DATABASE_AWAY, OSError) as error:
+            logger.warning("Events cannot be stored (%s): they are kept on disk.", error)
             self._retry_at = time.monotonic() + self._retry
             self._spill_or_hold(batch)
 
@@ -221,5 +221,8 @@ class Recorder:
                     self._apply_each([event])
                 return
             logger.error("The database refuses an event (kept in %s): %s", self._refused, error)
-            with self._refused.open("ab") as file:
-                file.write(msgspec.json.encode(events[0]) + b"\n")
+            try:
+                with self._refused.open("ab") as file:
+                    file.write(msgspec.json.encode(events[0]) + b"\n")
+            except OSError as full:
+                logger.critical("An event that the database refuses is lost, the disk too: %s: %s", events[0], full)

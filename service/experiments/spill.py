@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,21 +32,19 @@ class Spill:
         self._folder = folder
         self._chunk = chunk
         self._lock = threading.Lock()
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         folder.mkdir(parents=True, exist_ok=True)
         # Files left by a process that died are waiting from the start.
         self.waiting = any(self._paths())
 
     def append(self, events: Sequence[Event]) -> None:
-        """Durable when this returns."""
+        """Durable when this returns. What it raises (`OSError`) leaves the file as it was."""
         lines = b"".join(_encoder.encode(event) + b"\n" for event in events)
         with self._lock:
             if self._file is None:
                 self._file = self._opened()
             self.waiting = True
-            self._file.write(lines)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            _write(self._file, lines)
 
     def drain(self, apply: Callable[[Sequence[Event]], None]) -> None:
         """Hand everything to `apply` in order, a chunk at a time; what it raises leaves the file in place."""
@@ -55,26 +54,38 @@ class Spill:
             self.waiting = False
         for path in self._paths():
             try:
-                with path.open("rb") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    events = _read(file)
-                    while chunk := list(itertools.islice(events, self._chunk)):
-                        apply(chunk)
-                    path.unlink()
-            except (BlockingIOError, FileNotFoundError):
-                continue  # another process writes or drains this one
+                self._drain_one(path, apply)
             except BaseException:
                 self.waiting = True
                 raise
+
+    def _drain_one(self, path: Path, apply: Callable[[Sequence[Event]], None]) -> None:
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            return  # another process was faster
+        except OSError as error:
+            # The others are not to wait for it. It is tried again with the next drain, and at the next start.
+            logger.error("%s cannot be opened and stays where it is: %s", path, error)
+            return
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return  # another process writes or drains it
+            events = _read(file)
+            while chunk := list(itertools.islice(events, self._chunk)):
+                apply(chunk)
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         with self._lock:
             self._close()
 
-    def _opened(self) -> BinaryIO:
+    def _opened(self) -> FileIO:
         """A new file, locked; one that a drain took for a dead process's before it was locked is not used."""
         while True:
-            file = (self._folder / f"events-{new_id()}.jsonl").open("ab")
+            file = (self._folder / f"events-{new_id()}.jsonl").open("ab", buffering=0)
             fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink:
                 return file
@@ -87,6 +98,18 @@ class Spill:
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("events-*.jsonl"))
+
+
+def _write(file: FileIO, lines: bytes) -> None:
+    end = os.fstat(file.fileno()).st_size
+    try:
+        left = memoryview(lines)
+        while left:
+            left = left[file.write(left) :]
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)  # a full disk takes a part: no torn line before others
+        raise
 
 
 def _read(file: BinaryIO) -> Iterator[Event]:

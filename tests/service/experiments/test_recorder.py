@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -182,6 +183,40 @@ def test_what_cannot_be_drained_stays(folder: Path) -> None:
     again: list[Event] = []
     spill.drain(again.extend)
     assert again == [outcome(n) for n in range(5)]
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """The system takes no byte of a file beyond `size`, as where the disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_takes_all_of_an_append_or_nothing(folder: Path) -> None:
+    spill = Spill(folder)
+    spill.append([outcome(1)])
+    with files_up_to(1000):
+        with pytest.raises(OSError):
+            spill.append([outcome(n) for n in range(2, 100)])
+        drained: list[Event] = []
+        spill.drain(drained.extend)
+        spill.append([outcome(100)])
+    spill.append([outcome(101)])
+    spill.drain(drained.extend)
+    assert drained == [outcome(1), outcome(100), outcome(101)]
+
+
+def test_a_file_that_cannot_be_read_holds_up_no_other(folder: Path) -> None:
+    (folder / "events-0.jsonl").mkdir(parents=True)
+    spill = Spill(folder)
+    spill.append([outcome(1)])
+    drained: list[Event] = []
+    spill.drain(drained.extend)
+    assert (drained, spill.waiting) == ([outcome(1)], False)
 
 
 def test_a_file_another_process_writes_is_left_to_it(folder: Path) -> None:
