@@ -71,8 +71,8 @@ def chosen_part(evaluations: Sequence[Json], titles: Sequence[str]) -> None:
             help="Differences within ± this do not matter. With a margin, models can be found equivalent.",
         )  # fmt: skip
         by = judge_by(runs, param="together")
-        test = pick_test(baseline, metric) if by == EACH else None
-    margin = margin / 100 if share else margin
+        margin = margin / 100 if share else margin
+        test = pick_test(baseline, others, metric, margin) if by == EACH else None
     if by == EACH:
         titles = [names[one["id"]] for one in others]
         several_part(baseline, others, key="several", metric=metric, margin=margin, test=test, titles=titles)
@@ -92,10 +92,11 @@ def pick_metric(evaluation: Json) -> str:
     return components.pick("Metric", metrics, {name: name for name in metrics}, "score", width=150)
 
 
-def pick_test(evaluation: Json, metric: str) -> str | None:
-    """How a metric of the whole set, such as BLEU, is tested; of items there is one test each. It stands in the URL."""
-    score = next(score for score in evaluation["scores"] if score["name"] == metric)
-    if score["seed"] is None:  # only what is resampled has one
+def pick_test(baseline: Json, candidates: Sequence[Json], metric: str, margin: float) -> str | None:
+    """How a metric of the whole set, such as BLEU, is tested. It stands in the URL. None where there is one test."""
+    found = data.comparisons(baseline["id"], [one["id"] for one in candidates], metric, margin)
+    usual = TESTS["bootstrap"]
+    if isinstance(found, str) or not any((card["test"] or "").startswith(usual) for card in found["items"]):
         return None
     return components.pick(
         "Test", list(TESTS), TESTS, "test", width=215,

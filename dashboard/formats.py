@@ -9,17 +9,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NONE = "–"
-# Metrics that are shares of something: shown in percent, their differences in points.
+# Metrics that are shares of something: shown in percent, their differences in points. The service's sentences have the
+# same rule for its own metrics; whatever else users log keeps its unit.
 SHARES = re.compile(
-    r"(^|_)(accuracy|f1|precision|recall|match)(_|$)|^pass_at_k$"  # the service's sentences have the same rule
-    r"|^(satisfaction|rating_rate|task_success|error_rate|fallback_rate|human_good|human_wins)(_mean)?$|^human_win_rate$"
+    r"((balanced|subset|top_k)_)?accuracy|exact_match|token_f1|pass_at_k|(multilabel_)?(f1|precision|recall)"
+    r"_(macro|micro|weighted|binary|samples)|human_(good|wins)(_mean)?|human_win_rate"
+    r"|satisfaction|rating_rate|task_success|error_rate|fallback_rate"
 )
 SECONDS_PREFIXES = ("latency", "first_token")
 DOLLARS_PREFIX = "cost"
 
 
 def is_share(metric: str) -> bool:
-    return SHARES.search(metric) is not None
+    return SHARES.fullmatch(metric.partition(":")[0]) is not None
 
 
 def number(value: float | str | None, digits: int = 4) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from service.measure.comparison import Comparison
 from service.measure.configurations import ConfigurationComparison
-from service.measure.metric import Metric
+from service.measure.metric import Metric, base_name
 from service.measure.metrics.human import HumanShare
 
 _WHY = {
@@ -19,8 +19,14 @@ _WHY = {
     "test_disagrees": "the interval excludes no difference, the test does not",
 }
 
-# What papers give in percent, though it is no mean of 0 and 1. The dashboard has the same rule.
-_SHARES = re.compile(r"(^|_)(accuracy|f1|precision|recall|match)(_|$)|^pass_at_k$")
+# Given in points, though no mean of 0 and 1. The dashboard shows the same ones in percent.
+_SHARES = re.compile(r"balanced_accuracy|token_f1|pass_at_k|(multilabel_)?(f1|precision|recall)_[a-z]+")
+
+
+def is_share(metric: Metric) -> bool:
+    """Are differences told in points of 100?"""
+    known = metric.kind == "proportion" or isinstance(metric, HumanShare)
+    return known or _SHARES.fullmatch(base_name(metric.name)) is not None
 
 
 def sentence(result: Comparison, metric: Metric, *, baseline: str, candidate: str, suite: str) -> str:
@@ -45,8 +51,7 @@ class _Amount:
 
     def __init__(self, metric: Metric, *values: float | None) -> None:
         self.scale, self.unit, self.digits = 100.0, "points", 1
-        share = metric.kind == "proportion" or isinstance(metric, HumanShare) or _SHARES.search(metric.name)
-        if not share:
+        if not is_share(metric):
             largest = max(abs(value or 0.0) for value in values)
             self.scale, self.unit, self.digits = 1.0, metric.name, 3 if largest <= 1 else 1
 

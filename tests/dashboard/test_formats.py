@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from dashboard import formats
+from service.evaluation.wording import is_share
+from service.measure.metrics import METRICS
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,16 @@ def test_number(value: Any, text: str) -> None:
 )
 def test_a_metric_has_its_unit(metric: str, value: float | None, text: str) -> None:
     assert formats.measured(metric, value) == text
+
+
+@pytest.mark.parametrize("name", [*METRICS, "top_k_accuracy:k=5", "pass_at_k:k=5"])
+def test_the_services_sentences_agree_on_what_is_a_share(name: str) -> None:
+    assert formats.is_share(name) == is_share(METRICS[name])
+
+
+@pytest.mark.parametrize("name", ["match_count", "recall_requests", "precision", "f1_seconds", "eval/accuracy"])
+def test_what_users_log_keeps_its_unit(name: str) -> None:
+    assert not formats.is_share(name)
 
 
 @pytest.mark.parametrize(

@@ -321,8 +321,22 @@ def test_how_a_metric_of_the_whole_set_is_tested_can_be_chosen(record: Seed, api
     assert "randomisation" in card["test"]
     assert card["test"].replace("-", " ") in said
     assert app.query_params["test"] == "randomisation"
-    of_items = open_page("evaluations", **asked, score="accuracy")
-    assert "Test" not in [box.label for box in of_items.selectbox]
+
+    def offered(app: AppTest) -> bool:
+        return "Test" in [box.label for box in app.selectbox]
+
+    assert not offered(open_page("evaluations", **asked, score="accuracy"))
+    items = [{"id": str(n), "input": "?", "references": ["the blue sky"]} for n in range(6)]
+    suite = api.create_suite(name="dashboard-tests-f1", task_type="generation", items=items, metrics=["token_f1"])
+    told = [[("blue sky", "sky", "the blue sky")[(n * k) % 3] for n in range(6)] for k in (1, 2)]
+    ids = [
+        api.create_evaluation(
+            suite_id=suite["id"], predictions=[{"id": str(n), "output": one} for n, one in enumerate(outputs)]
+        )["id"]
+        for outputs in told
+    ]
+    # Its interval is resampled too, but items have one test.
+    assert not offered(open_page("evaluations", ids=",".join(ids), against=ids[0]))
 
 
 def test_evaluations_of_different_suites_are_refused_with_words(record: Seed) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -217,6 +218,27 @@ def test_a_file_that_cannot_be_read_holds_up_no_other(folder: Path) -> None:
     drained: list[Event] = []
     spill.drain(drained.extend)
     assert (drained, spill.waiting) == ([outcome(1)], False)
+
+
+def test_a_disk_that_fails_in_a_drain_does_not_end_the_recorder(
+    database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Spill(folder)
+    before.append([outcome(1)])
+    before.close()
+    drain, failures = Spill.drain, iter([OSError(errno.EIO, "the disk fails")])
+
+    def drain_later(spill: Spill, apply: Callable[[Sequence[Event]], None]) -> None:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        drain(spill, apply)
+
+    monkeypatch.setattr(Spill, "drain", drain_later)
+    recorder = Recorder(database, folder, retry_seconds=0.05)
+    recorder.start()
+    recorder.record(outcome(2))
+    wait_until(lambda: stored(database) == 2)
+    recorder.stop()
 
 
 def test_a_file_another_process_writes_is_left_to_it(folder: Path) -> None:
