@@ -6,6 +6,7 @@ vocabulary; a missing prediction is -1. It counts as wrong and belongs to no cla
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -201,11 +202,11 @@ def is_right(statistics: FloatArray) -> FloatArray:
     return cast(FloatArray, (statistics[:, 0] == statistics[:, 1]).astype(np.float64))
 
 
-class CountBased:
+class CountBased(ABC):
     """What metrics that are a formula of class totals share: `scores` maps (R, C) totals to (R,) scores."""
 
-    def scores(self, totals: ClassTotals) -> FloatArray:
-        raise NotImplementedError
+    @abstractmethod
+    def scores(self, totals: ClassTotals) -> FloatArray: ...
 
     def statistics(
         self,

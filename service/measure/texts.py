@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -25,7 +26,7 @@ class Parsed(Generic[Read]):
         return len(self.items)
 
 
-class TextMetric(Generic[Read]):
+class TextMetric(ABC, Generic[Read]):
     """`count` compares outputs with references as `read_outputs` and `read` return them, an entry an item.
 
     Metrics whose `reader` is the same read texts alike and may share what was read: all types of ROUGE do.
@@ -35,14 +36,14 @@ class TextMetric(Generic[Read]):
     def reader(self) -> str:
         return f"{type(self).__name__}|{self}"
 
-    def read(self, references: list[list[str]]) -> list[Read]:
-        raise NotImplementedError
+    @abstractmethod
+    def read(self, references: list[list[str]]) -> list[Read]: ...
 
     def read_outputs(self, outputs: list[str]) -> list[Any]:
         return outputs
 
-    def count(self, outputs: Parsed[Any], references: Parsed[Read]) -> FloatArray:
-        raise NotImplementedError
+    @abstractmethod
+    def count(self, outputs: Parsed[Any], references: Parsed[Read]) -> FloatArray: ...
 
     def parse(self, references: Sequence[Sequence[str]]) -> Parsed[Read]:
         """Checked references, read once for several systems."""
